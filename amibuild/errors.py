@@ -1,0 +1,204 @@
+"""Every error that amibuild raises on purpose. The bottom of the import order.
+
+    AmibuildError                exit code 1
+    ├── UsageError               2   a verb was called in a way that cannot work
+    │   ├── RecipeError          2   the recipe, a provisioner or a service is wrong; lists all problems
+    │   └── PlanError            2   the recipe is right, but cannot be built as it stands
+    ├── HostError                1   this machine lacks something; the hint says what installs it
+    ├── AwsError                 1   a call was refused; the subclasses are the cases that callers tell apart
+    │   ├── NotFound
+    │   ├── Denied
+    │   ├── Throttled
+    │   ├── InUse
+    │   ├── Duplicate
+    │   └── NoCapacity
+    ├── CommandFailed            1   a command on a machine ended with an exit code other than 0
+    ├── WaitTimeout              1   a deadline passed
+    ├── ResourceFailed           1   a resource reached a state that it cannot leave
+    ├── VerifyFailed             3   the finished image did not pass its checks
+    ├── LeftoverError            4   something could not be removed
+    └── Interrupted            130   SIGINT, SIGTERM or SIGHUP
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+
+class AmibuildError(Exception):
+    """The root: a message for a person, and a hint on what to do next."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(AmibuildError):
+    exit_code = 2
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake in a file. `line` counts from 1; `key` is dotted, with [n] for list items."""
+
+    path: Path
+    line: int | None
+    key: str
+    problem: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        where = f"{self.path}:{self.line}" if self.line else str(self.path)
+        what = f"{self.key}: {self.problem}" if self.key else self.problem
+        return f"{where}: {what}" + (f"; {self.suggestion}" if self.suggestion else "")
+
+
+class RecipeError(UsageError):
+    """All mistakes of one reading, so that nobody mends them one run at a time."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(set(problems), key=lambda p: (str(p.path), p.line or 0, p.key)))
+        super().__init__("\n".join(str(p) for p in self.problems))
+
+
+class PlanError(UsageError):
+    pass
+
+
+class HostError(AmibuildError):
+    pass
+
+
+class AwsError(AmibuildError):
+    """A refused or failed call. `resource` is the id or name that it was about, where one was."""
+
+    def __init__(
+        self,
+        *,
+        operation: str,
+        code: str,
+        message: str,
+        region: str,
+        request_id: str | None = None,
+        resource: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        about = f" on {resource}" if resource else ""
+        super().__init__(f"{operation}{about} in {region}: {code}: {message}", hint=hint)
+        self.operation = operation
+        self.code = code
+        self.region = region
+        self.request_id = request_id
+        self.resource = resource
+
+
+class NotFound(AwsError):
+    pass
+
+
+class Denied(AwsError):
+    pass
+
+
+class Throttled(AwsError):
+    pass
+
+
+class InUse(AwsError):
+    pass
+
+
+class Duplicate(AwsError):
+    pass
+
+
+class NoCapacity(AwsError):
+    pass
+
+
+class CommandFailed(AmibuildError):
+    """A command on a machine ended badly. `tail` is the end of its output, for a person to read."""
+
+    def __init__(
+        self,
+        *,
+        what: str,
+        exit_code: int | None,
+        reason: str,
+        tail: Sequence[str] = (),
+        log: Path | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(f"{what}: {reason}", hint=hint)
+        self.what = what
+        self.command_exit_code = exit_code
+        self.reason = reason
+        self.tail = tuple(tail)
+        self.log = log
+
+
+class WaitTimeout(AmibuildError):
+    def __init__(
+        self, *, what: str, waited_s: float, last_state: str, hint: str | None = None
+    ) -> None:
+        super().__init__(
+            f"gave up waiting for {what} after {waited_s:.0f} s; it was last seen as {last_state}",
+            hint=hint,
+        )
+        self.what = what
+        self.waited_s = waited_s
+        self.last_state = last_state
+
+
+class ResourceFailed(AmibuildError):
+    def __init__(self, *, what: str, state: str, reason: str = "", hint: str | None = None) -> None:
+        because = f": {reason}" if reason else ""
+        super().__init__(f"{what} is {state}{because}", hint=hint)
+        self.what = what
+        self.state = state
+
+
+class VerifyFailed(AmibuildError):
+    """The image boots badly or fails checks; `failures` names each with its first lines."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, failures: Sequence[str] = (), hint: str | None = None):
+        super().__init__(message, hint=hint)
+        self.failures = tuple(failures)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that still exists and should not. `command` removes it by hand."""
+
+    kind: str
+    id: str
+    region: str
+    reason: str
+    command: str
+
+
+class LeftoverError(AmibuildError):
+    exit_code = 4
+
+    def __init__(self, leftovers: Sequence[Leftover]) -> None:
+        lines = [f"{x.kind} {x.id} in {x.region}: {x.reason}\n    {x.command}" for x in leftovers]
+        super().__init__(
+            "these could not be removed:\n" + "\n".join(lines), hint="amibuild reap tries again"
+        )
+        self.leftovers = tuple(leftovers)
+
+
+class Interrupted(AmibuildError):
+    exit_code = 130
+
+    def __init__(self, signal_name: str) -> None:
+        super().__init__(f"interrupted by {signal_name}")
+        self.signal_name = signal_name

@@ -1,0 +1,68 @@
+"""Ids with types of their own, and how the names of things are built.
+
+Every temporary name carries the bake id, so that two bakes never meet and `reap` can tell whose a
+resource is.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import NewType
+
+AmiId = NewType("AmiId", str)
+BakeId = NewType("BakeId", str)
+InstanceId = NewType("InstanceId", str)
+Region = NewType("Region", str)
+SnapshotId = NewType("SnapshotId", str)
+
+# EC2 allows 3 to 128 of these in an AMI name (CreateImage, parameter Name); the version needs 16.
+IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,99}")
+VERSION = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})\.(?P<counter>\d+)")
+
+
+class Tag:
+    """The tags that amibuild sets. All of them go into the creating call, VERIFIED aside."""
+
+    IMAGE = "amibuild:image"
+    VERSION = "amibuild:version"
+    DIGEST = "amibuild:digest"
+    BAKE_ID = "amibuild:bake-id"
+    SOURCE_AMI = "amibuild:source-ami"
+    COMMIT = "amibuild:commit"
+    EXPIRES = "amibuild:expires"
+    PURPOSE = "amibuild:purpose"
+    TOKEN = "amibuild:token"
+    VERIFIED = "amibuild:verified"
+
+
+def new_bake_id(now: datetime | None = None) -> BakeId:
+    """`20261122-101500-a1b2c3`: sorts by time, short enough to type, unlikely to meet another."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    return BakeId(f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
+
+
+def client_token(bake_id: BakeId, purpose: str) -> str:
+    """The ClientToken of one creation: same bake and purpose, same token; at most 64 characters."""
+    return f"{bake_id}-{purpose}"[:64]
+
+
+def temporary_name(bake_id: BakeId, purpose: str) -> str:
+    """The name of a temporary resource, such as `amibuild-20261122-101500-a1b2c3-access`."""
+    return f"amibuild-{bake_id}-{purpose}"
+
+
+def ami_name(image: str, version: str) -> str:
+    return f"{image}-{version}"
+
+
+def next_version(taken: list[str], today: datetime) -> str:
+    """The UTC date and a counter: one more than the highest of that day in `taken`."""
+    date = f"{today.astimezone(UTC):%Y.%m.%d}"
+    counters = [
+        int(m["counter"])
+        for m in map(VERSION.fullmatch, taken)
+        if m is not None and m["date"] == date
+    ]
+    return f"{date}.{max(counters, default=0) + 1}"

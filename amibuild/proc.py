@@ -1,0 +1,129 @@
+"""The only door to other programs on this machine.
+
+Arguments are lists, never shell text. A failure carries the program's own last words.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from amibuild.errors import HostError
+
+log = logging.getLogger(__name__)
+
+Process = subprocess.Popen[bytes]
+# Debian keeps these out of the path of a user who is not root, and some of ours live there.
+SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+class ProcessFailed(HostError):
+    """A program on this machine ended with an exit code other than 0."""
+
+    def __init__(self, argv: Sequence[str], exit_code: int, output: str) -> None:
+        last = "\n".join(output.strip().splitlines()[-20:])
+        super().__init__(f"{shlex.join(argv)} ended with exit code {exit_code}\n{last}".rstrip())
+        self.argv = tuple(argv)
+        self.exit_code = exit_code
+        self.output = output
+
+
+@dataclass(frozen=True)
+class Finished:
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+
+def which(program: str) -> Path | None:
+    """Where a program is, the system folders included; None when it is not installed."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_PATHS])
+    found = shutil.which(program, path=path)
+    return Path(found) if found else None
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    check: bool = True,
+    stdin: bytes | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> Finished:
+    """Runs a program to its end.
+
+    Raises: ProcessFailed on an exit code other than 0, unless `check` is off; HostError when the
+    program is not there or takes longer than `timeout_s`.
+    """
+    words = _words(argv)
+    log.debug("run %s", shlex.join(words))
+    try:
+        done = subprocess.run(
+            words,
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            check=False,
+            cwd=cwd,
+            env=_environment(env),
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{shlex.join(words)} took longer than {timeout_s:.0f} s") from error
+    if check and done.returncode != 0:
+        output = (done.stdout + b"\n" + done.stderr).decode(errors="replace")
+        raise ProcessFailed(words, done.returncode, output)
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def start(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    new_session: bool = True,
+) -> Process:
+    """Starts a program and returns at once. The caller owns it, and must end it.
+
+    A new session keeps the terminal's Ctrl-C away from it: the caller decides when it ends.
+    """
+    words = _words(argv)
+    log.debug("start %s", shlex.join(words))
+    return subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL if stdin is None else stdin,
+        stdout=subprocess.DEVNULL if stdout is None else stdout,
+        stderr=subprocess.DEVNULL if stderr is None else stderr,
+        env=_environment(env),
+        pass_fds=tuple(pass_fds),
+        start_new_session=new_session,
+    )
+
+
+def _words(argv: Sequence[str | Path]) -> list[str]:
+    words = [str(word) for word in argv]
+    program = which(words[0])
+    if program is None:
+        raise HostError(f"{words[0]} is not installed", hint="amibuild doctor")
+    return [str(program), *words[1:]]
+
+
+def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
+    env = {**os.environ, **(extra or {})}
+    env["PATH"] = os.pathsep.join([env.get("PATH", os.defpath), *SYSTEM_PATHS])
+    return env

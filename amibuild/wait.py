@@ -1,0 +1,109 @@
+"""The only polling loop, and the only place that sleeps.
+
+Everything that takes time goes through `until`: one deadline, a clear error that says what was
+last seen, dead states that end it at once, and an observer that lets the live view say what is
+waited for. The clock is injected, so that tests of hours take milliseconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from amibuild.errors import WaitTimeout
+
+T = TypeVar("T")
+
+FIRST_INTERVAL_S = 0.1
+GROWTH = 1.4
+LONGEST_INTERVAL_S = 15.0
+# A wait may overshoot by about this share of its own length: 68 s of snapshot cost at most 5 s,
+# where a fixed interval costs either calls (short) or time (long).
+SHARE_OF_ELAPSED = 0.08
+
+
+class Clock(Protocol):
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What an observer hears at each look: for whom, in which state, since when, at most how long."""
+
+    what: str
+    state: str
+    elapsed_s: float
+    timeout_s: float
+
+
+Observer = Callable[[Waiting], None]
+
+
+def silent(_: Waiting) -> None:
+    """The observer for waits that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Look(Generic[T]):
+    """One look at a resource: its state as a word, and the value once it is what we wait for."""
+
+    state: str
+    value: T | None = None
+
+
+def until(
+    look: Callable[[], Look[T]],
+    *,
+    what: str,
+    timeout_s: float,
+    clock: Clock | None = None,
+    observer: Observer = silent,
+    streak: int = 1,
+    expected_s: float | None = None,
+    hint: str | None = None,
+) -> T:
+    """The value of the first `streak` looks in a row that have one.
+
+    A dead state is the look's own business: it raises ResourceFailed, which passes through.
+    `expected_s` is how long it took last time: the looks are far apart before, close around it.
+    Raises: WaitTimeout at the deadline, with the state seen last.
+    """
+    clock = clock or SystemClock()
+    started = clock.monotonic()
+    good = 0
+    interval = FIRST_INTERVAL_S
+    while True:
+        seen = look()
+        elapsed = clock.monotonic() - started
+        observer(Waiting(what, seen.state, elapsed, timeout_s))
+        good = good + 1 if seen.value is not None else 0
+        if seen.value is not None and good >= streak:
+            return seen.value
+        if elapsed >= timeout_s:
+            raise WaitTimeout(what=what, waited_s=elapsed, last_state=seen.state, hint=hint)
+        interval = min(
+            max(interval * GROWTH, SHARE_OF_ELAPSED * elapsed), LONGEST_INTERVAL_S
+        )
+        pause = interval
+        if expected_s is not None:
+            pause = _pause_around(expected_s, elapsed)
+        clock.sleep(min(pause, max(timeout_s - elapsed, FIRST_INTERVAL_S)))
+
+
+def _pause_around(expected_s: float, elapsed_s: float) -> float:
+    """Half of what is left before the expected moment, a tenth of what is over after it."""
+    left = expected_s - elapsed_s
+    pause = left / 2 if left > 0 else -left / 10
+    return min(max(pause, 0.25), LONGEST_INTERVAL_S)
