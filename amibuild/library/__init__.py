@@ -1,0 +1,1 @@
+"""provisioners/ on disk -> typed Provisioner and Service -> BuildStep, with content hashes."""
