@@ -1,23 +1,23 @@
 """Every error that amibuild raises on purpose. The bottom of the import order.
 
-    AmibuildError                exit code 1
-    ├── UsageError               2   a verb was called in a way that cannot work
-    │   ├── RecipeError          2   the recipe, a provisioner or a service is wrong; lists all problems
-    │   └── PlanError            2   the recipe is right, but cannot be built as it stands
-    ├── HostError                1   this machine lacks something; the hint says what installs it
-    ├── AwsError                 1   a call was refused; the subclasses are the cases that callers tell apart
-    │   ├── NotFound
-    │   ├── Denied
-    │   ├── Throttled
-    │   ├── InUse
-    │   ├── Duplicate
-    │   └── NoCapacity
-    ├── CommandFailed            1   a command on a machine ended with an exit code other than 0
-    ├── WaitTimeout              1   a deadline passed
-    ├── ResourceFailed           1   a resource reached a state that it cannot leave
-    ├── VerifyFailed             3   the finished image did not pass its checks
-    ├── LeftoverError            4   something could not be removed
-    └── Interrupted            130   SIGINT, SIGTERM or SIGHUP
+AmibuildError                exit code 1
+├── UsageError               2   a verb was called in a way that cannot work
+│   ├── RecipeError          2   the recipe, a provisioner or a service is wrong; lists all problems
+│   └── PlanError            2   the recipe is right, but cannot be built as it stands
+├── HostError                1   this machine lacks something; the hint says what installs it
+├── AwsError                 1   a call was refused; below are the cases that callers tell apart
+│   ├── NotFound
+│   ├── Denied
+│   ├── Throttled
+│   ├── InUse
+│   ├── Duplicate
+│   └── NoCapacity
+├── CommandFailed            1   a command on a machine ended with an exit code other than 0
+├── WaitTimeout              1   a deadline passed
+├── ResourceFailed           1   a resource reached a state that it cannot leave
+├── VerifyFailed             3   the finished image did not pass its checks
+├── LeftoverError            4   something could not be removed
+└── Interrupted            130   SIGINT, SIGTERM or SIGHUP
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class AmibuildError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.leftovers: tuple[Leftover, ...] = ()
+        """What could not be removed on the way out. With any, the exit code is 4."""
 
 
 class UsageError(AmibuildError):
@@ -63,7 +65,9 @@ class RecipeError(UsageError):
     """All mistakes of one reading, so that nobody mends them one run at a time."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems), key=lambda p: (str(p.path), p.line or 0, p.key)))
+        self.problems = tuple(
+            sorted(set(problems), key=lambda p: (str(p.path), p.line or 0, p.key))
+        )
         super().__init__("\n".join(str(p) for p in self.problems))
 
 
@@ -190,9 +194,8 @@ class LeftoverError(AmibuildError):
 
     def __init__(self, leftovers: Sequence[Leftover]) -> None:
         lines = [f"{x.kind} {x.id} in {x.region}: {x.reason}\n    {x.command}" for x in leftovers]
-        super().__init__(
-            "these could not be removed:\n" + "\n".join(lines), hint="amibuild reap tries again"
-        )
+        text = "these could not be removed:\n" + "\n".join(lines)
+        super().__init__(text, hint="amibuild reap tries again")
         self.leftovers = tuple(leftovers)
 
 

@@ -31,7 +31,7 @@ class ProcessFailed(HostError):
         last = "\n".join(output.strip().splitlines()[-20:])
         super().__init__(f"{shlex.join(argv)} ended with exit code {exit_code}\n{last}".rstrip())
         self.argv = tuple(argv)
-        self.exit_code = exit_code
+        self.status = exit_code
         self.output = output
 
 

@@ -40,7 +40,7 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class Waiting:
-    """What an observer hears at each look: for whom, in which state, since when, at most how long."""
+    """What an observer hears at each look; both times are since the wait began."""
 
     what: str
     state: str
@@ -93,9 +93,7 @@ def until(
             return seen.value
         if elapsed >= timeout_s:
             raise WaitTimeout(what=what, waited_s=elapsed, last_state=seen.state, hint=hint)
-        interval = min(
-            max(interval * GROWTH, SHARE_OF_ELAPSED * elapsed), LONGEST_INTERVAL_S
-        )
+        interval = min(max(interval * GROWTH, SHARE_OF_ELAPSED * elapsed), LONGEST_INTERVAL_S)
         pause = interval
         if expected_s is not None:
             pause = _pause_around(expected_s, elapsed)

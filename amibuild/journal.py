@@ -1,0 +1,271 @@
+"""The append-only event file of one bake: what is about to exist, what exists, what went away.
+
+One JSON object a line in `.amibuild/journals/<bake-id>.jsonl`. A line is on the disk before the
+thing that it announces can exist, so a killed bake can be cleaned up by reading it. The same
+events feed the live view; those that matter to nobody afterwards are only shown, not written.
+While a bake lives, its process holds a lock on the file: that is how `reap` knows a live one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from amibuild.errors import Leftover
+from amibuild.wait import Waiting
+
+
+class ResourceKind(StrEnum):
+    """What a bake can create. `reap` knows how to find and remove each."""
+
+    INSTANCE = "instance"
+    KEY_PAIR = "key-pair"
+    SECURITY_GROUP = "security-group"
+    IMAGE = "image"
+    SNAPSHOT = "snapshot"
+    VOLUME = "volume"
+    OBJECT = "object"
+
+
+class Outcome(StrEnum):
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    KEPT = "kept"
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class BakeStarted(_Event):
+    event: Literal["bake-started"] = "bake-started"
+    bake_id: str
+    image: str
+    digest: str
+    target: str
+    region: str
+    source_ami: str
+    recipe: str
+    pid: int
+    version: str
+
+
+class StepStarted(_Event):
+    event: Literal["step-started"] = "step-started"
+    step: str
+    what: str
+
+
+class StepEnded(_Event):
+    event: Literal["step-ended"] = "step-ended"
+    step: str
+    seconds: float
+    detail: str = ""
+
+
+class StepFailed(_Event):
+    event: Literal["step-failed"] = "step-failed"
+    step: str
+    seconds: float
+    error: str
+
+
+class Intended(_Event):
+    """Something is about to be created, under this name and client token."""
+
+    event: Literal["intended"] = "intended"
+    kind: ResourceKind
+    name: str
+    token: str
+    region: str
+
+
+class Created(_Event):
+    event: Literal["created"] = "created"
+    kind: ResourceKind
+    id: str
+    token: str
+    region: str
+
+
+class Abandoned(_Event):
+    """An intent came to nothing: the account was searched by its token, and nothing was there."""
+
+    event: Literal["abandoned"] = "abandoned"
+    token: str
+
+
+class Removed(_Event):
+    event: Literal["removed"] = "removed"
+    kind: ResourceKind
+    id: str
+    region: str
+
+
+class Kept(_Event):
+    """It stays: the result, or what `--on-error keep` left for a look."""
+
+    event: Literal["kept"] = "kept"
+    kind: ResourceKind
+    id: str
+    region: str
+    why: str
+
+
+class LeftBehind(_Event):
+    event: Literal["left-behind"] = "left-behind"
+    kind: ResourceKind
+    id: str
+    region: str
+    reason: str
+    command: str
+
+
+class Noted(_Event):
+    event: Literal["noted"] = "noted"
+    text: str
+
+
+class BakeEnded(_Event):
+    event: Literal["bake-ended"] = "bake-ended"
+    outcome: Outcome
+    seconds: float
+    image_id: str | None = None
+
+
+Event = (
+    BakeStarted
+    | StepStarted
+    | StepEnded
+    | StepFailed
+    | Intended
+    | Created
+    | Abandoned
+    | Removed
+    | Kept
+    | LeftBehind
+    | Noted
+    | BakeEnded
+)
+_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+Shown = Event | Waiting
+"""What a subscriber hears: every written event, and the waits between them."""
+Subscriber = Callable[[Shown], None]
+
+
+class JournalBusy(Exception):
+    """The bake that writes this journal is alive."""
+
+
+class Journal:
+    """Opened by the one process that writes it. Use as a context manager."""
+
+    def __init__(self, path: Path, subscribers: tuple[Subscriber, ...] = ()) -> None:
+        self.path = path
+        self._subscribers = subscribers
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise JournalBusy(str(path)) from error
+        self._end_torn_line()
+
+    def _end_torn_line(self) -> None:
+        """A line cut off by a kill must not swallow the next one."""
+        if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
+            os.write(self._file, b"\n")
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def write(self, event: Event) -> None:
+        """On the disk when this returns, then shown."""
+        os.write(self._file, event.model_dump_json().encode() + b"\n")
+        os.fsync(self._file)
+        self.show(event)
+
+    def show(self, shown: Shown) -> None:
+        """Only shown: a look of a polling loop is nothing that anybody reads later."""
+        for subscriber in self._subscribers:
+            subscriber(shown)
+
+
+def read(path: Path) -> Iterator[Event]:
+    """The events of a journal. A torn or unknown line is skipped: the rest is still true."""
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            yield _EVENT.validate_json(line)
+        except ValidationError:
+            continue
+
+
+def is_live(path: Path) -> bool:
+    """True while the process that writes it runs (on this machine)."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+class Remains:
+    """What a journal says still exists: intents that never got an id, and ids never removed."""
+
+    def __init__(self, path: Path) -> None:
+        self.started: BakeStarted | None = None
+        self.ended: BakeEnded | None = None
+        self.intents: dict[str, Intended] = {}
+        self.resources: dict[str, Created] = {}
+        self.kept: dict[str, Kept] = {}
+        for event in read(path):
+            match event:
+                case BakeStarted():
+                    self.started = event
+                case Intended(token=token):
+                    self.intents[token] = event
+                case Created(token=token, id=id_):
+                    self.intents.pop(token, None)
+                    self.resources[id_] = event
+                case Abandoned(token=token):
+                    self.intents.pop(token, None)
+                case Removed(id=id_):
+                    self.resources.pop(id_, None)
+                    self.kept.pop(id_, None)
+                case Kept(id=id_):
+                    self.kept[id_] = event
+                case BakeEnded():
+                    self.ended = event
+                case _:
+                    pass
+
+
+def leftover(event: LeftBehind) -> Leftover:
+    return Leftover(event.kind, event.id, event.region, event.reason, event.command)
+
+
+def journal_path(state_dir: Path, bake_id: str) -> Path:
+    return state_dir / "journals" / f"{bake_id}.jsonl"
+
+
+def schema() -> dict[str, object]:
+    """The JSON Schema of one line."""
+    loaded: dict[str, object] = json.loads(json.dumps(_EVENT.json_schema()))
+    return loaded

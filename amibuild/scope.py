@@ -1,0 +1,185 @@
+"""Owns every created thing: journals the intent, creates, journals the id, undoes in reverse.
+
+The only way to create something that costs money. What a step gets from `own` will be removed
+when the scope ends, unless `keep` was called: on success, failure and interruption alike, and by
+`reap` after a kill, since each line of the journal is written before the thing can exist.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, Self
+
+from amibuild import signals
+from amibuild.errors import AmibuildError, Interrupted, Leftover, LeftoverError
+from amibuild.journal import (
+    Abandoned,
+    Created,
+    Intended,
+    Journal,
+    Kept,
+    LeftBehind,
+    Removed,
+    ResourceKind,
+    leftover,
+)
+from amibuild.names import BakeId, client_token
+from amibuild.wait import Observer
+
+log = logging.getLogger(__name__)
+
+
+class OnError(StrEnum):
+    CLEAN = "clean"
+    KEEP = "keep"
+
+
+class Remover(Protocol):
+    """How to find and remove each kind of resource: the same for a scope's end and for `reap`."""
+
+    def find(self, kind: ResourceKind, bake_id: BakeId, token: str) -> list[str]:
+        """The ids of what an intent created, by the tags that its creating call set."""
+
+    def begin(self, kind: ResourceKind, id_: str) -> None:
+        """Starts a removal that takes time; nothing for kinds that go at once."""
+
+    def remove(self, kind: ResourceKind, id_: str, observer: Observer) -> None:
+        """Gone when this returns. What is already gone is a success."""
+
+    def command(self, kind: ResourceKind, id_: str) -> str:
+        """The AWS CLI line that removes it by hand."""
+
+
+@dataclass
+class _Owned:
+    kind: ResourceKind
+    id: str
+    keep: str | None = None
+
+
+class Scope:
+    """Use as a context manager. `region` is where everything in it lives."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        remover: Remover,
+        *,
+        bake_id: BakeId,
+        region: str,
+        on_error: OnError = OnError.CLEAN,
+    ) -> None:
+        self._journal = journal
+        self._remover = remover
+        self._bake_id = bake_id
+        self._region = region
+        self._on_error = on_error
+        self._owned: list[_Owned] = []
+
+    def own(self, kind: ResourceKind, purpose: str, name: str, create: Callable[[str], str]) -> str:
+        """The id that `create(client_token)` returned, with its removal armed.
+
+        `purpose` makes the token: unique in the bake, the same on a retry. When `create` raises,
+        the account is searched for what it may have made all the same (a reply that got lost).
+        """
+        token = client_token(self._bake_id, purpose)
+        with signals.hold():
+            self._journal.write(Intended(kind=kind, name=name, token=token, region=self._region))
+            try:
+                id_ = create(token)
+            except BaseException as error:
+                self._search(kind, token, error)
+                raise
+            self._arm(kind, id_, token)
+        return id_
+
+    def adopt(self, kind: ResourceKind, id_: str, token: str) -> None:
+        """Owns what another call created along the way, such as an image's snapshot."""
+        with signals.hold():
+            self._arm(kind, id_, token)
+
+    def begin_removal(self, id_: str) -> None:
+        """Starts it without waiting; the end of the scope waits."""
+        for owned in self._owned:
+            if owned.id == id_:
+                self._remover.begin(owned.kind, id_)
+
+    def keep(self, id_: str, why: str) -> None:
+        """It outlives the scope."""
+        for owned in self._owned:
+            if owned.id == id_:
+                owned.keep = why
+                self._journal.write(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
+
+    def _arm(self, kind: ResourceKind, id_: str, token: str) -> None:
+        self._journal.write(Created(kind=kind, id=id_, token=token, region=self._region))
+        self._owned.append(_Owned(kind, id_))
+
+    def _search(self, kind: ResourceKind, token: str, error: BaseException) -> None:
+        try:
+            found = self._remover.find(kind, self._bake_id, token)
+        except AmibuildError as search_error:
+            # The intent stays in the journal without an id: `reap` looks again.
+            error.add_note(f"whether {kind} {token} exists is not known: {search_error.message}")
+            return
+        for id_ in found:
+            self._arm(kind, id_, token)
+        if not found:
+            self._journal.write(Abandoned(token=token))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failed = error is not None and not isinstance(error, Interrupted)
+        if failed and self._on_error is OnError.KEEP:
+            self._keep_all()
+            return
+        leftovers = self._undo()
+        if not leftovers:
+            return
+        problem = LeftoverError(leftovers)
+        if error is None:
+            raise problem
+        # The first error wins; what could not be undone rides along for the report and exit code.
+        error.add_note(problem.message)
+        if isinstance(error, AmibuildError):
+            error.leftovers = problem.leftovers
+
+    def _keep_all(self) -> None:
+        for owned in self._owned:
+            if owned.keep is None:
+                self.keep(owned.id, "--on-error keep")
+
+    def _undo(self) -> list[Leftover]:
+        """Removes in reverse order; a failure is journalled and never stops the rest."""
+        left: list[Leftover] = []
+        with signals.hold(deliver=False):
+            for owned in reversed(self._owned):
+                if owned.keep is not None:
+                    continue
+                try:
+                    self._remover.remove(owned.kind, owned.id, self._journal.show)
+                except Exception as error:  # an undo must never stop the others
+                    log.debug("removal of %s failed", owned.id, exc_info=error)
+                    event = LeftBehind(
+                        kind=owned.kind,
+                        id=owned.id,
+                        region=self._region,
+                        reason=str(error),
+                        command=self._remover.command(owned.kind, owned.id),
+                    )
+                    self._journal.write(event)
+                    left.append(leftover(event))
+                else:
+                    self._journal.write(Removed(kind=owned.kind, id=owned.id, region=self._region))
+        return left

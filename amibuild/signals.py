@@ -1,0 +1,55 @@
+"""SIGINT, SIGTERM and SIGHUP as one exception, held back where an id could be lost.
+
+`catch` is entered once, by the command line. `hold` marks the lines in which a signal must wait:
+the creation of a resource until its id is in the journal, and every undo.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from amibuild.errors import Interrupted
+
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_holding = 0
+_waiting: str | None = None
+
+
+def _arrive(number: int, _: FrameType | None) -> None:
+    global _waiting
+    if _waiting is not None:
+        return  # already unwinding: a second Ctrl-C must not leave things half removed
+    _waiting = signal.Signals(number).name
+    if not _holding:
+        raise Interrupted(_waiting)
+
+
+@contextmanager
+def catch() -> Iterator[None]:
+    """Turns the first signal into Interrupted; later ones are ignored until this ends."""
+    global _waiting
+    before = {number: signal.signal(number, _arrive) for number in CAUGHT}
+    try:
+        yield
+    finally:
+        _waiting = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def hold(*, deliver: bool = True) -> Iterator[None]:
+    """No Interrupted inside; one that arrived is raised at the end, unless `deliver` is off."""
+    global _holding
+    arrived_before = _waiting is not None
+    _holding += 1
+    try:
+        yield
+    finally:
+        _holding -= 1
+    if deliver and not _holding and _waiting is not None and not arrived_before:
+        raise Interrupted(_waiting)
