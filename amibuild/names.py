@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NewType
 
@@ -66,3 +67,12 @@ def next_version(taken: list[str], today: datetime) -> str:
         if m is not None and m["date"] == date
     ]
     return f"{date}.{max(counters, default=0) + 1}"
+
+
+@dataclass(frozen=True)
+class EndpointAccess:
+    """Where an EC2-like API listens and how to sign for it, when it is not AWS itself."""
+
+    url: str
+    access_key_id: str
+    secret_access_key: str

@@ -1,0 +1,248 @@
+"""Instances, volumes and security groups. Each method is one call, and says which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from amibuild.aws.errors import calling
+from amibuild.errors import NotFound
+from amibuild.names import InstanceId
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import FilterTypeDef, TagSpecificationTypeDef
+
+
+@dataclass(frozen=True)
+class Network:
+    subnet_id: str
+    vpc_id: str
+    zone: str
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """One RunInstances call. `kms_key` None means the account's default key."""
+
+    image_id: str
+    instance_type: str
+    root_device: str
+    volume_gib: int
+    network: Network
+    security_group_id: str
+    tags: Mapping[str, str]
+    user_data: bytes | None = None
+    instance_profile: str | None = None
+    kms_key: str | None = None
+    public_ip: bool | None = None
+
+
+@dataclass(frozen=True)
+class InstanceFacts:
+    id: InstanceId
+    state: str
+    reason: str
+    zone: str
+    private_ip: str | None
+    public_ip: str | None
+
+
+class Ec2:
+    def __init__(self, client: EC2Client, region: str) -> None:
+        self._client = client
+        self._region = region
+
+    def network(self, subnet_id: str | None) -> Network:
+        """The named subnet, else a default subnet of the default VPC (DescribeSubnets).
+
+        Raises: NotFound when there is neither.
+        """
+        with calling("DescribeSubnets", self._region, subnet_id):
+            if subnet_id:
+                found = self._client.describe_subnets(SubnetIds=[subnet_id])["Subnets"]
+            else:
+                found = self._client.describe_subnets(
+                    Filters=[{"Name": "default-for-az", "Values": ["true"]}]
+                )["Subnets"]
+        if not found:
+            raise NotFound(
+                operation="DescribeSubnets",
+                code="InvalidSubnetID.NotFound",
+                message="the account has no default subnet here",
+                region=self._region,
+                hint="name one: aws.subnet",
+            )
+        subnet = min(found, key=lambda s: s["AvailabilityZone"])
+        return Network(subnet["SubnetId"], subnet["VpcId"], subnet["AvailabilityZone"])
+
+    def create_security_group(
+        self, name: str, description: str, vpc_id: str, tags: Mapping[str, str]
+    ) -> str:
+        """CreateSecurityGroup: nothing may come in, everything may go out."""
+        with calling("CreateSecurityGroup", self._region, name):
+            return self._client.create_security_group(
+                GroupName=name,
+                Description=description,
+                VpcId=vpc_id,
+                TagSpecifications=[_tagged("security-group", tags)],
+            )["GroupId"]
+
+    def delete_security_group(self, group_id: str) -> None:
+        with calling("DeleteSecurityGroup", self._region, group_id):
+            self._client.delete_security_group(GroupId=group_id)
+
+    def run_instance(self, request: LaunchRequest, token: str) -> InstanceId:
+        """RunInstances, for one instance, with IMDSv2 required and an encrypted root volume."""
+        ebs: dict[str, Any] = {
+            "VolumeSize": request.volume_gib,
+            "VolumeType": "gp3",
+            "DeleteOnTermination": True,
+            "Encrypted": True,
+        }
+        if request.kms_key:
+            ebs["KmsKeyId"] = request.kms_key
+        interface: dict[str, Any] = {
+            "DeviceIndex": 0,
+            "SubnetId": request.network.subnet_id,
+            "Groups": [request.security_group_id],
+            "DeleteOnTermination": True,
+        }
+        if request.public_ip is not None:
+            interface["AssociatePublicIpAddress"] = request.public_ip
+        optional: dict[str, Any] = {}
+        if request.user_data is not None:
+            optional["UserData"] = request.user_data
+        if request.instance_profile:
+            optional["IamInstanceProfile"] = {"Name": request.instance_profile}
+        with calling("RunInstances", self._region, request.image_id):
+            made = self._client.run_instances(
+                ImageId=request.image_id,
+                InstanceType=request.instance_type,  # type: ignore[arg-type]  # AWS knows more
+                MinCount=1,
+                MaxCount=1,
+                ClientToken=token,
+                BlockDeviceMappings=[{"DeviceName": request.root_device, "Ebs": ebs}],  # type: ignore[typeddict-item]
+                NetworkInterfaces=[interface],  # type: ignore[list-item]
+                InstanceInitiatedShutdownBehavior="stop",
+                MetadataOptions={
+                    "HttpTokens": "required",
+                    "HttpEndpoint": "enabled",
+                    "HttpPutResponseHopLimit": 1,
+                },
+                TagSpecifications=[
+                    _tagged("instance", request.tags),
+                    _tagged("volume", request.tags),
+                    _tagged("network-interface", request.tags),
+                ],
+                **optional,
+            )
+        return InstanceId(made["Instances"][0]["InstanceId"])
+
+    def instance(self, instance_id: str) -> InstanceFacts:
+        """DescribeInstances for one. Raises: NotFound."""
+        with calling("DescribeInstances", self._region, instance_id):
+            found = self._client.describe_instances(InstanceIds=[instance_id])
+        instances = [i for r in found["Reservations"] for i in r["Instances"]]
+        if not instances:
+            raise NotFound(
+                operation="DescribeInstances",
+                code="InvalidInstanceID.NotFound",
+                message="no such instance",
+                region=self._region,
+                resource=instance_id,
+            )
+        instance = instances[0]
+        return InstanceFacts(
+            id=InstanceId(instance["InstanceId"]),
+            state=instance["State"]["Name"],
+            reason=instance.get("StateReason", {}).get("Message", ""),
+            zone=instance["Placement"]["AvailabilityZone"],
+            private_ip=instance.get("PrivateIpAddress"),
+            public_ip=instance.get("PublicIpAddress"),
+        )
+
+    def stop_instance(self, instance_id: str) -> None:
+        with calling("StopInstances", self._region, instance_id):
+            self._client.stop_instances(InstanceIds=[instance_id])
+
+    def terminate_instance(self, instance_id: str) -> None:
+        with calling("TerminateInstances", self._region, instance_id):
+            self._client.terminate_instances(InstanceIds=[instance_id])
+
+    def console_output(self, instance_id: str) -> str:
+        """GetConsoleOutput, the latest there is. boto3 has decoded the base64 already."""
+        with calling("GetConsoleOutput", self._region, instance_id):
+            return self._client.get_console_output(InstanceId=instance_id).get("Output", "")
+
+    def create_volume(
+        self, snapshot_id: str, zone: str, kms_key: str | None, tags: Mapping[str, str], token: str
+    ) -> str:
+        """CreateVolume from a snapshot."""
+        optional: dict[str, Any] = {"KmsKeyId": kms_key} if kms_key else {}
+        with calling("CreateVolume", self._region, snapshot_id):
+            return self._client.create_volume(
+                SnapshotId=snapshot_id,
+                AvailabilityZone=zone,
+                VolumeType="gp3",
+                Encrypted=True,
+                ClientToken=token,
+                TagSpecifications=[_tagged("volume", tags)],
+                **optional,
+            )["VolumeId"]
+
+    def volume_state(self, volume_id: str) -> str:
+        """DescribeVolumes: creating, available, in-use, deleting, error."""
+        with calling("DescribeVolumes", self._region, volume_id):
+            return self._client.describe_volumes(VolumeIds=[volume_id])["Volumes"][0]["State"]
+
+    def attach_volume(self, volume_id: str, instance_id: str, device: str) -> None:
+        with calling("AttachVolume", self._region, volume_id):
+            self._client.attach_volume(VolumeId=volume_id, InstanceId=instance_id, Device=device)
+
+    def detach_volume(self, volume_id: str) -> None:
+        with calling("DetachVolume", self._region, volume_id):
+            self._client.detach_volume(VolumeId=volume_id, Force=True)
+
+    def delete_volume(self, volume_id: str) -> None:
+        with calling("DeleteVolume", self._region, volume_id):
+            self._client.delete_volume(VolumeId=volume_id)
+
+    def instances_tagged(self, tags: Mapping[str, str]) -> list[str]:
+        """DescribeInstances by tags; those that are gone already are left out."""
+        alive = ["pending", "running", "stopping", "stopped", "shutting-down"]
+        filters: list[FilterTypeDef] = [
+            {"Name": "instance-state-name", "Values": alive},
+            *_filters(tags),
+        ]
+        with calling("DescribeInstances", self._region):
+            pages = self._client.get_paginator("describe_instances").paginate(Filters=filters)
+            return [
+                i["InstanceId"] for p in pages for r in p["Reservations"] for i in r["Instances"]
+            ]
+
+    def security_groups_tagged(self, tags: Mapping[str, str]) -> list[str]:
+        with calling("DescribeSecurityGroups", self._region):
+            pages = self._client.get_paginator("describe_security_groups").paginate(
+                Filters=_filters(tags)
+            )
+            return [g["GroupId"] for p in pages for g in p["SecurityGroups"]]
+
+    def volumes_tagged(self, tags: Mapping[str, str]) -> list[str]:
+        with calling("DescribeVolumes", self._region):
+            pages = self._client.get_paginator("describe_volumes").paginate(Filters=_filters(tags))
+            return [v["VolumeId"] for p in pages for v in p["Volumes"]]
+
+
+def _filters(tags: Mapping[str, str]) -> list[FilterTypeDef]:
+    return [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
+
+
+def _tagged(resource: Any, tags: Mapping[str, str]) -> TagSpecificationTypeDef:
+    return {"ResourceType": resource, "Tags": tag_list(tags)}
+
+
+def tag_list(tags: Mapping[str, str]) -> Sequence[Any]:
+    """EC2's shape of tags: a list of Key and Value."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]

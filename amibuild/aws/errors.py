@@ -1,0 +1,115 @@
+"""botocore's errors as amibuild's, mapped once.
+
+Source of the codes: EC2 API reference, "Error codes"; SSM API reference, per operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from botocore.parsers import ResponseParserError
+
+from amibuild.errors import AwsError, Denied, Duplicate, InUse, NoCapacity, NotFound, Throttled
+
+_BY_CODE: dict[str, type[AwsError]] = {
+    "AccessDenied": Denied,
+    "AccessDeniedException": Denied,
+    "AuthFailure": Denied,
+    "ExpiredToken": Denied,
+    "InvalidClientTokenId": Denied,
+    "UnauthorizedOperation": Denied,
+    "UnrecognizedClientException": Denied,
+    "RequestLimitExceeded": Throttled,
+    "SlowDown": Throttled,
+    "Throttling": Throttled,
+    "ThrottlingException": Throttled,
+    "DependencyViolation": InUse,
+    "InvalidSnapshot.InUse": InUse,
+    "VolumeInUse": InUse,
+    "InvalidAMIName.Duplicate": Duplicate,
+    "InvalidGroup.Duplicate": Duplicate,
+    "InvalidKeyPair.Duplicate": Duplicate,
+    "InsufficientInstanceCapacity": NoCapacity,
+    "InsufficientCapacity": NoCapacity,
+    "InstanceLimitExceeded": NoCapacity,
+    "SpotMaxPriceTooLow": NoCapacity,
+    "VcpuLimitExceeded": NoCapacity,
+    "Unsupported": NoCapacity,  # "instance type is not supported in this Availability Zone"
+    "404": NotFound,
+    "InvalidAMIID.Unavailable": NotFound,
+    "InvalidInstanceId": NotFound,  # SSM: not registered (any longer)
+    "InvocationDoesNotExist": NotFound,
+    "NoSuchBucket": NotFound,
+    "NoSuchEntity": NotFound,
+    "NoSuchKey": NotFound,
+    "ParameterNotFound": NotFound,
+    "ServiceSettingNotFound": NotFound,
+}
+_HINTS: dict[type[AwsError], str] = {
+    Denied: "check the credentials and the permissions of their role for this action",
+    Throttled: "the account's request limit is reached: wait, or ask AWS to raise it",
+    NoCapacity: "name more instance types in builder.instance_types",
+}
+
+
+@contextmanager
+def calling(operation: str, region: str, resource: str | None = None) -> Iterator[None]:
+    """Around one call: whatever botocore raises inside leaves as an AwsError.
+
+    `operation` is the API's name, such as RunInstances; `resource` what it is about.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise _from_client_error(error, operation, region, resource) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise Denied(
+            operation=operation,
+            code="NoCredentials",
+            message=str(error),
+            region=region,
+            resource=resource,
+            hint="log in (aws sso login, AWS_PROFILE, a role), or bake with --target local",
+        ) from error
+    except HTTPClientError as error:
+        raise AwsError(
+            operation=operation,
+            code="NoConnection",
+            message=str(error),
+            region=region,
+            resource=resource,
+            hint="is the endpoint reachable from here?",
+        ) from error
+    except (ResponseParserError, BotoCoreError) as error:
+        raise AwsError(
+            operation=operation,
+            code=type(error).__name__,
+            message=str(error),
+            region=region,
+            resource=resource,
+        ) from error
+
+
+def _from_client_error(
+    error: ClientError, operation: str, region: str, resource: str | None
+) -> AwsError:
+    body = error.response.get("Error", {})
+    code = body.get("Code", "Unknown")
+    kind = _BY_CODE.get(code, NotFound if code.endswith(".NotFound") else AwsError)
+    return kind(
+        operation=operation,
+        code=code,
+        message=body.get("Message", str(error)),
+        region=region,
+        request_id=error.response.get("ResponseMetadata", {}).get("RequestId"),
+        resource=resource,
+        hint=_HINTS.get(kind),
+    )

@@ -1,0 +1,165 @@
+"""Images and their snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from amibuild.aws.ec2 import tag_list
+from amibuild.aws.errors import calling
+from amibuild.errors import AwsError, NotFound
+from amibuild.names import AmiId
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_ec2.type_defs import ImageTypeDef
+
+
+@dataclass(frozen=True)
+class Image:
+    """What DescribeImages says. `snapshots` are the ids behind its volumes; sizes are GiB."""
+
+    id: AmiId
+    name: str
+    state: str
+    reason: str
+    owner: str
+    created: datetime
+    architecture: str
+    root_device: str
+    size_gib: int
+    snapshots: tuple[str, ...]
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class Images:
+    def __init__(self, client: EC2Client, region: str) -> None:
+        self._client = client
+        self._region = region
+
+    def image(self, image_id: str) -> Image:
+        """DescribeImages for one. Raises: NotFound."""
+        with calling("DescribeImages", self._region, image_id):
+            found = self._client.describe_images(ImageIds=[image_id])["Images"]
+        if not found:
+            raise NotFound(
+                operation="DescribeImages",
+                code="InvalidAMIID.NotFound",
+                message="no such image",
+                region=self._region,
+                resource=image_id,
+            )
+        return _image(found[0])
+
+    def search(self, *, owners: Sequence[str], filters: Mapping[str, Sequence[str]]) -> list[Image]:
+        """DescribeImages by owner and filters, newest first."""
+        with calling("DescribeImages", self._region):
+            pages = self._client.get_paginator("describe_images").paginate(
+                Owners=list(owners),
+                Filters=[{"Name": name, "Values": list(v)} for name, v in filters.items()],
+            )
+            found = [_image(image) for page in pages for image in page["Images"]]
+        return sorted(found, key=lambda image: (image.created, image.name), reverse=True)
+
+    def create(
+        self, instance_id: str, name: str, description: str, tags: Mapping[str, str]
+    ) -> AmiId:
+        """CreateImage of a stopped instance; the same tags go on the image and its snapshots."""
+        with calling("CreateImage", self._region, name):
+            made = self._client.create_image(
+                InstanceId=instance_id,
+                Name=name,
+                Description=description,
+                NoReboot=True,
+                TagSpecifications=[
+                    {"ResourceType": "image", "Tags": tag_list(tags)},
+                    {"ResourceType": "snapshot", "Tags": tag_list(tags)},
+                ],
+            )
+        return AmiId(made["ImageId"])
+
+    def tag(self, ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """CreateTags."""
+        with calling("CreateTags", self._region, ", ".join(ids)):
+            self._client.create_tags(Resources=list(ids), Tags=tag_list(tags))
+
+    def share(self, image: Image, accounts: Sequence[str]) -> None:
+        """ModifyImageAttribute, and ModifySnapshotAttribute for each snapshot behind it."""
+        users = list(accounts)
+        with calling("ModifyImageAttribute", self._region, image.id):
+            self._client.modify_image_attribute(
+                ImageId=image.id, LaunchPermission={"Add": [{"UserId": u} for u in users]}
+            )
+        for snapshot in image.snapshots:
+            with calling("ModifySnapshotAttribute", self._region, snapshot):
+                self._client.modify_snapshot_attribute(
+                    SnapshotId=snapshot,
+                    Attribute="createVolumePermission",
+                    OperationType="add",
+                    UserIds=users,
+                )
+
+    def remove(self, image_id: str) -> None:
+        """DeregisterImage, then DeleteSnapshot for each of its snapshots."""
+        snapshots = self.image(image_id).snapshots
+        with calling("DeregisterImage", self._region, image_id):
+            self._client.deregister_image(ImageId=image_id)
+        for snapshot in snapshots:
+            try:
+                self.delete_snapshot(snapshot)
+            except NotFound:
+                continue
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        with calling("DeleteSnapshot", self._region, snapshot_id):
+            self._client.delete_snapshot(SnapshotId=snapshot_id)
+
+    def snapshot_progress(self, snapshot_id: str) -> str:
+        """DescribeSnapshots: its progress, such as `42%`; empty when it is not known yet."""
+        try:
+            with calling("DescribeSnapshots", self._region, snapshot_id):
+                found = self._client.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"]
+        except AwsError:
+            return ""
+        return found[0].get("Progress", "") if found else ""
+
+    def tagged(self, tags: Mapping[str, str]) -> list[str]:
+        return [
+            image.id
+            for image in self.search(
+                owners=["self"], filters={f"tag:{key}": [value] for key, value in tags.items()}
+            )
+        ]
+
+    def snapshots_tagged(self, tags: Mapping[str, str]) -> list[str]:
+        with calling("DescribeSnapshots", self._region):
+            pages = self._client.get_paginator("describe_snapshots").paginate(
+                OwnerIds=["self"],
+                Filters=[{"Name": f"tag:{key}", "Values": [v]} for key, v in tags.items()],
+            )
+            return [s["SnapshotId"] for page in pages for s in page["Snapshots"]]
+
+
+def _image(raw: ImageTypeDef) -> Image:
+    mappings: list[Any] = [m["Ebs"] for m in raw.get("BlockDeviceMappings", []) if "Ebs" in m]
+    root = raw.get("RootDeviceName", "/dev/xvda")
+    sizes = [
+        m["Ebs"].get("VolumeSize", 0)
+        for m in raw.get("BlockDeviceMappings", [])
+        if "Ebs" in m and m.get("DeviceName") == root
+    ]
+    return Image(
+        id=AmiId(raw["ImageId"]),
+        name=raw.get("Name", ""),
+        state=raw["State"],
+        reason=raw.get("StateReason", {}).get("Message", ""),
+        owner=raw.get("OwnerId", ""),
+        created=datetime.fromisoformat(raw["CreationDate"].replace("Z", "+00:00")),
+        architecture=raw.get("Architecture", ""),
+        root_device=root,
+        size_gib=max(sizes, default=0),
+        snapshots=tuple(m["SnapshotId"] for m in mappings if m.get("SnapshotId")),
+        tags={tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])},
+    )

@@ -1,0 +1,111 @@
+"""Opens the cloud: one set of clients for one region, at AWS or at another endpoint.
+
+Which endpoint it is changes nothing above this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from amibuild import __version__
+from amibuild.aws.ec2 import Ec2
+from amibuild.aws.iam import Iam
+from amibuild.aws.images import Images
+from amibuild.aws.s3 import S3
+from amibuild.aws.ssm import Ssm
+from amibuild.errors import UsageError
+from amibuild.names import EndpointAccess, Region
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2 import EC2Client
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_ssm import SSMClient
+
+# Adaptive slows down by itself when the account is throttled; ten tries are about a minute.
+RETRIES = {"mode": "adaptive", "total_max_attempts": 10}
+
+
+class Cloud:
+    """The facades of one region. Clients are made on first use: each costs tens of milliseconds."""
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        profile: str | None = None,
+        endpoints: Mapping[str, str] | None = None,
+        access: EndpointAccess | None = None,
+    ) -> None:
+        """`endpoints` are URLs by service name; `access` serves every service not named there."""
+        self.region = Region(region)
+        self._endpoints = dict(endpoints or {})
+        self._access = access
+        try:
+            self._session = boto3.Session(
+                region_name=region,
+                profile_name=None if access else profile,
+                aws_access_key_id=access.access_key_id if access else None,
+                aws_secret_access_key=access.secret_access_key if access else None,
+            )
+        except BotoCoreError as error:
+            raise UsageError(
+                str(error), hint="aws.profile in the recipe, or AWS_PROFILE"
+            ) from error
+
+    @cached_property
+    def ec2(self) -> Ec2:
+        return Ec2(self._ec2, self.region)
+
+    @cached_property
+    def images(self) -> Images:
+        return Images(self._ec2, self.region)
+
+    @cached_property
+    def ssm(self) -> Ssm:
+        client: SSMClient = self._session.client(
+            "ssm", endpoint_url=self._endpoint("ssm"), config=self._config()
+        )
+        return Ssm(client, self.region)
+
+    @cached_property
+    def s3(self) -> S3:
+        client: S3Client = self._session.client(
+            "s3",
+            endpoint_url=self._endpoint("s3"),
+            config=self._config().merge(Config(signature_version="s3v4")),
+        )
+        return S3(client, self.region)
+
+    @cached_property
+    def iam(self) -> Iam:
+        client: IAMClient = self._session.client(
+            "iam", endpoint_url=self._endpoint("iam"), config=self._config()
+        )
+        return Iam(client, self.region)
+
+    @cached_property
+    def _ec2(self) -> EC2Client:
+        client: EC2Client = self._session.client(
+            "ec2", endpoint_url=self._endpoint("ec2"), config=self._config()
+        )
+        return client
+
+    def _endpoint(self, service: str) -> str | None:
+        return self._endpoints.get(service) or (self._access.url if self._access else None)
+
+    def _config(self) -> Config:
+        path_style = {"addressing_style": "path"} if self._endpoint("s3") else {}
+        return Config(
+            connect_timeout=10,
+            read_timeout=60,
+            retries=RETRIES,  # type: ignore[arg-type]  # the stubs want literals
+            s3=path_style or None,  # type: ignore[arg-type]
+            user_agent_extra=f"amibuild/{__version__}",
+        )

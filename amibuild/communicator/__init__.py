@@ -1,0 +1,1 @@
+"""How scripts get onto a machine, and their output back."""

@@ -1,0 +1,61 @@
+"""What a bake asks of a machine: run this job, with these files, and bring everything back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from amibuild.errors import CommandFailed
+from amibuild.library.step import StepFile
+from amibuild.wait import Observer
+
+TAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """A bash script that runs as root, as `bash run.sh </dev/null` in a folder with its files.
+
+    What it writes to the file named by $AMIBUILD_RESULT comes back as `result`.
+    """
+
+    name: str
+    script: str
+    timeout_s: int
+    files: tuple[StepFile, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """`log` is stdout and stderr as they came, whole up to 8 MiB; `result` what it handed back."""
+
+    exit_code: int
+    log: str
+    result: bytes
+    elapsed_s: float
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        return tuple(self.log.splitlines()[-TAIL_LINES:])
+
+
+class Communicator(Protocol):
+    def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
+        """Runs the job to its end, whatever its exit code.
+
+        Raises: CommandFailed when it did not end by itself (time-out, cancelled, machine gone).
+        """
+
+
+def check(what: str, result: CommandResult) -> CommandResult:
+    """The result, if its exit code is 0. Raises: CommandFailed, with the end of the log."""
+    if result.exit_code != 0:
+        raise CommandFailed(
+            what=what,
+            exit_code=result.exit_code,
+            reason=f"ended with exit code {result.exit_code}",
+            tail=result.tail,
+        )
+    return result

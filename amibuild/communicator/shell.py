@@ -1,0 +1,181 @@
+"""The only place where shell text is put together.
+
+`payload` packs a job; `unpack` and `start` are the lines that run it on the machine; `reply`
+sends its log and result back in one piece of at most 24,000 characters, which is what Run Command
+keeps, and leaves the rest on the machine to be fetched by `piece`.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import re
+import shlex
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from amibuild.communicator.base import RemoteJob
+
+WORK = "/run/amibuild"
+# 17,400 bytes are 23,200 characters of base64; with the header that stays under 24,000.
+REPLY_BYTES = 17_400
+LOG_LIMIT_BYTES = 8 * 1024 * 1024
+LOG_HEAD_BYTES = 1024 * 1024
+HEADER = re.compile(r"amibuild-reply (?P<exit>\d+) (?P<size>\d+) (?P<sha256>[0-9a-f]{64})")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The first piece of a reply, and what is needed to know when it is whole."""
+
+    exit_code: int
+    size: int
+    sha256: str
+    first: bytes
+
+
+def quote(word: str) -> str:
+    return shlex.quote(word)
+
+
+def exports(environment: Mapping[str, str]) -> str:
+    """`export NAME=value` lines, safe for any value. Names are the library's, so they are safe."""
+    return "".join(f"export {name}={quote(value)}\n" for name, value in environment.items())
+
+
+def folder(job_name: str) -> str:
+    return f"{WORK}/{job_name}"
+
+
+def payload(job: RemoteJob) -> bytes:
+    """The job as a tar.gz that is the same for the same job: no times, no owners' names."""
+    buffer = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=9, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        _add(tar, "run.sh", job.script.encode(), 0o700)
+        _add(tar, "environment.sh", exports(job.environment).encode(), 0o600)
+        for file in job.files:
+            _add(tar, file.path, file.content, file.mode)
+    return buffer.getvalue()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), mode
+    tar.addfile(member, io.BytesIO(content))
+
+
+def prepare(job_name: str) -> str:
+    """An empty folder for the job, which only root can enter."""
+    at = quote(folder(job_name))
+    return f"set -eu\numask 077\nrm -rf {at}\nmkdir -p {at}/work\n"
+
+
+def unpack_inline(job_name: str, packed: bytes) -> str:
+    at = quote(folder(job_name))
+    text = base64.encodebytes(packed).decode()
+    return f"base64 -d <<'AMIBUILD' | tar -xzf - -C {at}/work\n{text}AMIBUILD\n"
+
+
+def append_piece(job_name: str, piece: bytes) -> str:
+    """One more piece of a payload that is too large for a command."""
+    at = quote(folder(job_name))
+    text = base64.encodebytes(piece).decode()
+    return f"set -eu\numask 077\nbase64 -d >>{at}/payload.tar.gz <<'AMIBUILD'\n{text}AMIBUILD\n"
+
+
+def fetch_payload(job_name: str, url: str) -> str:
+    """Fetches the payload from a presigned URL, with what the image has: curl, wget or python3."""
+    at = quote(folder(job_name))
+    python = "import sys, urllib.request as u; u.urlretrieve(sys.argv[1], sys.argv[2])"
+    return (
+        f"url={quote(url)}\n"
+        f"out={at}/payload.tar.gz\n"
+        'if command -v curl >/dev/null; then curl -fsS --retry 5 -o "$out" "$url"\n'
+        'elif command -v wget >/dev/null; then wget -q -O "$out" "$url"\n'
+        f'else python3 -c {quote(python)} "$url" "$out"; fi\n'
+    )
+
+
+def unpack_payload(job_name: str, packed: bytes) -> str:
+    """Checks the payload that came by pieces or by URL, then unpacks it."""
+    at = quote(folder(job_name))
+    digest = hashlib.sha256(packed).hexdigest()
+    return (
+        f"echo '{digest}  '{at}/payload.tar.gz | sha256sum --check --quiet -\n"
+        f"tar -xzf {at}/payload.tar.gz -C {at}/work\n"
+        f"rm -f {at}/payload.tar.gz\n"
+    )
+
+
+def start(job_name: str) -> str:
+    """Runs the job and replies. The last command's exit code is what SSM reports."""
+    at = quote(folder(job_name))
+    return f"""\
+cd {at}/work
+set +e
+(
+    . ./environment.sh
+    rm -f ./environment.sh
+    export AMIBUILD_RESULT={at}/result
+    umask 022
+    exec bash run.sh
+) </dev/null >{at}/log 2>&1
+code=$?
+cd {at}
+touch result
+size=$(stat -c %s log)
+if [ "$size" -gt {LOG_LIMIT_BYTES} ]; then
+    {{
+        head -c {LOG_HEAD_BYTES} log
+        echo
+        echo "... $((size - {LOG_LIMIT_BYTES})) bytes left out ..."
+        tail -c {LOG_LIMIT_BYTES - LOG_HEAD_BYTES} log
+    }} >log.cut
+    mv log.cut log
+fi
+tar -czf reply.tar.gz log result
+echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
+head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
+tail -n 20 log | cut -c1-390 >&2
+exit $code
+"""
+
+
+def piece(job_name: str, offset: int) -> str:
+    """Prints the piece of a reply that begins at `offset`."""
+    at = quote(folder(job_name))
+    return f"tail -c +{offset + 1} {at}/reply.tar.gz | head -c {REPLY_BYTES} | base64 -w0\n"
+
+
+def clear(job_name: str) -> str:
+    return f"rm -rf {quote(folder(job_name))}\n"
+
+
+def read_reply(stdout: str) -> Reply | None:
+    """The first piece of a reply; None when the script never got so far."""
+    header, _, body = stdout.partition("\n")
+    found = HEADER.fullmatch(header.strip())
+    if found is None:
+        return None
+    return Reply(int(found["exit"]), int(found["size"]), found["sha256"], base64.b64decode(body))
+
+
+def read_piece(stdout: str) -> bytes:
+    return base64.b64decode(stdout)
+
+
+def open_reply(packed: bytes) -> tuple[str, bytes]:
+    """The log as text and the result, from a whole reply."""
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
+        found = {member.name: tar.extractfile(member) for member in tar.getmembers()}
+        log, result = found.get("log"), found.get("result")
+        return (
+            log.read().decode(errors="replace") if log else "",
+            result.read() if result else b"",
+        )

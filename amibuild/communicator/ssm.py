@@ -1,0 +1,138 @@
+"""Jobs over SSM Run Command: no inbound port, no key, the instance role is enough.
+
+A job is one command when its payload fits into 64 KB. A larger one goes by the bucket, or in
+pieces where the recipe names none. SSM keeps only 24,000 characters of output, so the log comes
+back compressed, and in as many pieces as it takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+
+from amibuild import signals
+from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, COMMAND_OVERHEAD_BYTES, Invocation, Ssm
+from amibuild.communicator import shell
+from amibuild.communicator.base import CommandResult, RemoteJob
+from amibuild.errors import AwsError, CommandFailed
+from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
+
+ROOM_BYTES = COMMAND_LIMIT_BYTES - COMMAND_OVERHEAD_BYTES
+# base64 with line ends makes 4 characters of 3 bytes, and 77 of 76.
+PIECE_BYTES = ROOM_BYTES * 3 // 4 * 76 // 77 - 1024
+# Delivery may take a minute, and an agent that dies never reports: then this ends the wait.
+GRACE_S = 90
+SHORT_S = 60
+
+Upload = Callable[[bytes], str]
+"""Stores a payload in the bucket and answers with a URL that fetches it."""
+
+
+class SsmCommunicator:
+    def __init__(
+        self,
+        ssm: Ssm,
+        instance_id: str,
+        *,
+        upload: Upload | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._ssm = ssm
+        self._instance = instance_id
+        self._upload = upload
+        self._clock = clock or SystemClock()
+
+    def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
+        started = self._clock.monotonic()
+        script = self._deliver(job, observer)
+        done = self._send(job.name, script, timeout_s=job.timeout_s, observer=observer)
+        reply = shell.read_reply(done.stdout)
+        if reply is None:
+            raise CommandFailed(
+                what=job.name,
+                exit_code=done.exit_code,
+                reason=_why(done, job.timeout_s),
+                tail=(done.stderr or done.stdout).splitlines()[-20:],
+            )
+        log, result = shell.open_reply(self._whole(job.name, reply))
+        elapsed = self._clock.monotonic() - started
+        return CommandResult(reply.exit_code, log, result, elapsed)
+
+    def _deliver(self, job: RemoteJob, observer: Observer) -> str:
+        """The script that starts the job, once its payload is on its way or on the machine."""
+        packed = shell.payload(job)
+        begin, run = shell.prepare(job.name), shell.start(job.name)
+        inline = begin + shell.unpack_inline(job.name, packed) + run
+        if len(inline.encode()) <= ROOM_BYTES:
+            return inline
+        unpack = shell.unpack_payload(job.name, packed)
+        if self._upload is not None:
+            return begin + shell.fetch_payload(job.name, self._upload(packed)) + unpack + run
+        offsets = range(0, len(packed), PIECE_BYTES)
+        for number, offset in enumerate(offsets, start=1):
+            text = shell.append_piece(job.name, packed[offset : offset + PIECE_BYTES])
+            self._short(
+                f"{job.name} (sending {number} of {len(offsets)})",
+                begin + text if offset == 0 else text,
+                observer,
+            )
+        return "set -eu\n" + unpack + run
+
+    def _whole(self, name: str, reply: shell.Reply) -> bytes:
+        packed = reply.first
+        while len(packed) < reply.size:
+            done = self._short(f"{name} (its log)", shell.piece(name, len(packed)), silent)
+            packed += shell.read_piece(done.stdout)
+        if hashlib.sha256(packed).hexdigest() != reply.sha256:
+            raise CommandFailed(
+                what=name,
+                exit_code=reply.exit_code,
+                reason=f"its log came back damaged (ended with exit code {reply.exit_code})",
+            )
+        return packed
+
+    def _short(self, what: str, script: str, observer: Observer) -> Invocation:
+        done = self._send(what, script, timeout_s=SHORT_S, observer=observer)
+        if done.exit_code != 0:
+            raise CommandFailed(
+                what=what,
+                exit_code=done.exit_code,
+                reason=_why(done, SHORT_S),
+                tail=done.stderr.splitlines()[-20:],
+            )
+        return done
+
+    def _send(self, what: str, script: str, *, timeout_s: int, observer: Observer) -> Invocation:
+        """One command, to its end. An interrupt cancels it on the machine first."""
+        command = self._ssm.send(self._instance, script, comment=what, timeout_s=timeout_s)
+
+        def look() -> Look[Invocation]:
+            seen = self._ssm.invocation(command, self._instance)
+            return Look(seen.details, seen if seen.ended else None)
+
+        try:
+            return until(
+                look,
+                what=what,
+                timeout_s=timeout_s + GRACE_S,
+                clock=self._clock,
+                observer=observer,
+                hint="the agent does not report: see the console log",
+            )
+        except BaseException:
+            with signals.hold(deliver=False), suppress(AwsError):
+                self._ssm.cancel(command, self._instance)
+            raise
+
+
+def _why(done: Invocation, timeout_s: int) -> str:
+    match done.status:
+        case "TimedOut":
+            return f"did not end within {timeout_s} s"
+        case "Cancelled":
+            return "was cancelled"
+        case _ if done.exit_code is None:
+            return f"did not run: {done.details}"
+        case _:
+            return f"ended with exit code {done.exit_code} before it began its work"
