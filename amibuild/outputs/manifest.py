@@ -1,0 +1,282 @@
+"""The manifest: everything that a bake did and found, as one JSON document with a schema.
+
+The last word of a bake. RUNBOOK.md and Terraform's files are written from manifests alone, so
+what is not in here did not happen.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from amibuild.errors import Problem, RecipeError
+from amibuild.library.step import BuildStep, StepFile
+
+# Beyond this a file is named by its hash alone: the manifest stays something that one can open.
+LARGEST_CONTENT = 64 * 1024
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Image(_Record):
+    """The result."""
+
+    id: str = Field(description="AMI id")
+    name: str = Field(description="AMI name: image name and version")
+    image: str = Field(description="[image] name of the recipe")
+    version: str = Field(description="UTC date and a counter")
+    region: str = Field(description="Where it was captured")
+    size_gib: int = Field(description="Size of the root volume, GiB")
+    architecture: str = Field(default="x86_64", description="EC2's word for it")
+    snapshot_ids: tuple[str, ...] = Field(default=(), description="Snapshots of its volumes")
+
+
+class Bake(_Record):
+    """The run that made it."""
+
+    id: str = Field(description="Bake id; journal and logs carry it")
+    started: datetime = Field(description="UTC")
+    ended: datetime = Field(description="UTC, when the image was proven")
+    target: str = Field(description="local or aws")
+    user: str = Field(description="Who ran it")
+    host: str = Field(description="Where it ran")
+    amibuild_version: str = Field(description="Version of amibuild")
+
+
+class RecipeSource(_Record):
+    """Where the recipe came from."""
+
+    name: str = Field(description="[image] name of the recipe")
+    path: str = Field(description="The recipe's file, relative to its folder")
+    commit: str | None = Field(
+        default=None, description="git commit of that folder, '-dirty' added when it had changes"
+    )
+
+
+class Source(_Record):
+    """The image that the builder started from."""
+
+    ami_id: str = Field(description="AMI id, resolved once")
+    name: str = Field(description="AMI name")
+    owner: str = Field(description="Account that owns it")
+    reference: str = Field(description="How the recipe names it: parameter, id or filter")
+
+
+class File(_Record):
+    """A file that travelled with a step. Contents above 64 KiB are named by their hash alone."""
+
+    path: str = Field(description="Relative to the folder that the script ran in")
+    sha256: str = Field(description="Of the content, hexadecimal")
+    mode: int = Field(description="Permission bits")
+    size: int = Field(description="Bytes")
+    content: str | None = Field(default=None, description="When it is UTF-8")
+    content_base64: str | None = Field(default=None, description="When it is not")
+
+    def read(self) -> bytes | None:
+        """The content; None when it was too large to keep."""
+        if self.content is not None:
+            return self.content.encode()
+        if self.content_base64 is not None:
+            return base64.b64decode(self.content_base64)
+        return None
+
+
+class Kind(StrEnum):
+    """What a step is. `seal` is the last, and takes out what must not be in an image."""
+
+    PROVISIONER = "provisioner"
+    SERVICE = "service"
+    SEAL = "seal"
+
+
+class Step(_Record):
+    """One script that ran on the builder, as it ran; secrets are masked."""
+
+    name: str = Field(description="Unique in the bake")
+    kind: Kind = Field(description="What it was made from")
+    purpose: str = Field(description="What it is for, in a sentence")
+    script: str = Field(description="run.sh")
+    environment: dict[str, str] = Field(default={}, description="Its parameters")
+    files: tuple[File, ...] = Field(default=(), description="What travelled with it")
+    exit_code: int = Field(description="Of the script")
+    seconds: float = Field(description="How long the script took")
+    digest: str = Field(description="SHA-256 over all that it brings to the image")
+    log: str | None = Field(default=None, description="Full output, relative to the recipe")
+
+
+class Hygiene(_Record):
+    """What was looked for on the finished disk, where nothing runs that could hide it."""
+
+    passed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+class Check(_Record):
+    """One check that ran on a machine booted from the image."""
+
+    name: str = Field(description="File and test")
+    outcome: Literal["passed", "failed", "error", "skipped"]
+    seconds: float
+    message: str = Field(default="", description="Why, when it did not pass")
+
+
+class Seconds(_Record):
+    total: float = Field(description="From the start until the image was proven")
+    steps: dict[str, float] = Field(default={}, description="Phases of the bake, in order")
+
+
+class Manifest(_Record):
+    """What `.amibuild/manifests/<AMI name>.json` holds."""
+
+    schema_version: Literal[1] = 1
+    image: Image
+    digest: str = Field(description="SHA-256 over what makes the image; equal digest, equal image")
+    bake: Bake
+    recipe: RecipeSource
+    source: Source
+    steps: tuple[Step, ...] = Field(description="In the order they ran; seal is the last")
+    packages: dict[str, str] = Field(default={}, description="Debian package -> version")
+    platform_packages: tuple[str, ...] = Field(
+        default=(), description="Packages that are there for the target, not for the recipe"
+    )
+    services: dict[str, dict[str, Any]] = Field(
+        default={}, description="Service -> its facts: ports, user, state directory"
+    )
+    units_enabled: tuple[str, ...] = Field(default=(), description="systemd units that start")
+    users: tuple[str, ...] = Field(default=(), description="Names in /etc/passwd")
+    hygiene: Hygiene = Hygiene()
+    checks: tuple[Check, ...] = ()
+    seconds: Seconds
+    sizes: dict[str, int] = Field(
+        default={}, description="Bytes: root_used_bytes, bundle_bytes and the like"
+    )
+
+    @property
+    def verified(self) -> bool:
+        """True when it passed on a fresh boot: some checks ran and none failed."""
+        ran = [c for c in self.checks if c.outcome != "skipped"]
+        return bool(ran) and all(c.outcome == "passed" for c in ran) and not self.hygiene.failed
+
+
+def unmasked(text: str) -> str:
+    """The mask of a bake without secrets."""
+    return text
+
+
+def file_record(file: StepFile, mask: Callable[[str], str] = unmasked) -> File:
+    """Size and hash are those of the real content, also where the shown one is masked."""
+    facts = File(path=file.path, sha256=file.sha256, mode=file.mode, size=len(file.content))
+    if len(file.content) > LARGEST_CONTENT:
+        return facts
+    try:
+        return facts.model_copy(update={"content": mask(file.content.decode())})
+    except UnicodeDecodeError:
+        encoded = base64.b64encode(file.content).decode()
+        return facts.model_copy(update={"content_base64": encoded})
+
+
+def step_record(
+    step: BuildStep,
+    *,
+    exit_code: int,
+    seconds: float,
+    log: str | None = None,
+    kind: Kind | None = None,
+    mask: Callable[[str], str] = unmasked,
+) -> Step:
+    """A BuildStep and how it went. `mask` hides secrets in the script, parameters and files."""
+    return Step(
+        name=step.name,
+        kind=kind or Kind(step.kind.value),
+        purpose=step.purpose,
+        script=mask(step.script),
+        environment={key: mask(value) for key, value in sorted(step.environment.items())},
+        files=tuple(file_record(f, mask) for f in sorted(step.files, key=lambda f: f.path)),
+        exit_code=exit_code,
+        seconds=round(seconds, 3),
+        digest=step.digest,
+        log=log,
+    )
+
+
+def build_manifest(
+    *,
+    image: Image,
+    digest: str,
+    bake: Bake,
+    recipe: RecipeSource,
+    source: Source,
+    steps: Iterable[Step],
+    packages: Mapping[str, str],
+    platform_packages: Iterable[str],
+    services: Mapping[str, Mapping[str, Any]],
+    units_enabled: Iterable[str],
+    users: Iterable[str],
+    hygiene: Hygiene,
+    checks: Iterable[Check],
+    seconds: Seconds,
+    sizes: Mapping[str, int],
+) -> Manifest:
+    """A manifest in its one order, so that two of the same image compare line by line.
+
+    Steps and phases stay in the order they happened; everything else is sorted.
+    """
+    return Manifest(
+        image=image,
+        digest=digest,
+        bake=bake,
+        recipe=recipe,
+        source=source,
+        steps=tuple(steps),
+        packages=dict(sorted(packages.items())),
+        platform_packages=tuple(sorted(platform_packages)),
+        services={name: dict(facts) for name, facts in sorted(services.items())},
+        units_enabled=tuple(sorted(units_enabled)),
+        users=tuple(sorted(users)),
+        hygiene=hygiene,
+        checks=tuple(checks),
+        seconds=seconds,
+        sizes=dict(sorted(sizes.items())),
+    )
+
+
+def to_json(manifest: Manifest) -> str:
+    """The text of the file: indented, with a newline at the end."""
+    return manifest.model_dump_json(indent=2) + "\n"
+
+
+def from_json(text: str, path: Path) -> Manifest:
+    """Raises: RecipeError that names `path` and every wrong key."""
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        raise RecipeError([_problem(path, detail) for detail in error.errors()]) from error
+
+
+def _problem(path: Path, detail: Any) -> Problem:
+    key = ".".join(str(part) for part in detail["loc"])
+    suggestion = None
+    if key == "schema_version":
+        suggestion = "it was written by another version of amibuild: use that, or remove the file"
+    return Problem(path, None, key, str(detail["msg"]), suggestion)
+
+
+def newest_first(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """By when the bake ended: the order of the runbook's history."""
+    return sorted(manifests, key=lambda m: (m.bake.ended, m.image.name), reverse=True)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema, as `amibuild schema --manifest` prints it."""
+    loaded: dict[str, Any] = json.loads(json.dumps(Manifest.model_json_schema()))
+    loaded["title"] = "amibuild manifest"
+    return loaded

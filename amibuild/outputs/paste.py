@@ -1,0 +1,146 @@
+"""The commands in the runbook: a step as shell text that a person pastes into a root shell.
+
+Each step is one block. It writes every file by a quoted heredoc, so that nothing in it is
+expanded, and runs `bash run.sh </dev/null` in the step's folder, as the bake does. The block is
+a subshell with `set -e`: a failure ends the block and not the person's shell.
+
+The shell must be started with `bash +H`. A pasted block reaches it as one line (bracketed paste),
+in which an interactive bash would look up each `!` in its history, heredoc or not: a `set +H` in
+the block comes too late.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+import textwrap
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from amibuild.outputs.manifest import File, Step
+
+ROOT = "/run/amibuild"
+
+_FENCE = re.compile(r"(?P<ticks>`{3,})bash step=(?P<step>\S+)")
+# A terminal takes no more than 4,095 bytes in a line (N_TTY's buffer), and acts on control
+# characters, so such a file travels as base64. Markers must not look like the runbook's own.
+_LONGEST_LINE = 4000
+_UNPASTABLE = re.compile(r"[^\n\t\x20-\x7e\u00a0-\U0010ffff]|<!-- amibuild:")
+_BASE64_WIDTH = 76
+
+
+def fenced(step: Step) -> list[str]:
+    """The step's block between fences that its content can't close."""
+    commands = block(step)
+    longest = max((len(ticks) for ticks in re.findall(r"`{3,}", commands)), default=2)
+    fence = "`" * (longest + 1)
+    return [f"{fence}bash step={step.name}", *commands.rstrip("\n").split("\n"), fence]
+
+
+def blocks(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """Step name and commands of each block that `fenced` wrote into these lines."""
+    found: list[tuple[str, str]] = []
+    ticks: str | None = None
+    name, body = "", list[str]()
+    for line in lines:
+        if ticks is None:
+            if match := _FENCE.fullmatch(line):
+                ticks, name, body = match["ticks"], match["step"], []
+        elif line == ticks:
+            found.append((name, "\n".join(body) + "\n"))
+            ticks = None
+        else:
+            body.append(line)
+    return found
+
+
+def block(step: Step) -> str:
+    """The step's commands.
+
+    The failure is told by a trap: `( … ) || echo` would switch `set -e` off inside the brackets.
+    """
+    folder = f"{ROOT}/{step.name}"
+    told = f'[ $? = 0 ] || echo "FAILED: {step.name}: stop here" >&2'
+    script = _written("run.sh", step.script.encode(), 0o644)
+    files = [line for file in step.files for line in _file(file)]
+    exports = [f"export {key}={_quote(value)}" for key, value in step.environment.items()]
+    lines = [
+        "(",
+        "set -e",
+        f"trap {shlex.quote(told)} EXIT",
+        "umask 022",
+        f"mkdir -p {shlex.quote(folder)}",
+        f"cd {shlex.quote(folder)}",
+        *script,
+        *files,
+        *exports,
+        "bash run.sh </dev/null",
+        ")",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _file(file: File) -> list[str]:
+    content = file.read()
+    if content is None:
+        check = f"echo {shlex.quote(f'{file.sha256}  {file.path}')} | sha256sum --check --quiet -"
+        return [check, _mode(file.path, file.mode)]
+    return _written(file.path, content, file.mode)
+
+
+def _written(path: str, content: bytes, mode: int) -> list[str]:
+    folder = PurePosixPath(path).parent
+    before = [f"mkdir -p -- {shlex.quote(str(folder))}"] if str(folder) != "." else []
+    target = shlex.quote(path)
+    text = _pastable(content)
+    if text is None:
+        lines = textwrap.wrap(base64.b64encode(content).decode(), _BASE64_WIDTH)
+        body = [f"base64 -d >{target} <<'EOF'", *lines, "EOF"]
+    else:
+        lines = text.split("\n")[:-1]
+        end = _delimiter(lines)
+        body = [f"cat >{target} <<'{end}'", *lines, end]
+    return [*before, *body, _mode(path, mode)]
+
+
+def _mode(path: str, mode: int) -> str:
+    return f"chmod {mode:04o} -- {shlex.quote(path)}"
+
+
+def _pastable(content: bytes) -> str | None:
+    """The text, when a heredoc through a terminal gives exactly these bytes; else None."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    ends_well = text == "" or text.endswith("\n")
+    if not ends_well or _UNPASTABLE.search(text):
+        return None
+    longest = max((len(line) for line in content.split(b"\n")), default=0)
+    return text if longest <= _LONGEST_LINE else None
+
+
+def _delimiter(lines: list[str]) -> str:
+    """A word that none of the lines is: EOF, else EOF_1, EOF_2, …"""
+    taken = set(lines)
+    number, word = 0, "EOF"
+    while word in taken:
+        number += 1
+        word = f"EOF_{number}"
+    return word
+
+
+def _quote(value: str) -> str:
+    """Single quotes, or $'…' where a control character would not survive the terminal."""
+    if not _UNPASTABLE.search(value) and "\t" not in value and "\n" not in value:
+        return shlex.quote(value)
+    escaped = "".join(
+        char if "\x20" <= char <= "\x7e" and char not in "\\'<" else _escape(char) for char in value
+    )
+    return f"$'{escaped}'"
+
+
+def _escape(char: str) -> str:
+    # Three octal digits a byte: \x and \u would take in digits that follow.
+    return "".join(f"\\{byte:03o}" for byte in char.encode())

@@ -1,0 +1,301 @@
+"""RUNBOOK.md: what the image is, how a person makes the same one by hand, and what came before.
+
+Rendered from manifests alone, so it can't say what did not happen. The commands in it are in
+`outputs/paste.py`; here is the prose around them. The generated part stands between two markers
+and the user's own prose around it is never touched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from amibuild.errors import PlanError
+from amibuild.outputs import paste
+from amibuild.outputs.manifest import Kind, Manifest, Step, newest_first
+
+BEGIN = "<!-- amibuild:begin -->"
+END = "<!-- amibuild:end -->"
+
+_NEW_FILE = """\
+# Runbook
+
+What stands between the two markers is rewritten by each bake. Write your own notes around them.
+
+"""
+
+
+def merge(existing: str | None, body: str) -> str:
+    """The whole file: `body` between the markers, everything around them as it was.
+
+    A file without markers keeps its text and gets them at its end.
+    Raises: PlanError when the markers are not a pair, since what to replace is then unknown.
+    """
+    block = f"{BEGIN}\n{body.strip()}\n{END}\n"
+    if existing is None or not existing.strip():
+        return _NEW_FILE + block
+    lines = existing.splitlines(keepends=True)
+    bare = [line.strip() for line in lines]
+    begins, ends = bare.count(BEGIN), bare.count(END)
+    if (begins, ends) == (0, 0):
+        return existing.rstrip("\n") + "\n\n" + block
+    if (begins, ends) != (1, 1) or bare.index(BEGIN) > bare.index(END):
+        raise PlanError(
+            f"RUNBOOK.md must hold {BEGIN} and {END} once each, in this order, "
+            f"and has {begins} and {ends}",
+            hint="remove both lines: the next bake appends the generated part anew",
+        )
+    return "".join([*lines[: bare.index(BEGIN)], block, *lines[bare.index(END) + 1 :]])
+
+
+def render(manifests: Sequence[Manifest]) -> str:
+    """The generated part: the newest manifest is the body, the others are the history."""
+    history = newest_first(manifests)
+    newest = history[0]
+    parts = [
+        *_summary(newest),
+        *_contents(newest),
+        *_by_hand(newest),
+        *_durations(newest),
+        *_operations(newest),
+        *_history(history),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def extract_steps(text: str) -> list[tuple[str, str]]:
+    """Step name and the commands to paste, in order, from a whole RUNBOOK.md or a rendered part."""
+    return paste.blocks(_generated(text.split("\n")))
+
+
+def extract_commands(text: str) -> str:
+    """All that a person pastes, as one script that stops at the first step that fails."""
+    blocks = [commands for _, commands in extract_steps(text)]
+    return "set -e\n" + "\n".join(blocks)
+
+
+def _generated(lines: list[str]) -> list[str]:
+    """What stands between the markers; all of it where there are none."""
+    bare = [line.strip() for line in lines]
+    if BEGIN not in bare or END not in bare:
+        return lines
+    return lines[bare.index(BEGIN) + 1 : bare.index(END)]
+
+
+def _summary(m: Manifest) -> list[str]:
+    checks = [c for c in m.checks if c.outcome != "skipped"]
+    passed = sum(c.outcome == "passed" for c in checks)
+    commit = f", commit {_code(m.recipe.commit)}" if m.recipe.commit else ""
+    rows = [
+        ("AMI", f"{_code(m.image.id)} in {_code(m.image.region)}"),
+        ("Name", _code(m.image.name)),
+        ("Digest", _code(m.digest)),
+        ("Made from", f"{_code(m.source.ami_id)}, {_code(m.source.name)} of {m.source.owner}"),
+        ("Found by", _code(m.source.reference)),
+        ("Recipe", f"{_code(m.recipe.path)}{commit}"),
+        ("Baked", f"{_when(m.bake.started)} by {_prose(f'{m.bake.user} on {m.bake.host}')}"),
+        ("Target", f"{m.bake.target}, amibuild {m.bake.amibuild_version}, bake {m.bake.id}"),
+        ("Took", _duration(m.seconds.total)),
+        ("Root volume", f"{m.image.size_gib} GiB, {m.image.architecture}{_used(m)}"),
+        ("Checks", f"{passed} of {len(checks)} passed on a fresh boot of the image"),
+        ("Finished disk", f"{len(m.hygiene.passed)} of {_asserted(m)} hygiene assertions passed"),
+    ]
+    return [
+        f"## {_prose(m.image.name)}",
+        "",
+        "A golden AMI, baked by amibuild. Everything below is what happened in that bake.",
+        "",
+        *_table(("what", "value"), rows),
+        "",
+    ]
+
+
+def _contents(m: Manifest) -> list[str]:
+    lines = ["## What is in it", ""]
+    for number, step in enumerate(m.steps, 1):
+        lines.append(
+            f"{number}. **{_prose(step.name)}** ({step.kind.value}): {_prose(step.purpose)}"
+        )
+    lines.append("")
+    if m.services:
+        rows = [(_code(name), _facts(facts)) for name, facts in m.services.items()]
+        lines += [*_table(("service", "facts"), rows), ""]
+    lines.append(
+        f"{len(m.packages)} Debian packages; all of them with versions are in the manifest."
+    )
+    if m.platform_packages:
+        names = ", ".join(map(_code, m.platform_packages))
+        lines.append(f"There for the target and not for the recipe: {names}.")
+    if m.units_enabled:
+        lines.append(f"Units that start at boot: {', '.join(map(_code, m.units_enabled))}.")
+    return [*lines, ""]
+
+
+def _by_hand(m: Manifest) -> list[str]:
+    lines = [
+        "## How to make it by hand",
+        "",
+        f"Launch an instance from the source AMI {_code(m.source.ami_id)} with a root volume of",
+        f"{m.image.size_gib} GiB and open a root shell on it with `sudo bash +H` (the `+H` keeps",
+        "a pasted `!` as it is). Paste the blocks in this order. Each writes its files to a folder",
+        f"of its own below `{paste.ROOT}` and runs them as the bake did. When one says `FAILED`,",
+        "stop there.",
+        "",
+    ]
+    for number, step in enumerate(m.steps, 1):
+        lines += _step(number, step)
+    lines += [
+        "### Then: capture",
+        "",
+        "Shut the machine down, wait until it is stopped, and make the image from outside:",
+        "",
+        "```sh",
+        f"aws ec2 stop-instances --region {m.image.region} --instance-ids INSTANCE",
+        f"aws ec2 wait instance-stopped --region {m.image.region} --instance-ids INSTANCE",
+        f"aws ec2 create-image --region {m.image.region} --instance-id INSTANCE --name NAME",
+        "```",
+        "",
+    ]
+    return lines
+
+
+def _step(number: int, step: Step) -> list[str]:
+    lines = [f"### {number}. {_prose(step.name)}", "", _prose(step.purpose), ""]
+    if step.kind is Kind.SEAL:
+        lines += [
+            "This is the last step: it takes out the machine's identity, keys and traces. Don't",
+            "log in again or start anything after it.",
+            "",
+        ]
+    took = (
+        f"Exit code {step.exit_code} after {_duration(step.seconds)}; digest {_code(step.digest)}"
+    )
+    log = f"; log {_code(step.log)}" if step.log else ""
+    lines += [f"{took}{log}.", "", *paste.fenced(step), ""]
+    if step.files:
+        rows = [
+            (_code(f.path), f"`{f.mode:04o}`", str(f.size), _code(f.sha256)) for f in step.files
+        ]
+        lines += [*_table(("file", "mode", "bytes", "SHA-256"), rows), ""]
+    missing = [f for f in step.files if f.read() is None]
+    if missing:
+        names = ", ".join(_code(f.path) for f in missing)
+        lines += [
+            f"Too large to stand here: {names}. Copy them from the recipe's folder, at the commit",
+            "above, to the step's folder first; the block checks their hashes before it runs.",
+            "",
+        ]
+    return lines
+
+
+def _durations(m: Manifest) -> list[str]:
+    if not m.seconds.steps:
+        return []
+    rows = [(_prose(name), _duration(s)) for name, s in m.seconds.steps.items()]
+    return [
+        "## How long it took",
+        "",
+        *_table(("phase", "time"), [*rows, ("**until proven**", _duration(m.seconds.total))]),
+        "",
+    ]
+
+
+def _operations(m: Manifest) -> list[str]:
+    target = f"--target {m.bake.target}"
+    return [
+        "## How to verify, promote, roll back, debug",
+        "",
+        "**Verify.** Boots a fresh machine from the image and runs all checks there:",
+        "",
+        "```sh",
+        f"amibuild verify {target} {m.image.version}",
+        "```",
+        "",
+        "**Promote.** The bake wrote the AMI id to `terraform/amibuild.auto.tfvars.json`. Review",
+        "the change, commit it, and run `terraform plan` and `terraform apply`.",
+        "",
+        "**Roll back.** Revert that commit and apply again; older images stay until someone",
+        "removes them. The history below names them, and `amibuild images` those that exist.",
+        "",
+        "**Debug.** What the image was made from, and what a failed bake left:",
+        "",
+        "```sh",
+        f"amibuild show {target} {m.image.version}",
+        f"amibuild bake {target} --on-error keep   # the builder stays for a look",
+        f"amibuild reap {target} --dry-run         # what dead bakes left; without it, removes",
+        "```",
+        "",
+        f"Output of every step: `.amibuild/logs/{m.bake.id}/`. Every event of the bake:",
+        f"`.amibuild/journals/{m.bake.id}.jsonl`.",
+        "",
+    ]
+
+
+def _history(history: Iterable[Manifest]) -> list[str]:
+    rows = [
+        (
+            _code(m.image.version),
+            _code(m.image.id),
+            m.image.region,
+            _when(m.bake.started),
+            _code(m.digest[:12]),
+            _code(m.source.ami_id),
+            _duration(m.seconds.total),
+            "yes" if m.verified else "no",
+        )
+        for m in history
+    ]
+    head = ("version", "AMI", "region", "baked", "digest", "source", "took", "verified")
+    return ["## History", "", *_table(head, rows), ""]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return lines + ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
+
+
+def _prose(text: str) -> str:
+    """One line of plain text that can't open a comment, a code block or a marker."""
+    return re.sub("`{3,}", "``", " ".join(text.split())).replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """As a code span, whatever backticks are in it."""
+    flat = " ".join(text.split())
+    if "`" not in flat:
+        return f"`{flat}`"
+    return f"`` {flat} ``" if "``" not in flat else _prose(flat)
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_code(_words(value))}" for key, value in facts.items() if value)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(_words(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(f"{k}={_words(v)}" for k, v in value.items())
+    return str(value)
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    return f"{whole // 60} min {whole % 60:02d} s"
+
+
+def _used(m: Manifest) -> str:
+    used = m.sizes.get("root_used_bytes")
+    return f", {used / 1e9:.2f} GB used" if used else ""
+
+
+def _asserted(m: Manifest) -> int:
+    return len(m.hygiene.passed) + len(m.hygiene.failed)

@@ -1,0 +1,87 @@
+"""What holds for every test: no account, no way out of this machine, golden files on request."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+LOOPBACK = ("127.", "::1", "localhost")
+
+Golden = Callable[[str, str], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write what the tests see to tests/golden/"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`soak` runs only when it is asked for by name: `pytest -m soak`."""
+    if "soak" in (config.option.markexpr or ""):
+        return
+    soak = [item for item in items if item.get_closest_marker("soak")]
+    if soak:
+        config.hook.pytest_deselected(items=soak)
+        items[:] = [item for item in items if item not in soak]
+
+
+@pytest.fixture(autouse=True)
+def no_account(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No variable of the developer's shell reaches a test, and no file of its account."""
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "AMIBUILD_")) and name != "AMIBUILD_TEST_DATA":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    if request.node.get_closest_marker("machine") is None:
+        monkeypatch.setenv("AMIBUILD_DATA_DIR", str(tmp_path / "data"))
+    else:
+        monkeypatch.setenv("AMIBUILD_DATA_DIR", str(machine_data_dir()))
+
+
+def machine_data_dir() -> Path:
+    """Shared by all machine tests, over runs: making the base image takes a minute."""
+    named = os.environ.get("AMIBUILD_TEST_DATA")
+    return Path(named) if named else Path(__file__).parents[1] / ".amibuild-test"
+
+
+@pytest.fixture(autouse=True)
+def no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection off loopback fails, except to the machines' own addresses.
+
+    It holds for this process. What a machine test starts has a network of its own.
+    """
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = str(address[0])
+            if not host.startswith((*LOOPBACK, "10.213.")):
+                raise PermissionError(f"a test tried to reach {host}")
+        real(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """Compares a text with tests/golden/<name>, or writes it with --update-golden."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert text == path.read_text(), f"{path} is stale; refresh with --update-golden"
+
+    return compare

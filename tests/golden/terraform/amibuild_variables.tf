@@ -1,0 +1,26 @@
+# Written by amibuild. The values are in amibuild.auto.tfvars.json, which it rewrites.
+
+variable "amibuild_ami_id" {
+  description = "AMI id of the image"
+  type        = string
+}
+
+variable "amibuild_ami_name" {
+  description = "AMI name: image name and version"
+  type        = string
+}
+
+variable "amibuild_ami_version" {
+  description = "Version: UTC date and a counter"
+  type        = string
+}
+
+variable "amibuild_digest" {
+  description = "SHA-256 over what makes the image"
+  type        = string
+}
+
+variable "amibuild_region" {
+  description = "Region that the AMI id belongs to"
+  type        = string
+}
