@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -110,7 +111,7 @@ class Step(_Record):
     exit_code: int = Field(description="Of the script")
     seconds: float = Field(description="How long the script took")
     digest: str = Field(description="SHA-256 over all that it brings to the image")
-    log: str | None = Field(default=None, description="Full output, relative to the recipe")
+    log: str = Field(description="File with its full output, relative to the recipe's folder")
 
 
 class Hygiene(_Record):
@@ -167,6 +168,16 @@ class Manifest(_Record):
         return bool(ran) and all(c.outcome == "passed" for c in ran) and not self.hygiene.failed
 
 
+@dataclass(frozen=True)
+class StepRun:
+    """A step that ran on the builder, and how it ended."""
+
+    step: BuildStep
+    exit_code: int
+    seconds: float
+    log: Path
+
+
 def unmasked(text: str) -> str:
     """The mask of a bake without secrets."""
     return text
@@ -184,27 +195,24 @@ def file_record(file: StepFile, mask: Callable[[str], str] = unmasked) -> File:
         return facts.model_copy(update={"content_base64": encoded})
 
 
-def step_record(
-    step: BuildStep,
-    *,
-    exit_code: int,
-    seconds: float,
-    log: str | None = None,
-    kind: Kind | None = None,
-    mask: Callable[[str], str] = unmasked,
-) -> Step:
-    """A BuildStep and how it went. `mask` hides secrets in the script, parameters and files."""
+def step_record(run: StepRun, *, directory: Path, mask: Callable[[str], str] = unmasked) -> Step:
+    """What ran and how it went. `mask` hides secrets in the script, parameters and files.
+
+    `directory` is the recipe's: the log is named relative to it.
+    """
+    step = run.step
+    log = run.log.relative_to(directory) if run.log.is_relative_to(directory) else run.log
     return Step(
         name=step.name,
-        kind=kind or Kind(step.kind.value),
+        kind=Kind.SEAL if step.name == Kind.SEAL else Kind(step.kind.value),
         purpose=step.purpose,
         script=mask(step.script),
         environment={key: mask(value) for key, value in sorted(step.environment.items())},
         files=tuple(file_record(f, mask) for f in sorted(step.files, key=lambda f: f.path)),
-        exit_code=exit_code,
-        seconds=round(seconds, 3),
+        exit_code=run.exit_code,
+        seconds=round(run.seconds, 3),
         digest=step.digest,
-        log=log,
+        log=str(log),
     )
 
 

@@ -171,8 +171,7 @@ def _step(number: int, step: Step) -> list[str]:
     took = (
         f"Exit code {step.exit_code} after {_duration(step.seconds)}; digest {_code(step.digest)}"
     )
-    log = f"; log {_code(step.log)}" if step.log else ""
-    lines += [f"{took}{log}.", "", *paste.fenced(step), ""]
+    lines += [f"{took}; log {_code(step.log)}.", "", *paste.fenced(step), ""]
     if step.files:
         rows = [
             (_code(f.path), f"`{f.mode:04o}`", str(f.size), _code(f.sha256)) for f in step.files

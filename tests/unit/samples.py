@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.outputs.manifest import (
@@ -10,12 +11,12 @@ from amibuild.outputs.manifest import (
     Check,
     Hygiene,
     Image,
-    Kind,
     Manifest,
     RecipeSource,
     Seconds,
     Source,
     Step,
+    StepRun,
     build_manifest,
     step_record,
 )
@@ -41,11 +42,10 @@ def build_step(
     )
 
 
-def step(built: BuildStep | None = None, kind: Kind | None = None) -> Step:
+def step(built: BuildStep | None = None) -> Step:
     built = built or build_step()
-    return step_record(
-        built, exit_code=0, seconds=8.4, log=f".amibuild/logs/bake/{built.name}.log", kind=kind
-    )
+    log = Path("/srv/recipe/.amibuild/logs/bake", f"{built.name}.log")
+    return step_record(StepRun(built, 0, 8.4, log), directory=Path("/srv/recipe"))
 
 
 def default_steps() -> tuple[Step, ...]:
@@ -58,7 +58,7 @@ def default_steps() -> tuple[Step, ...]:
         StepKind.SERVICE,
     )
     seal = build_step("seal", "set -euo pipefail\n: > /etc/machine-id\n")
-    return step(), step(service), step(seal, Kind.SEAL)
+    return step(), step(service), step(seal)
 
 
 def manifest(
@@ -109,5 +109,3 @@ def manifest(
         seconds=Seconds(total=96.4, steps={"launch": 1.5, "provision": 32.0, "verify": 61.25}),
         sizes={"root_used_bytes": 812_000_000, "bundle_bytes": 4096},
     )
-
-

@@ -44,7 +44,9 @@ ENVIRONMENT = {
     "EMPTY": "",
 }
 # The script leaves its environment where the test can read it: NUL between the values.
-SCRIPT = "set -euo pipefail\nenv -0 >env.out\nstat -c '%a %n' -- * files/* >modes.out\ncat >stdin.out\n"
+SCRIPT = (
+    "set -euo pipefail\nenv -0 >env.out\nstat -c '%a %n' -- * files/* >modes.out\ncat >stdin.out\n"
+)
 
 
 def tricky_step() -> Step:
@@ -66,9 +68,7 @@ def assert_done(folder: Path) -> None:
     ran = folder / "tricky"
     for name, content in TRICKY.items():
         assert (ran / "files" / name).read_bytes() == content, name
-    seen = dict(
-        pair.split(b"=", 1) for pair in (ran / "env.out").read_bytes().split(b"\0") if pair
-    )
+    seen = dict(pair.split(b"=", 1) for pair in (ran / "env.out").read_bytes().split(b"\0") if pair)
     for key, value in ENVIRONMENT.items():
         assert seen[key.encode()] == value.encode(), key
     modes = (ran / "modes.out").read_text().splitlines()

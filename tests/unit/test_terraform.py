@@ -28,9 +28,7 @@ def test_the_files_are_the_golden_ones(golden: Callable[[str, str], None]) -> No
 
 
 def test_every_value_is_declared_and_nothing_else() -> None:
-    declared = {
-        name.strip('"') for block in hcl2.loads(variables())["variable"] for name in block
-    }
+    declared = {name.strip('"') for block in hcl2.loads(variables())["variable"] for name in block}
     assert declared == set(json.loads(tfvars(manifest())))
 
 
