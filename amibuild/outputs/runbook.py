@@ -139,8 +139,8 @@ def _by_hand(m: Manifest) -> list[str]:
         "",
         f"Launch an instance from the source AMI {_code(m.source.ami_id)} with a root volume of",
         f"{m.image.size_gib} GiB, open a root shell on it (`sudo -i`) and paste the blocks in this",
-        f"order. Each writes its files to a folder of its own below `{paste.ROOT}` and runs them as",
-        "the bake did. When one says `FAILED`, stop there.",
+        f"order. Each writes its files to a folder of its own below `{paste.ROOT}` and runs them",
+        "as the bake did. When one says `FAILED`, stop there.",
         "",
     ]
     for number, step in enumerate(m.steps, 1):

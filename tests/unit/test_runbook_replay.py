@@ -91,7 +91,7 @@ def test_pasting_the_commands_into_a_terminal_gives_the_same(tmp_path: Path) -> 
 
 
 def paste_into_bash(commands: str) -> str:
-    """Runs an interactive bash on a terminal, pastes as terminals do, and returns what it showed."""
+    """What an interactive bash on a terminal shows when this is pasted as terminals do."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(TERM="xterm", HISTFILE="", PS1="$ ", INPUTRC=os.devnull)
