@@ -27,7 +27,6 @@ class ResourceKind(StrEnum):
     """What a bake can create. `reap` knows how to find and remove each."""
 
     INSTANCE = "instance"
-    KEY_PAIR = "key-pair"
     SECURITY_GROUP = "security-group"
     IMAGE = "image"
     SNAPSHOT = "snapshot"

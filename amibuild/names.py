@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 
 AmiId = NewType("AmiId", str)
@@ -21,6 +21,9 @@ SnapshotId = NewType("SnapshotId", str)
 # EC2 allows 3 to 128 of these in an AMI name (CreateImage, parameter Name); the version needs 16.
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,99}")
 VERSION = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})\.(?P<counter>\d+)")
+
+# What a bake leaves behind is free for `reap` after this, unless the bake still lives.
+LEASE = timedelta(hours=6)
 
 
 class Tag:

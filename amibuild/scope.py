@@ -41,7 +41,7 @@ class OnError(StrEnum):
 class Remover(Protocol):
     """How to find and remove each kind of resource: the same for a scope's end and for `reap`."""
 
-    def find(self, kind: ResourceKind, bake_id: BakeId, token: str) -> list[str]:
+    def find(self, kind: ResourceKind, bake_id: BakeId, token: str, name: str) -> list[str]:
         """The ids of what an intent created, by the tags that its creating call set."""
 
     def begin(self, kind: ResourceKind, id_: str) -> None:
@@ -92,7 +92,7 @@ class Scope:
             try:
                 id_ = create(token)
             except BaseException as error:
-                self._search(kind, token, error)
+                self._search(kind, token, name, error)
                 raise
             self._arm(kind, id_, token)
         return id_
@@ -119,9 +119,9 @@ class Scope:
         self._journal.write(Created(kind=kind, id=id_, token=token, region=self._region))
         self._owned.append(_Owned(kind, id_))
 
-    def _search(self, kind: ResourceKind, token: str, error: BaseException) -> None:
+    def _search(self, kind: ResourceKind, token: str, name: str, error: BaseException) -> None:
         try:
-            found = self._remover.find(kind, self._bake_id, token)
+            found = self._remover.find(kind, self._bake_id, token, name)
         except AmibuildError as search_error:
             # The intent stays in the journal without an id: `reap` looks again.
             error.add_note(f"whether {kind} {token} exists is not known: {search_error.message}")

@@ -12,7 +12,14 @@ from amibuild.names import InstanceId
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
-    from mypy_boto3_ec2.type_defs import FilterTypeDef, TagSpecificationTypeDef
+    from mypy_boto3_ec2.type_defs import (
+        FilterTypeDef,
+        InstanceTypeDef,
+        SecurityGroupTypeDef,
+        TagSpecificationTypeDef,
+        TagTypeDef,
+        VolumeTypeDef,
+    )
 
 
 @dataclass(frozen=True)
@@ -201,38 +208,58 @@ class Ec2:
         with calling("AttachVolume", self._region, volume_id):
             self._client.attach_volume(VolumeId=volume_id, InstanceId=instance_id, Device=device)
 
-    def detach_volume(self, volume_id: str) -> None:
-        with calling("DetachVolume", self._region, volume_id):
-            self._client.detach_volume(VolumeId=volume_id, Force=True)
-
     def delete_volume(self, volume_id: str) -> None:
         with calling("DeleteVolume", self._region, volume_id):
             self._client.delete_volume(VolumeId=volume_id)
 
     def instances_tagged(self, tags: Mapping[str, str]) -> list[str]:
         """DescribeInstances by tags; those that are gone already are left out."""
-        alive = ["pending", "running", "stopping", "stopped", "shutting-down"]
-        filters: list[FilterTypeDef] = [
-            {"Name": "instance-state-name", "Values": alive},
-            *_filters(tags),
-        ]
-        with calling("DescribeInstances", self._region):
-            pages = self._client.get_paginator("describe_instances").paginate(Filters=filters)
-            return [
-                i["InstanceId"] for p in pages for r in p["Reservations"] for i in r["Instances"]
-            ]
+        return [i["InstanceId"] for i in self._instances(_filters(tags))]
 
     def security_groups_tagged(self, tags: Mapping[str, str]) -> list[str]:
-        with calling("DescribeSecurityGroups", self._region):
-            pages = self._client.get_paginator("describe_security_groups").paginate(
-                Filters=_filters(tags)
-            )
-            return [g["GroupId"] for p in pages for g in p["SecurityGroups"]]
+        return [g["GroupId"] for g in self._security_groups(_filters(tags))]
 
     def volumes_tagged(self, tags: Mapping[str, str]) -> list[str]:
+        return [v["VolumeId"] for v in self._volumes(_filters(tags))]
+
+    def instances_with(self, key: str) -> dict[str, str]:
+        """Instance id -> that tag's value, for those that have it."""
+        return {i["InstanceId"]: _value(i["Tags"], key) for i in self._instances(_having(key))}
+
+    def security_groups_with(self, key: str) -> dict[str, str]:
+        return {g["GroupId"]: _value(g["Tags"], key) for g in self._security_groups(_having(key))}
+
+    def volumes_with(self, key: str) -> dict[str, str]:
+        return {v["VolumeId"]: _value(v["Tags"], key) for v in self._volumes(_having(key))}
+
+    def _instances(self, filters: list[FilterTypeDef]) -> list[InstanceTypeDef]:
+        alive: FilterTypeDef = {
+            "Name": "instance-state-name",
+            "Values": ["pending", "running", "stopping", "stopped", "shutting-down"],
+        }
+        with calling("DescribeInstances", self._region):
+            pages = self._client.get_paginator("describe_instances").paginate(
+                Filters=[alive, *filters]
+            )
+            return [i for page in pages for r in page["Reservations"] for i in r["Instances"]]
+
+    def _security_groups(self, filters: list[FilterTypeDef]) -> list[SecurityGroupTypeDef]:
+        with calling("DescribeSecurityGroups", self._region):
+            pages = self._client.get_paginator("describe_security_groups").paginate(Filters=filters)
+            return [group for page in pages for group in page["SecurityGroups"]]
+
+    def _volumes(self, filters: list[FilterTypeDef]) -> list[VolumeTypeDef]:
         with calling("DescribeVolumes", self._region):
-            pages = self._client.get_paginator("describe_volumes").paginate(Filters=_filters(tags))
-            return [v["VolumeId"] for p in pages for v in p["Volumes"]]
+            pages = self._client.get_paginator("describe_volumes").paginate(Filters=filters)
+            return [volume for page in pages for volume in page["Volumes"]]
+
+
+def _having(key: str) -> list[FilterTypeDef]:
+    return [{"Name": "tag-key", "Values": [key]}]
+
+
+def _value(tags: Sequence[TagTypeDef], key: str) -> str:
+    return next(tag["Value"] for tag in tags if tag["Key"] == key)
 
 
 def _filters(tags: Mapping[str, str]) -> list[FilterTypeDef]:

@@ -85,6 +85,11 @@ class Images:
         with calling("CreateTags", self._region, ", ".join(ids)):
             self._client.create_tags(Resources=list(ids), Tags=tag_list(tags))
 
+    def untag(self, ids: Sequence[str], key: str) -> None:
+        """DeleteTags."""
+        with calling("DeleteTags", self._region, ", ".join(ids)):
+            self._client.delete_tags(Resources=list(ids), Tags=[{"Key": key}])
+
     def share(self, image: Image, accounts: Sequence[str]) -> None:
         """ModifyImageAttribute, and ModifySnapshotAttribute for each snapshot behind it."""
         users = list(accounts)

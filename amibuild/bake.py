@@ -1,0 +1,265 @@
+"""A bake, from a recipe to a proven image: straight-line code, one call per step.
+
+preflight → access → launch → connect → provision → seal → shut down → capture → verify on a
+fresh boot → distribute → record. One scope owns everything: on success only the image stays. The
+result is handed over as soon as it is proven; removing the machines goes on after that, and is
+awaited before the end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from amibuild import __version__
+from amibuild.aws.removal import CloudRemover
+from amibuild.aws.session import Cloud
+from amibuild.aws.source import resolve_source
+from amibuild.communicator.base import Communicator
+from amibuild.communicator.ssm import SsmCommunicator
+from amibuild.errors import AmibuildError, Interrupted
+from amibuild.journal import (
+    BakeEnded,
+    BakeStarted,
+    Journal,
+    Noted,
+    Outcome,
+    Subscriber,
+    journal_path,
+)
+from amibuild.library.bootstrap import bootstrap_user_data
+from amibuild.names import LEASE, BakeId, Tag, new_bake_id
+from amibuild.plan import Plan, make_plan
+from amibuild.project import Project, commit_of
+from amibuild.record import Made, record
+from amibuild.registry import ImageFacts, find_reusable
+from amibuild.scope import OnError, Scope
+from amibuild.stage import Stages
+from amibuild.steps.access import make_access
+from amibuild.steps.capture import capture, wait_until_available
+from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
+from amibuild.steps.distribute import distribute
+from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
+from amibuild.steps.preflight import preflight
+from amibuild.steps.provision import StepRun, run_step, take_inventory
+from amibuild.steps.upload import BucketUpload
+from amibuild.verify.boot import Subject, prove, require
+from amibuild.wait import Clock
+
+
+@dataclass(frozen=True)
+class BakeResult:
+    """`manifest` and `runbook` are None for a reused image that was baked elsewhere."""
+
+    image_id: str
+    image_name: str
+    version: str
+    region: str
+    digest: str
+    reused: bool
+    verified: bool
+    manifest: Path | None
+    runbook: Path | None
+    seconds_total: float
+    seconds_by_step: dict[str, float]
+
+
+def plan_bake(project: Project, cloud: Cloud) -> tuple[Plan, ImageFacts | None]:
+    """What a bake would do, and the verified image that `--if-changed` would reuse."""
+    plan = make_plan(project, resolve_source(cloud, project.recipe.source))
+    reusable = find_reusable(
+        cloud,
+        image=plan.image,
+        digest=plan.digest,
+        max_age_days=project.recipe.verify.max_age_days,
+    )
+    return plan, reusable
+
+
+def bake(
+    project: Project,
+    cloud: Cloud,
+    *,
+    target: str,
+    if_changed: bool,
+    on_error: OnError,
+    subscribers: Sequence[Subscriber],
+    on_result: Callable[[BakeResult], None],
+    clock: Clock | None = None,
+) -> BakeResult:
+    """Raises: VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
+    plan, reusable = plan_bake(project, cloud)
+    if if_changed and reusable is not None:
+        result = _reused(project, reusable)
+        on_result(result)
+        return result
+    bake_id = new_bake_id()
+    path = journal_path(project.state_dir, bake_id)
+    with Journal(path, tuple(subscribers)) as journal:
+        stages = Stages(journal, clock)
+        journal.write(
+            BakeStarted(
+                bake_id=bake_id,
+                image=plan.image,
+                digest=plan.digest,
+                target=target,
+                region=cloud.region,
+                source_ami=plan.source.id,
+                recipe=str(project.path),
+                pid=os.getpid(),
+                version=__version__,
+            )
+        )
+        try:
+            result = _bake(
+                project, cloud, plan, bake_id, journal, stages, target, on_error, on_result, clock
+            )
+        except BaseException as error:
+            journal.write(BakeEnded(outcome=_outcome(error, on_error), seconds=stages.total_s))
+            raise
+        journal.write(
+            BakeEnded(outcome=Outcome.DONE, seconds=stages.total_s, image_id=result.image_id)
+        )
+        return result
+
+
+def _bake(
+    project: Project,
+    cloud: Cloud,
+    plan: Plan,
+    bake_id: BakeId,
+    journal: Journal,
+    stages: Stages,
+    target: str,
+    on_error: OnError,
+    on_result: Callable[[BakeResult], None],
+    clock: Clock | None,
+) -> BakeResult:
+    recipe, watch, began = project.recipe, journal.show, datetime.now(UTC)
+    logs = project.state_dir / "logs" / bake_id
+    tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
+    temporary = {**tags, Tag.EXPIRES: f"{began + LEASE:%Y-%m-%dT%H:%M:%SZ}"}
+    commit = commit_of(project.directory)
+    remover = CloudRemover(cloud, clock)
+    with Scope(journal, remover, bake_id=bake_id, region=cloud.region, on_error=on_error) as scope:
+        with stages.run("preflight", "checks what can be refused before it costs"):
+            ready = preflight(cloud, recipe)
+        with stages.run("access", "a security group that lets nothing in"):
+            group = make_access(cloud, scope, ready.network, bake_id, temporary)
+        with stages.run("launch", f"a builder from {plan.source.id}"):
+            wanted = Launch(
+                purpose=Purpose.BUILD,
+                image_id=plan.source.id,
+                root_device=plan.source.root_device,
+                volume_gib=plan.volume_gib,
+                instance_types=recipe.builder.instance_types,
+                network=ready.network,
+                security_group_id=group,
+                instance_profile=recipe.aws.instance_profile,
+                kms_key=recipe.aws.kms_key,
+                public_ip=recipe.aws.public_ip,
+                user_data=bootstrap_user_data(plan.steps, cloud.region),
+                tags=temporary,
+            )
+            builder = launch(cloud, scope, bake_id, wanted)
+            wait_until_running(
+                cloud, builder, timeout_s=recipe.builder.launch_timeout_s, observer=watch
+            )
+        upload = (
+            BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
+        )
+
+        def connect(instance: str) -> Communicator:
+            return SsmCommunicator(cloud.ssm, instance, upload=upload, clock=clock)
+
+        with stages.run("connect", f"to {builder} over SSM"):
+            wait_for_agent(
+                cloud, builder, timeout_s=recipe.builder.connect_timeout_s, observer=watch
+            )
+            communicator = connect(builder)
+            wait_for_first_boot(communicator, watch)
+        runs: list[StepRun] = []
+        *provisioning, seal = plan.steps
+        for step in provisioning:
+            with stages.run(step.name, step.purpose):
+                runs.append(run_step(communicator, step, logs, watch))
+        with stages.run("inventory", "what is on the machine now"):
+            inventory = take_inventory(communicator, watch)
+        with stages.run(seal.name, seal.purpose):
+            runs.append(run_step(communicator, seal, logs, watch))
+        with stages.run("shutdown", f"stops {builder}"):
+            cloud.ec2.stop_instance(builder)
+            wait_until_stopped(
+                cloud, builder, timeout_s=recipe.builder.shutdown_timeout_s, observer=watch
+            )
+        with stages.run("capture", f"an image of {builder}"):
+            # The date goes when the image is verified: until then it is temporary like the rest.
+            lasting = {**temporary, Tag.DIGEST: plan.digest, Tag.SOURCE_AMI: plan.source.id}
+            if commit:
+                lasting[Tag.COMMIT] = commit
+            captured = capture(cloud, scope, builder, plan.image, lasting)
+            journal.write(Noted(text=f"{captured.image_id} will be {captured.name}"))
+            image = wait_until_available(
+                cloud,
+                captured.image_id,
+                timeout_s=recipe.builder.capture_timeout_s,
+                observer=watch,
+            )
+            scope.begin_removal(builder)
+        with stages.run("verify", f"{image.id} on a fresh boot"):
+            subject = Subject(image, plan.steps, recipe, ready.network, group, temporary, logs)
+            proof = prove(cloud, scope, bake_id, subject, connect, watch)
+            require(proof, image.id)
+        with stages.run("distribute", f"marks {image.id} as verified"):
+            distribute(cloud, image, recipe.publish.accounts)
+            scope.keep(image.id, "the result")
+        with stages.run("record", "the manifest, RUNBOOK.md and Terraform's variables"):
+            made = Made(
+                plan, bake_id, began, target, cloud.region, commit, image, captured.version,
+                tuple(runs), inventory, proof, stages.total_s, dict(stages.seconds),
+            )  # fmt: skip
+            written = record(project, made)
+        result = BakeResult(
+            image_id=image.id,
+            image_name=captured.name,
+            version=captured.version,
+            region=cloud.region,
+            digest=plan.digest,
+            reused=False,
+            verified=True,
+            manifest=written.manifest,
+            runbook=written.runbook,
+            seconds_total=stages.total_s,
+            seconds_by_step=dict(stages.seconds),
+        )
+        on_result(result)
+    return result
+
+
+def _reused(project: Project, image: ImageFacts) -> BakeResult:
+    manifest = project.state_dir / "manifests" / f"{image.name}.json"
+    runbook = project.directory / "RUNBOOK.md"
+    return BakeResult(
+        image_id=image.id,
+        image_name=image.name,
+        version=image.version,
+        region=image.region,
+        digest=image.digest,
+        reused=True,
+        verified=image.verified,
+        manifest=manifest if manifest.exists() else None,
+        runbook=runbook if runbook.exists() else None,
+        seconds_total=0.0,
+        seconds_by_step={},
+    )
+
+
+def _outcome(error: BaseException, on_error: OnError) -> Outcome:
+    if isinstance(error, Interrupted):
+        return Outcome.INTERRUPTED
+    if on_error is OnError.KEEP and isinstance(error, AmibuildError):
+        return Outcome.KEPT
+    return Outcome.FAILED

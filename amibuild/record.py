@@ -1,0 +1,140 @@
+"""Writes down what a bake did: the manifest, and from manifests alone the runbook and tfvars."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from amibuild import __version__
+from amibuild.aws.images import Image
+from amibuild.errors import RecipeError
+from amibuild.files import write_atomically
+from amibuild.names import BakeId
+from amibuild.outputs import manifest as m
+from amibuild.outputs import runbook, terraform
+from amibuild.plan import Plan
+from amibuild.project import Project
+from amibuild.steps.provision import Inventory, StepRun
+from amibuild.verify.boot import Proof
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Made:
+    """All that a bake knows at its end."""
+
+    plan: Plan
+    bake_id: BakeId
+    began: datetime
+    target: str
+    region: str
+    commit: str
+    image: Image
+    version: str
+    runs: tuple[StepRun, ...]
+    inventory: Inventory
+    proof: Proof
+    seconds_total: float
+    seconds_by_step: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Written:
+    manifest: Path
+    runbook: Path
+    tfvars: Path
+    manifest_text: str
+
+
+def record(project: Project, made: Made) -> Written:
+    """Writes all files; the manifest first, since the others only repeat it."""
+    manifest = _manifest(project, made)
+    path = project.state_dir / "manifests" / f"{made.image.name}.json"
+    text = m.to_json(manifest)
+    write_atomically(path, text)
+    book = project.directory / "RUNBOOK.md"
+    known = [manifest, *_earlier(path, made.plan.image)]
+    existing = book.read_text() if book.exists() else None
+    write_atomically(book, runbook.merge(existing, runbook.render(known)))
+    folder = project.directory / project.recipe.terraform.directory
+    write_atomically(folder / terraform.VARIABLES, terraform.variables())
+    write_atomically(folder / terraform.TFVARS, terraform.tfvars(manifest))
+    return Written(path, book, folder / terraform.TFVARS, text)
+
+
+def _earlier(newest: Path, image: str) -> list[m.Manifest]:
+    """The manifests of earlier bakes of this image; one that can't be read is told and left out."""
+    found = []
+    for path in sorted(newest.parent.glob("*.json")):
+        if path == newest:
+            continue
+        try:
+            manifest = m.from_json(path.read_text(), path)
+        except (RecipeError, UnicodeDecodeError) as error:
+            log.warning("left out of the runbook's history: %s", error)
+            continue
+        if manifest.image.image == image:
+            found.append(manifest)
+    return found
+
+
+def _manifest(project: Project, made: Made) -> m.Manifest:
+    seal = made.runs[-1].step.name
+    return m.build_manifest(
+        image=m.Image(
+            id=made.image.id,
+            name=made.image.name,
+            image=made.plan.image,
+            version=made.version,
+            region=made.region,
+            size_gib=made.image.size_gib,
+            architecture=made.image.architecture,
+            snapshot_ids=made.image.snapshots,
+        ),
+        digest=made.plan.digest,
+        bake=m.Bake(
+            id=made.bake_id,
+            started=made.began,
+            ended=datetime.now(UTC),
+            target=made.target,
+            user=getpass.getuser(),
+            host=socket.gethostname(),
+            amibuild_version=__version__,
+        ),
+        recipe=m.RecipeSource(
+            name=made.plan.image, path=project.path.name, commit=made.commit or None
+        ),
+        source=m.Source(
+            ami_id=made.plan.source.id,
+            name=made.plan.source.name,
+            owner=made.plan.source.owner,
+            reference=made.plan.source.reference,
+        ),
+        steps=[
+            m.step_record(
+                run.step,
+                exit_code=run.exit_code,
+                seconds=run.seconds,
+                log=str(run.log.relative_to(project.directory)),
+                kind=m.Kind.SEAL if run.step.name == seal else None,
+            )
+            for run in made.runs
+        ],
+        packages=made.inventory.packages,
+        platform_packages=made.inventory.platform_packages,
+        services={step.name: step.facts for step in made.plan.steps if step.kind == m.Kind.SERVICE},
+        units_enabled=made.inventory.units_enabled,
+        users=made.inventory.users,
+        hygiene=m.Hygiene(passed=made.proof.hygiene.passed),
+        checks=[
+            m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=c.message)
+            for c in made.proof.report.checks
+        ],
+        seconds=m.Seconds(total=made.seconds_total, steps=made.seconds_by_step),
+        sizes={"root_used_bytes": made.inventory.root_used_bytes},
+    )

@@ -1,0 +1,89 @@
+"""The images that amibuild made, as the account knows them: their tags are the registry."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from amibuild.aws.images import Image
+from amibuild.aws.session import Cloud
+from amibuild.errors import UsageError
+from amibuild.names import Tag
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """One image of ours. `image` is the recipe's name for it, `name` the AMI's."""
+
+    id: str
+    name: str
+    image: str
+    version: str
+    digest: str
+    state: str
+    created: datetime
+    verified: bool
+    source_ami: str
+    bake_id: str
+    region: str
+    size_gib: int
+    snapshot_ids: tuple[str, ...]
+    tags: Mapping[str, str]
+
+
+def list_images(cloud: Cloud, image: str | None) -> tuple[ImageFacts, ...]:
+    """All images of that name, or of every name; newest first."""
+    filters = {f"tag:{Tag.IMAGE}": [image]} if image else {"tag-key": [Tag.IMAGE]}
+    found = cloud.images.search(owners=["self"], filters=filters)
+    return tuple(_facts(one, cloud.region) for one in found)
+
+
+def find_image(cloud: Cloud, image: str, reference: str) -> ImageFacts:
+    """The image that a person named by id, version or AMI name.
+
+    Raises: UsageError with the nearest ones there are.
+    """
+    known = list_images(cloud, None if reference.startswith("ami-") else image)
+    for one in known:
+        if reference in {one.id, one.name, one.version}:
+            return one
+    names = [text for one in known for text in (one.version, one.name, one.id)]
+    near = difflib.get_close_matches(reference, names, n=3) or names[:3]
+    raise UsageError(
+        f"there is no image {reference} of {image} in {cloud.region}",
+        hint=f"there is {', '.join(near)}" if near else "amibuild bake makes the first",
+    )
+
+
+def find_reusable(
+    cloud: Cloud, *, image: str, digest: str, max_age_days: int, now: datetime | None = None
+) -> ImageFacts | None:
+    """The newest verified image with this digest that is young enough."""
+    oldest = (now or datetime.now(UTC)) - timedelta(days=max_age_days)
+    for one in list_images(cloud, image):
+        fresh = one.created >= oldest and one.state == "available"
+        if fresh and one.verified and one.digest == digest:
+            return one
+    return None
+
+
+def _facts(image: Image, region: str) -> ImageFacts:
+    tags = image.tags
+    return ImageFacts(
+        id=image.id,
+        name=image.name,
+        image=tags.get(Tag.IMAGE, ""),
+        version=tags.get(Tag.VERSION, ""),
+        digest=tags.get(Tag.DIGEST, ""),
+        state=image.state,
+        created=image.created,
+        verified=tags.get(Tag.VERIFIED) == "passed",
+        source_ami=tags.get(Tag.SOURCE_AMI, ""),
+        bake_id=tags.get(Tag.BAKE_ID, ""),
+        region=region,
+        size_gib=image.size_gib,
+        snapshot_ids=image.snapshots,
+        tags=dict(tags),
+    )

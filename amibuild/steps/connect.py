@@ -1,0 +1,43 @@
+"""Waits until a machine takes commands and its first boot is over."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from amibuild.aws.session import Cloud
+from amibuild.communicator.base import Communicator, RemoteJob, check
+from amibuild.errors import ResourceFailed
+from amibuild.wait import Look, Observer, until
+
+FIRST_BOOT_S = 600
+
+
+def wait_for_agent(cloud: Cloud, instance_id: str, *, timeout_s: float, observer: Observer) -> None:
+    """Until SSM calls the agent Online.
+
+    Raises: ResourceFailed when the instance dies first; WaitTimeout.
+    """
+
+    def look() -> Look[bool]:
+        ping = cloud.ssm.ping(instance_id)
+        if ping == "Online":
+            return Look(ping, True)
+        state = cloud.ec2.instance(instance_id)
+        if state.state not in {"pending", "running"}:
+            raise ResourceFailed(what=instance_id, state=state.state, reason=state.reason)
+        return Look(f"agent {ping}")
+
+    until(
+        look,
+        what=f"{instance_id}'s agent",
+        timeout_s=timeout_s,
+        observer=observer,
+        hint="does the subnet reach SSM, has the profile its policy, has the image an agent?",
+    )
+
+
+def wait_for_first_boot(communicator: Communicator, observer: Observer) -> None:
+    """Until cloud-init has done its work. Raises: CommandFailed when cloud-init failed."""
+    script = files("amibuild.steps").joinpath("first-boot.sh").read_text()
+    job = RemoteJob("first-boot", script, timeout_s=FIRST_BOOT_S)
+    check("the first boot", communicator.run(job, observer))

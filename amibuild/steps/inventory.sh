@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# What is on the machine, as JSON for the manifest: packages, units, users, the root disk's use.
+set -euo pipefail
+
+python3 - "$AMIBUILD_RESULT" <<'PYTHON'
+import json
+import pwd
+import shutil
+import subprocess
+import sys
+
+
+def lines(*command):
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+packages = lines("dpkg-query", "--show", "--showformat", "${binary:Package}\t${Version}\t${db:Status-Status}\n")
+units = subprocess.run(
+    ["systemctl", "list-unit-files", "--state=enabled", "--no-legend", "--plain"],
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout.splitlines()
+try:
+    with open("/usr/share/amibuild-platform/agent") as file:
+        platform = file.read().split()
+except FileNotFoundError:
+    platform = []
+found = {
+    "packages": {name: version for name, version, status in packages if status == "installed"},
+    "platform_packages": platform,
+    "units_enabled": sorted(line.split()[0] for line in units if line.split()),
+    "users": sorted(user.pw_name for user in pwd.getpwall()),
+    "root_used_bytes": shutil.disk_usage("/").used,
+}
+with open(sys.argv[1], "w") as file:
+    json.dump(found, file)
+PYTHON

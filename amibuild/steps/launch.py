@@ -1,0 +1,112 @@
+"""Launches one machine: the builder, or the fresh one that proves the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from amibuild.aws.ec2 import InstanceFacts, LaunchRequest, Network
+from amibuild.aws.session import Cloud
+from amibuild.errors import NoCapacity, ResourceFailed
+from amibuild.journal import ResourceKind
+from amibuild.names import BakeId, InstanceId, Tag, temporary_name
+from amibuild.scope import Scope
+from amibuild.wait import Look, Observer, until
+
+
+class Purpose(StrEnum):
+    """Goes into a tag: what the machine is for, so that a person sees it in the console."""
+
+    BUILD = "build"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What both machines of a bake have in common, and what they differ in."""
+
+    purpose: Purpose
+    image_id: str
+    root_device: str
+    volume_gib: int
+    instance_types: Sequence[str]
+    network: Network
+    security_group_id: str
+    instance_profile: str | None
+    kms_key: str | None
+    public_ip: bool | None
+    user_data: bytes | None
+    tags: Mapping[str, str]
+
+
+def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> InstanceId:
+    """The instance, owned by the scope; not running yet. Tries the types in their order.
+
+    Raises: NoCapacity when no type can be had.
+    """
+    name = temporary_name(bake_id, wanted.purpose)
+    shortage: NoCapacity | None = None
+    for number, instance_type in enumerate(wanted.instance_types):
+
+        def create(token: str, instance_type: str = instance_type) -> str:
+            tags = {
+                **wanted.tags,
+                Tag.PURPOSE: str(wanted.purpose),
+                Tag.TOKEN: token,
+                "Name": name,
+            }
+            request = LaunchRequest(
+                image_id=wanted.image_id,
+                instance_type=instance_type,
+                root_device=wanted.root_device,
+                volume_gib=wanted.volume_gib,
+                network=wanted.network,
+                security_group_id=wanted.security_group_id,
+                tags=tags,
+                user_data=wanted.user_data,
+                instance_profile=wanted.instance_profile,
+                kms_key=wanted.kms_key,
+                public_ip=wanted.public_ip,
+            )
+            return cloud.ec2.run_instance(request, token)
+
+        try:
+            # A token of its own for each type: EC2 refuses one token with other parameters.
+            id_ = scope.own(ResourceKind.INSTANCE, f"{wanted.purpose}-{number}", name, create)
+            return InstanceId(id_)
+        except NoCapacity as error:
+            shortage = error
+    assert shortage is not None  # the recipe's model holds that there is at least one type
+    raise shortage
+
+
+def wait_until_running(
+    cloud: Cloud, instance_id: str, *, timeout_s: float, observer: Observer
+) -> InstanceFacts:
+    """Raises: ResourceFailed when it dies instead, with EC2's reason; WaitTimeout."""
+    return _wait_for_state(cloud, instance_id, "running", timeout_s, observer)
+
+
+def wait_until_stopped(
+    cloud: Cloud, instance_id: str, *, timeout_s: float, observer: Observer
+) -> InstanceFacts:
+    return _wait_for_state(cloud, instance_id, "stopped", timeout_s, observer)
+
+
+_DEAD = {
+    "running": frozenset({"shutting-down", "terminated", "stopping", "stopped"}),
+    "stopped": frozenset({"shutting-down", "terminated"}),
+}
+
+
+def _wait_for_state(
+    cloud: Cloud, instance_id: str, wanted: str, timeout_s: float, observer: Observer
+) -> InstanceFacts:
+    def look() -> Look[InstanceFacts]:
+        facts = cloud.ec2.instance(instance_id)
+        if facts.state in _DEAD[wanted]:
+            raise ResourceFailed(what=instance_id, state=facts.state, reason=facts.reason)
+        return Look(facts.state, facts if facts.state == wanted else None)
+
+    return until(look, what=instance_id, timeout_s=timeout_s, observer=observer)

@@ -1,0 +1,65 @@
+"""Runs the plan's build steps on the builder, one after the other, and takes stock before seal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from amibuild.communicator.base import Communicator, RemoteJob, check
+from amibuild.errors import CommandFailed
+from amibuild.files import write_atomically
+from amibuild.library.step import BuildStep
+from amibuild.wait import Observer
+
+
+@dataclass(frozen=True)
+class StepRun:
+    """One step that ended well. `log` is the file that holds all of its output."""
+
+    step: BuildStep
+    exit_code: int
+    seconds: float
+    log: Path
+
+
+class Inventory(BaseModel):
+    """What inventory.sh found on the builder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    packages: dict[str, str]
+    platform_packages: list[str]
+    units_enabled: list[str]
+    users: list[str]
+    root_used_bytes: int
+
+
+def run_step(
+    communicator: Communicator, step: BuildStep, logs: Path, observer: Observer
+) -> StepRun:
+    """One step, to its end; its whole log is in `logs` also when it failed.
+
+    Raises: CommandFailed, with the end of the log and where the rest is.
+    """
+    job = RemoteJob(step.name, step.script, step.timeout_s, step.files, step.environment)
+    log = logs / f"{step.name}.log"
+    result = communicator.run(job, observer)
+    write_atomically(log, result.log)
+    if result.exit_code != 0:
+        raise CommandFailed(
+            what=step.name,
+            exit_code=result.exit_code,
+            reason=f"ended with exit code {result.exit_code}",
+            tail=result.tail,
+            log=log,
+        )
+    return StepRun(step=step, exit_code=result.exit_code, seconds=result.elapsed_s, log=log)
+
+
+def take_inventory(communicator: Communicator, observer: Observer) -> Inventory:
+    script = files("amibuild.steps").joinpath("inventory.sh").read_text()
+    result = communicator.run(RemoteJob("inventory", script, timeout_s=300), observer)
+    return Inventory.model_validate_json(check("the inventory", result).result)

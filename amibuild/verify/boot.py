@@ -1,0 +1,236 @@
+"""Proves an image: a fresh machine is started from it, and its checks run there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+from amibuild.library.load import hygiene_rules
+from amibuild.verify.bundle import build_bundle
+from amibuild.verify.report import VerifyReport, parse_report
+
+from amibuild import __version__
+from amibuild.aws.ec2 import Network
+from amibuild.aws.images import Image
+from amibuild.aws.removal import CloudRemover
+from amibuild.aws.session import Cloud
+from amibuild.communicator.base import Communicator, RemoteJob
+from amibuild.communicator.ssm import SsmCommunicator
+from amibuild.errors import AmibuildError, VerifyFailed
+from amibuild.files import write_atomically
+from amibuild.journal import (
+    BakeEnded,
+    BakeStarted,
+    Journal,
+    Outcome,
+    Subscriber,
+    journal_path,
+)
+from amibuild.library.step import BuildStep, StepFile
+from amibuild.names import LEASE, BakeId, Tag, new_bake_id
+from amibuild.project import Project
+from amibuild.recipe.model import Recipe
+from amibuild.registry import find_image
+from amibuild.scope import Scope
+from amibuild.stage import Stages
+from amibuild.steps.access import make_access
+from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
+from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
+from amibuild.steps.preflight import preflight
+from amibuild.steps.upload import BucketUpload
+from amibuild.verify.disk import (
+    HygieneReport,
+    attach_disk_copy,
+    check_hygiene,
+    make_disk_copy,
+)
+from amibuild.wait import Observer
+
+CHECKS_S = 1800
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Both halves of the proof. An image is verified when neither has a failure."""
+
+    report: VerifyReport
+    hygiene: HygieneReport
+
+    @property
+    def failures(self) -> list[str]:
+        found = [f"{f.rule}: {f.path}: {f.detail}" for f in self.hygiene.failed]
+        found += [f"{c.id}: {c.message}" for c in self.report.checks if c.outcome not in OK]
+        return found
+
+
+OK = frozenset({"passed", "skipped"})
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is proven, and with what: `steps` bring the checks, `logs` is a folder."""
+
+    image: Image
+    steps: Sequence[BuildStep]
+    recipe: Recipe
+    network: Network
+    security_group_id: str
+    tags: Mapping[str, str]
+    logs: Path
+
+
+def verify(
+    project: Project,
+    cloud: Cloud,
+    reference: str,
+    *,
+    target: str,
+    subscribers: Sequence[Subscriber],
+) -> Proof:
+    """The proof of an image that exists, by id, version or name, with the recipe's checks.
+
+    Raises: UsageError for an image that is not there; what a launch raises. A failed check is in
+    the result, not an error: `require` makes it one.
+    """
+    facts = find_image(cloud, project.recipe.image.name, reference)
+    image = cloud.images.image(facts.id)
+    run_id, began = new_bake_id(), datetime.now(UTC)
+    tags = {
+        Tag.IMAGE: project.recipe.image.name,
+        Tag.BAKE_ID: str(run_id),
+        Tag.EXPIRES: f"{began + LEASE:%Y-%m-%dT%H:%M:%SZ}",
+    }
+    logs = project.state_dir / "logs" / run_id
+    with Journal(journal_path(project.state_dir, run_id), tuple(subscribers)) as journal:
+        stages = Stages(journal)
+        journal.write(
+            BakeStarted(
+                bake_id=run_id,
+                image=project.recipe.image.name,
+                digest=facts.digest,
+                target=target,
+                region=cloud.region,
+                source_ami=image.id,
+                recipe=str(project.path),
+                pid=os.getpid(),
+                version=__version__,
+            )
+        )
+        outcome = Outcome.FAILED
+        try:
+            scope = Scope(journal, CloudRemover(cloud), bake_id=run_id, region=cloud.region)
+            with scope, stages.run("verify", f"{image.id} on a fresh boot"):
+                ready = preflight(cloud, project.recipe)
+                group = make_access(cloud, scope, ready.network, run_id, tags)
+                bucket = project.recipe.aws.bucket
+                upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
+                subject = Subject(
+                    image, project.steps, project.recipe, ready.network, group, tags, logs
+                )
+                proof = prove(
+                    cloud,
+                    scope,
+                    run_id,
+                    subject,
+                    lambda machine: SsmCommunicator(cloud.ssm, machine, upload=upload),
+                    journal.show,
+                )
+            outcome = Outcome.DONE
+        finally:
+            journal.write(BakeEnded(outcome=outcome, seconds=stages.total_s))
+    return proof
+
+
+def prove(
+    cloud: Cloud,
+    scope: Scope,
+    bake_id: BakeId,
+    subject: Subject,
+    connect: Callable[[str], Communicator],
+    observer: Observer,
+) -> Proof:
+    """Boots a fresh machine from the image and checks it, and its disk.
+
+    The machine's removal has begun when this returns. Its console is kept in `logs` when it
+    did not get as far as its checks.
+    """
+    recipe, image = subject.recipe, subject.image
+    volume = make_disk_copy(
+        cloud, scope, bake_id, image, subject.network, recipe.aws.kms_key, subject.tags
+    )
+    wanted = Launch(
+        purpose=Purpose.VERIFY,
+        image_id=image.id,
+        root_device=image.root_device,
+        volume_gib=image.size_gib,
+        instance_types=recipe.verify.instance_types or recipe.builder.instance_types,
+        network=subject.network,
+        security_group_id=subject.security_group_id,
+        instance_profile=recipe.aws.instance_profile,
+        kms_key=recipe.aws.kms_key,
+        public_ip=recipe.aws.public_ip,
+        user_data=None,
+        tags=subject.tags,
+    )
+    machine = launch(cloud, scope, bake_id, wanted)
+    try:
+        wait_until_running(
+            cloud, machine, timeout_s=recipe.builder.launch_timeout_s, observer=observer
+        )
+        wait_for_agent(
+            cloud, machine, timeout_s=recipe.builder.connect_timeout_s, observer=observer
+        )
+        communicator = connect(machine)
+        attach_disk_copy(cloud, volume, machine, observer)
+        rules = hygiene_rules()
+        wait_for_first_boot(communicator, observer)
+        report = run_checks(communicator, subject.steps, subject.logs, observer)
+        hygiene = check_hygiene(communicator, volume, rules, observer)
+    except BaseException as error:
+        _keep_console(cloud, machine, subject.logs, error)
+        raise
+    scope.begin_removal(machine)
+    return Proof(report, hygiene)
+
+
+def run_checks(
+    communicator: Communicator, steps: Sequence[BuildStep], logs: Path, observer: Observer
+) -> VerifyReport:
+    """All checks of all steps, as one command. Their log is in `logs`.
+
+    Raises: VerifyFailed when they could not run at all.
+    """
+    script = files("amibuild.verify").joinpath("checks.sh").read_text()
+    bundle = StepFile("checks.pyz", build_bundle(steps))
+    result = communicator.run(RemoteJob("checks", script, CHECKS_S, (bundle,)), observer)
+    write_atomically(logs / "checks.log", result.log)
+    if not result.result:
+        raise VerifyFailed(
+            f"the checks could not run: exit code {result.exit_code}", failures=result.tail
+        )
+    return parse_report(result.result)
+
+
+def require(proof: Proof, image_id: str) -> None:
+    """Raises: VerifyFailed, with every failure."""
+    failures = proof.failures
+    if failures:
+        count = "one check" if len(failures) == 1 else f"{len(failures)} checks"
+        raise VerifyFailed(f"{image_id} failed {count}", failures=failures)
+    if not proof.report.checks:
+        raise VerifyFailed(f"{image_id} has no checks, so nothing is proven")
+
+
+def _keep_console(cloud: Cloud, machine: str, logs: Path, error: BaseException) -> None:
+    """The last words of a machine that failed, before it is gone."""
+    path = logs / "console.log"
+    try:
+        write_atomically(path, cloud.ec2.console_output(machine))
+    except AmibuildError as unreadable:
+        error.add_note(f"its console could not be read: {unreadable.message}")
+    else:
+        error.add_note(f"its console: {path}")

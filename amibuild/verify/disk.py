@@ -1,0 +1,90 @@
+"""Looks at the finished disk itself: a second volume that nothing has booted from.
+
+A boot could hide, or bring back, what must not be in an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+
+from pydantic import BaseModel, ConfigDict
+
+from amibuild.aws.ec2 import Network
+from amibuild.aws.images import Image
+from amibuild.aws.session import Cloud
+from amibuild.communicator.base import Communicator, RemoteJob, check
+from amibuild.errors import ResourceFailed
+from amibuild.journal import ResourceKind
+from amibuild.library.step import StepFile
+from amibuild.names import BakeId, Tag, temporary_name
+from amibuild.scope import Scope
+from amibuild.wait import Look, Observer, until
+
+VOLUME_S = 600
+HYGIENE_S = 600
+DEVICE = "/dev/sdf"
+
+
+class Finding(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: str
+    path: str
+    detail: str
+
+
+class HygieneReport(BaseModel):
+    """What hygiene.py found on the finished disk."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    passed: tuple[str, ...]
+    failed: tuple[Finding, ...]
+
+
+def make_disk_copy(
+    cloud: Cloud,
+    scope: Scope,
+    bake_id: BakeId,
+    image: Image,
+    network: Network,
+    kms_key: str | None,
+    tags: Mapping[str, str],
+) -> str:
+    """A volume from the image's snapshot, owned by the scope.
+
+    Made before the machine that it will be attached to, so that it is removed after it.
+    """
+    name = temporary_name(bake_id, "disk")
+
+    def create(token: str) -> str:
+        marked = {**tags, Tag.TOKEN: token, "Name": name}
+        return cloud.ec2.create_volume(image.snapshots[0], network.zone, kms_key, marked, token)
+
+    return scope.own(ResourceKind.VOLUME, "disk", name, create)
+
+
+def attach_disk_copy(cloud: Cloud, volume_id: str, instance_id: str, observer: Observer) -> None:
+    _wait_for_volume(cloud, volume_id, "available", observer)
+    cloud.ec2.attach_volume(volume_id, instance_id, DEVICE)
+    _wait_for_volume(cloud, volume_id, "in-use", observer)
+
+
+def check_hygiene(
+    communicator: Communicator, volume_id: str, rules: StepFile, observer: Observer
+) -> HygieneReport:
+    script = files("amibuild.verify").joinpath("hygiene.sh").read_text()
+    job = RemoteJob("hygiene", script, HYGIENE_S, (rules,), {"VOLUME_ID": volume_id})
+    result = check("the look at the finished disk", communicator.run(job, observer))
+    return HygieneReport.model_validate_json(result.result)
+
+
+def _wait_for_volume(cloud: Cloud, volume_id: str, wanted: str, observer: Observer) -> None:
+    def look() -> Look[bool]:
+        state = cloud.ec2.volume_state(volume_id)
+        if state in {"error", "deleting", "deleted"}:
+            raise ResourceFailed(what=volume_id, state=state)
+        return Look(state, True if state == wanted else None)
+
+    until(look, what=volume_id, timeout_s=VOLUME_S, observer=observer)
