@@ -17,9 +17,10 @@ from amibuild.errors import WaitTimeout
 T = TypeVar("T")
 
 FIRST_INTERVAL_S = 0.1
-GROWTH = 1.4
+# What takes over a second takes several: the looks may be further apart.
+LATER_INTERVAL_S = 0.3
 LONGEST_INTERVAL_S = 15.0
-# A wait may overshoot by about this share of its own length: 68 s of snapshot cost at most 5 s,
+# A wait may overshoot by about this share of its own length: 68 s of snapshot cost at most 6 s,
 # where a fixed interval costs either calls (short) or time (long).
 SHARE_OF_ELAPSED = 0.08
 
@@ -83,7 +84,6 @@ def until(
     clock = clock or SystemClock()
     started = clock.monotonic()
     good = 0
-    interval = FIRST_INTERVAL_S
     while True:
         seen = look()
         elapsed = clock.monotonic() - started
@@ -93,11 +93,13 @@ def until(
             return seen.value
         if elapsed >= timeout_s:
             raise WaitTimeout(what=what, waited_s=elapsed, last_state=seen.state, hint=hint)
-        interval = min(max(interval * GROWTH, SHARE_OF_ELAPSED * elapsed), LONGEST_INTERVAL_S)
-        pause = interval
-        if expected_s is not None:
-            pause = _pause_around(expected_s, elapsed)
+        pause = _pause(elapsed) if expected_s is None else _pause_around(expected_s, elapsed)
         clock.sleep(min(pause, max(timeout_s - elapsed, FIRST_INTERVAL_S)))
+
+
+def _pause(elapsed_s: float) -> float:
+    least = FIRST_INTERVAL_S if elapsed_s < 1 else LATER_INTERVAL_S
+    return min(max(least, SHARE_OF_ELAPSED * elapsed_s), LONGEST_INTERVAL_S)
 
 
 def _pause_around(expected_s: float, elapsed_s: float) -> float:

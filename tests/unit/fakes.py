@@ -1,0 +1,54 @@
+"""Fakes of our own seams: they run for real what can be run here, and refuse the unexpected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from amibuild import proc
+from amibuild.aws.ssm import STDOUT_LIMIT, Invocation, Ssm
+from amibuild.communicator import shell
+
+
+class FakeClock:
+    """Time that passes only when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.sleeps: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+class ShellSsm(Ssm):
+    """Run Command by this machine's own shell: real output, real exit codes, SSM's limits."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.sent: list[str] = []
+        self.cancelled: list[str] = []
+        self.done: dict[str, Invocation] = {}
+
+    def send(self, instance_id: str, script: str, *, comment: str, timeout_s: int) -> str:
+        self.sent.append(script)
+        command_id = f"command-{len(self.sent)}"
+        here = script.replace(shell.WORK, str(self.root))
+        ran = proc.run(["sh", "-s"], stdin=here.encode(), check=False)
+        self.done[command_id] = Invocation(
+            status="Success" if ran.exit_code == 0 else "Failed",
+            details="Success" if ran.exit_code == 0 else "Failed",
+            exit_code=ran.exit_code,
+            stdout=ran.stdout.decode(errors="replace")[:STDOUT_LIMIT],
+            stderr=ran.stderr.decode(errors="replace")[:8000],
+        )
+        return command_id
+
+    def invocation(self, command_id: str, instance_id: str) -> Invocation:
+        return self.done[command_id]
+
+    def cancel(self, command_id: str, instance_id: str) -> None:
+        self.cancelled.append(command_id)

@@ -1,0 +1,88 @@
+"""The polling loop, on a clock of its own."""
+
+from __future__ import annotations
+
+import pytest
+
+from amibuild.errors import ResourceFailed, WaitTimeout
+from amibuild.wait import LONGEST_INTERVAL_S, Look, Waiting, until
+from tests.unit.fakes import FakeClock
+
+
+def after(clock: FakeClock, seconds: float) -> Look[str]:
+    return Look("ready", "it") if clock.now >= seconds else Look("pending")
+
+
+def test_the_value_comes_back_as_soon_as_it_is_there() -> None:
+    clock = FakeClock()
+    assert until(lambda: after(clock, 0), what="x", timeout_s=1, clock=clock) == "it"
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("seconds", [1, 8, 68, 1500])
+def test_a_long_wait_overshoots_little_and_asks_seldom(seconds: int) -> None:
+    clock, looks = FakeClock(), []
+
+    def look() -> Look[str]:
+        looks.append(clock.now)
+        return after(clock, seconds)
+
+    until(look, what="x", timeout_s=3600, clock=clock)
+    assert clock.now - seconds <= max(0.1 * seconds, 1.0)
+    assert clock.now - seconds <= LONGEST_INTERVAL_S
+    assert len(looks) <= 60 + seconds / LONGEST_INTERVAL_S
+
+
+def test_knowing_how_long_it_took_last_time_saves_calls() -> None:
+    def count(expected_s: float | None) -> int:
+        clock, looks = FakeClock(), []
+
+        def look() -> Look[str]:
+            looks.append(clock.now)
+            return after(clock, 68)
+
+        until(look, what="x", timeout_s=600, clock=clock, expected_s=expected_s)
+        return len(looks)
+
+    assert count(68) < count(None)
+
+
+def test_the_deadline_says_what_was_seen_last() -> None:
+    clock = FakeClock()
+    with pytest.raises(WaitTimeout) as caught:
+        until(lambda: Look[str]("pending 42%"), what="ami-1", timeout_s=30, clock=clock)
+    assert caught.value.last_state == "pending 42%"
+    assert "ami-1 after 30 s" in caught.value.message
+    assert 30 <= clock.now <= 31
+
+
+def test_a_dead_state_ends_it_at_once() -> None:
+    clock = FakeClock()
+
+    def look() -> Look[str]:
+        raise ResourceFailed(what="ami-1", state="failed", reason="disk")
+
+    with pytest.raises(ResourceFailed, match="ami-1 is failed: disk"):
+        until(look, what="ami-1", timeout_s=30, clock=clock)
+    assert clock.sleeps == []
+
+
+def test_a_streak_must_be_unbroken() -> None:
+    clock = FakeClock()
+    seen = iter(["it", None, "it", "it", "it"])
+    looks = []
+
+    def look() -> Look[str]:
+        looks.append(1)
+        return Look("s", next(seen))
+
+    until(look, what="x", timeout_s=30, clock=clock, streak=3)
+    assert len(looks) == 5
+
+
+def test_the_observer_hears_every_look() -> None:
+    clock, heard = FakeClock(), list[Waiting]()
+    until(lambda: after(clock, 1), what="x", timeout_s=9, clock=clock, observer=heard.append)
+    assert heard[0].state == "pending"
+    assert heard[-1].state == "ready"
+    assert all(w.timeout_s == 9 for w in heard)
