@@ -101,6 +101,13 @@ class Machine(Protocol):
     def exited(self) -> bool:
         """True once it has powered itself off or died, and nothing of it is left on the host."""
 
+    def attach(self, disk: Path, volume_id: str) -> None:
+        """Plugs in a second raw disk while it runs; the disk's serial number is the volume id
+        without its dash (`vol0123…`), as on EBS. The machine may write to it.
+
+        Raises: HostError when this driver can't (nspawn has no disks of its own).
+        """
+
     def console(self) -> bytes:
         """What it wrote to its console so far; the last 64 KiB."""
 
