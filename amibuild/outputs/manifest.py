@@ -195,24 +195,27 @@ def file_record(file: StepFile, mask: Callable[[str], str] = unmasked) -> File:
         return facts.model_copy(update={"content_base64": encoded})
 
 
-def step_record(run: StepRun, *, directory: Path, mask: Callable[[str], str] = unmasked) -> Step:
-    """What ran and how it went. `mask` hides secrets in the script, parameters and files.
-
-    `directory` is the recipe's: the log is named relative to it.
-    """
-    step = run.step
-    log = run.log.relative_to(directory) if run.log.is_relative_to(directory) else run.log
+def step_record(
+    step: BuildStep,
+    *,
+    exit_code: int,
+    seconds: float,
+    log: str,
+    kind: Kind | None = None,
+    mask: Callable[[str], str] = unmasked,
+) -> Step:
+    """What ran and how it went. `mask` hides secrets in the script, parameters and files."""
     return Step(
         name=step.name,
-        kind=Kind.SEAL if step.name == Kind.SEAL else Kind(step.kind.value),
+        kind=kind or Kind(step.kind.value),
         purpose=step.purpose,
         script=mask(step.script),
         environment={key: mask(value) for key, value in sorted(step.environment.items())},
         files=tuple(file_record(f, mask) for f in sorted(step.files, key=lambda f: f.path)),
-        exit_code=run.exit_code,
-        seconds=round(run.seconds, 3),
+        exit_code=exit_code,
+        seconds=round(seconds, 3),
         digest=step.digest,
-        log=str(log),
+        log=log,
     )
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.outputs.manifest import (
     Bake,
     Check,
     Hygiene,
     Image,
+    Kind,
     Manifest,
     RecipeSource,
     Seconds,
     Source,
     Step,
-    StepRun,
     build_manifest,
     step_record,
 )
@@ -42,10 +40,10 @@ def build_step(
     )
 
 
-def step(built: BuildStep | None = None) -> Step:
+def step(built: BuildStep | None = None, kind: Kind | None = None) -> Step:
     built = built or build_step()
-    log = Path("/srv/recipe/.amibuild/logs/bake", f"{built.name}.log")
-    return step_record(StepRun(built, 0, 8.4, log), directory=Path("/srv/recipe"))
+    log = f".amibuild/logs/bake/{built.name}.log"
+    return step_record(built, exit_code=0, seconds=8.4, log=log, kind=kind)
 
 
 def default_steps() -> tuple[Step, ...]:
@@ -58,7 +56,7 @@ def default_steps() -> tuple[Step, ...]:
         StepKind.SERVICE,
     )
     seal = build_step("seal", "set -euo pipefail\n: > /etc/machine-id\n")
-    return step(), step(service), step(seal)
+    return step(), step(service), step(seal, Kind.SEAL)
 
 
 def manifest(

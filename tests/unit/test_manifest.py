@@ -13,7 +13,6 @@ from amibuild.library.step import StepFile
 from amibuild.outputs.manifest import (
     LARGEST_CONTENT,
     Check,
-    StepRun,
     file_record,
     from_json,
     newest_first,
@@ -82,8 +81,13 @@ def test_a_secret_is_masked_in_script_parameters_and_files() -> None:
         files=(StepFile("conf", b"password=hunter2\n"),),
         environment={"PASSWORD": "hunter2"},
     )
-    run = StepRun(built, exit_code=0, seconds=1.0, log=Path("os.log"))
-    record = step_record(run, directory=Path(), mask=lambda text: text.replace("hunter2", "***"))
+    record = step_record(
+        built,
+        exit_code=0,
+        seconds=1.0,
+        log="os.log",
+        mask=lambda text: text.replace("hunter2", "***"),
+    )
     assert "hunter2" not in record.model_dump_json()
     assert record.script == "login ***\n"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import hcl2
@@ -15,7 +15,7 @@ from tests.unit.samples import manifest
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CHECKPOINT_DISABLE", "1")
     (tmp_path / TFVARS).write_text(tfvars(manifest()))
     (tmp_path / VARIABLES).write_text(variables())
