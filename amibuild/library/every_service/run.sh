@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs one service from what its service.toml compiled to. The service starts with the
+# finished image, never here: what it makes on its first start must not be the same everywhere.
+#   SERVICE_NAME            its unit, without .service
+#   SERVICE_USER            its user and group, and the name of its directories
+#   SERVICE_PACKAGES        Debian packages, separated by spaces
+#   SERVICE_REPLACED_UNITS  units of those packages that must never run
+set -euo pipefail
+
+read -ra packages <<<"$SERVICE_PACKAGES"
+read -ra replaced <<<"$SERVICE_REPLACED_UNITS"
+
+# Before the packages come, or their installation would start these.
+for unit in "${replaced[@]}"; do
+    systemctl mask "$unit"
+    systemctl stop "$unit" 2>/dev/null || true
+done
+
+if [ "${#packages[@]}" -gt 0 ]; then
+    # -cmin: apt gives its lists the server's date as modification time.
+    fresh=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -cmin -360 -print -quit)
+    [ -n "$fresh" ] || apt-get -o DPkg::Lock::Timeout=300 update
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
+        install --yes --no-install-recommends "${packages[@]}"
+fi
+
+install -D -m 0644 sysusers.conf "/etc/sysusers.d/$SERVICE_USER.conf"
+systemd-sysusers "/etc/sysusers.d/$SERVICE_USER.conf"
+install -D -m 0644 tmpfiles.conf "/etc/tmpfiles.d/$SERVICE_USER.conf"
+systemd-tmpfiles --create "/etc/tmpfiles.d/$SERVICE_USER.conf"
+
+# Readable by the service, writable by root alone.
+install -d -m 0750 -o root -g "$SERVICE_USER" "/etc/$SERVICE_USER"
+if [ -d config ]; then
+    while IFS= read -r -d '' file; do
+        target="/etc/$SERVICE_USER/${file#config/}"
+        install -d -m 0750 -o root -g "$SERVICE_USER" "$(dirname "$target")"
+        install -m 0640 -o root -g "$SERVICE_USER" "$file" "$target"
+    done < <(find config -type f -print0)
+fi
+
+install -m 0644 unit.service "/etc/systemd/system/$SERVICE_NAME.service"
+systemd-analyze verify --recursive-errors=no "/etc/systemd/system/$SERVICE_NAME.service"
+systemctl daemon-reload 2>/dev/null || true # only where systemd runs
+systemctl enable "$SERVICE_NAME.service"

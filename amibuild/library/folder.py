@@ -1,0 +1,161 @@
+"""One folder below provisioners/ -> a Provisioner or a Service, or every mistake in it."""
+
+from __future__ import annotations
+
+import ast
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from amibuild.errors import Problem, RecipeError
+from amibuild.library.provisioner import Provisioner, ProvisionerFile
+from amibuild.library.service import Service, ServiceFile
+from amibuild.library.step import StepFile
+from amibuild.recipe.document import Document, did_you_mean, read_document
+from amibuild.recipe.model import STEP_NAME
+
+T = TypeVar("T")
+
+STRICT_MODE = "set -euo pipefail"
+
+
+@dataclass(frozen=True)
+class Read(Generic[T]):
+    """What a folder holds; no value when it can't be told, for the reasons in `problems`."""
+
+    value: T | None
+    problems: tuple[Problem, ...]
+
+
+def read_provisioner(folder: Path) -> Read[Provisioner]:
+    problems = list(_name_problems(folder))
+    script = _read_script(folder, problems)
+    files = _read_files(folder, "files", problems, prefix="files/")
+    checks = _read_checks(folder, problems)
+    name = f"test_{folder.name.replace('-', '_')}.py"
+    if name not in {check.path for check in checks}:
+        reason = "is missing: what a provisioner promises is checked on the finished image"
+        problems.append(Problem(folder / name, None, "", reason))
+    document = _read_document(folder / "provisioner.toml", problems)
+    if document is None:
+        return Read(None, tuple(problems))
+    file, found = document.check(ProvisionerFile)
+    problems += found
+    if file is None:
+        return Read(None, tuple(problems))
+    if folder.name in file.after:
+        at = ("after", file.after.index(folder.name))
+        problems.append(document.origin.problem(at, "it can't be needed before itself"))
+    provisioner = Provisioner(
+        name=folder.name,
+        purpose=file.purpose,
+        timeout_s=file.timeout_s,
+        script=script,
+        after=file.after,
+        parameters=file.parameters,
+        files=files,
+        checks=checks,
+    )
+    return Read(provisioner, tuple(problems))
+
+
+def read_service(folder: Path) -> Read[Service]:
+    problems = list(_name_problems(folder))
+    if (folder / "run.sh").exists():
+        reason = "a service is data alone; what needs a script goes into a provisioner"
+        problems.append(Problem(folder / "run.sh", None, "", reason))
+    configuration = _read_files(folder, "files", problems, prefix="")
+    checks = _read_checks(folder, problems)
+    document = _read_document(folder / "service.toml", problems)
+    if document is None:
+        return Read(None, tuple(problems))
+    file, found = document.check(ServiceFile)
+    problems += found
+    if file is None:
+        return Read(None, tuple(problems))
+    service = Service(folder.name, file, configuration, checks)
+    for key, name in service.unknown_placeholders():
+        known = service.placeholders()
+        suggestion = did_you_mean(name, known) or f"known are {', '.join(known)}"
+        problem = f"{{{name}}} stands for nothing"
+        problems.append(document.origin.problem(key, problem, suggestion))
+    return Read(service, tuple(problems))
+
+
+def _name_problems(folder: Path) -> Iterator[Problem]:
+    if STEP_NAME.fullmatch(folder.name) is None:
+        reason = "the folder's name must be lower-case words joined by -"
+        yield Problem(folder, None, "", reason)
+
+
+def _read_document(path: Path, problems: list[Problem]) -> Document | None:
+    try:
+        return read_document(path)
+    except RecipeError as error:
+        problems += error.problems
+        return None
+
+
+def _read_script(folder: Path, problems: list[Problem]) -> str:
+    path = folder / "run.sh"
+    script = (_read(path, problems) or b"").decode(errors="surrogateescape")
+    if not script:
+        return ""
+    first = script.partition("\n")[0]
+    if not first.startswith("#!") or not first.endswith("bash"):
+        reason = "must begin with #!/usr/bin/env bash, for bash is what runs it"
+        problems.append(Problem(path, 1, "", reason))
+    if STRICT_MODE not in script.splitlines():
+        reason = f"needs the line {STRICT_MODE}, or a failed command would go unseen"
+        problems.append(Problem(path, None, "", reason))
+    if "\r" in script:
+        line = script.partition("\r")[0].count("\n") + 1
+        problems.append(Problem(path, line, "", "has a carriage return, which bash can't read"))
+    if any("\udc80" <= c <= "\udcff" for c in script):
+        problems.append(Problem(path, None, "", "is not UTF-8"))
+    return script
+
+
+def _read_checks(folder: Path, problems: list[Problem]) -> tuple[StepFile, ...]:
+    checks = []
+    for path in sorted(folder.glob("*.py")):
+        content = _read(path, problems)
+        if content is None:
+            continue
+        try:
+            ast.parse(content)
+        except (SyntaxError, ValueError) as error:
+            line = error.lineno if isinstance(error, SyntaxError) else None
+            problems.append(Problem(path, line, "", f"is not Python: {error}"))
+        checks.append(StepFile(path.name, content))
+    return tuple(checks)
+
+
+def _read_files(
+    folder: Path, name: str, problems: list[Problem], *, prefix: str
+) -> tuple[StepFile, ...]:
+    """All files below a sub-folder; executable ones stay so. Links are refused."""
+    files = []
+    for path in sorted((folder / name).rglob("*")):
+        if path.is_symlink():
+            reason = "is a link: what it points to on the machine may be something else"
+            problems.append(Problem(path, None, "", reason))
+        elif path.is_file():
+            content = _read(path, problems)
+            if content is not None:
+                mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
+                relative = path.relative_to(folder / name).as_posix()
+                files.append(StepFile(prefix + relative, content, mode))
+    return tuple(files)
+
+
+def _read(path: Path, problems: list[Problem]) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        problems.append(Problem(path, None, "", "is missing"))
+    except OSError as error:
+        problems.append(Problem(path, None, "", f"can't be read: {error.strerror}"))
+    return None

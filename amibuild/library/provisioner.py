@@ -1,0 +1,178 @@
+"""A provisioner: one job with a purpose, typed parameters, a script, files and checks.
+
+provisioner.toml is read into ProvisionerFile; with what stands beside it, it is a Provisioner,
+which compiles to a BuildStep. Its parameters reach run.sh as `PARAM_` and their name in upper
+case: strings as they are, whole numbers in decimal, booleans as `true` or `false`, lists with one
+space between items, which is why an item can't contain white space.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from amibuild.library.step import BuildStep, StepFile, StepKind
+from amibuild.recipe.document import did_you_mean
+from amibuild.recipe.model import ParameterValue, Section, StepName, Whole
+
+PARAMETER_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+ENVIRONMENT_PREFIX = "PARAM_"
+
+
+class ParameterType(StrEnum):
+    STRING = "string"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    LIST = "list"
+
+
+class Parameter(Section):
+    """What a recipe may set for a provisioner."""
+
+    type: ParameterType = Field(description="string, integer, boolean or list (of strings).")
+    description: str = Field(min_length=1, description="What it is for, in a sentence.")
+    default: ParameterValue | None = Field(
+        default=None, description="Its value when the recipe gives none; none makes it required."
+    )
+    choices: tuple[str, ...] = Field(
+        default=(), description="The only strings or list items allowed; all when empty."
+    )
+    minimum: Whole | None = Field(default=None, description="The smallest integer allowed.")
+    maximum: Whole | None = Field(default=None, description="The largest integer allowed.")
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> Parameter:
+        if self.default is not None and (problem := self.refuse(self.default)):
+            raise ValueError(f"default {problem[0]}")
+        return self
+
+    def refuse(self, value: ParameterValue) -> tuple[str, str | None] | None:
+        """What is wrong with a value, and a suggestion; None when it fits."""
+        match self.type, value:
+            case ParameterType.BOOLEAN, bool():
+                return None
+            case ParameterType.INTEGER, int() if not isinstance(value, bool):
+                return self._refuse_number(value)
+            case ParameterType.STRING, str():
+                return self._refuse_word(value)
+            case ParameterType.LIST, tuple():
+                spaced = [item for item in value if not item or len(item.split()) != 1]
+                if spaced:
+                    return f"has the item {spaced[0]!r}, and items can't hold white space", None
+                return next((p for item in value if (p := self._refuse_word(item))), None)
+            case _:
+                wanted = "list of strings" if self.type is ParameterType.LIST else self.type.value
+                article = "an" if wanted[0] in "aeiou" else "a"
+                return f"must be {article} {wanted}", None
+
+    def _refuse_number(self, value: int) -> tuple[str, None] | None:
+        if self.minimum is not None and value < self.minimum:
+            return f"must be at least {self.minimum}", None
+        if self.maximum is not None and value > self.maximum:
+            return f"must be at most {self.maximum}", None
+        return None
+
+    def _refuse_word(self, value: str) -> tuple[str, str | None] | None:
+        if "\n" in value or "\0" in value:
+            return "must be one line", None
+        if self.choices and value not in self.choices:
+            problem = f"{value!r} is not one of {', '.join(self.choices)}"
+            return problem, did_you_mean(value, self.choices)
+        return None
+
+
+def _parameter_names(parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
+    for name in parameters:
+        if PARAMETER_NAME.fullmatch(name) is None:
+            raise ValueError(f"{name!r} is not a name of lower-case words joined by _")
+    return parameters
+
+
+class ProvisionerFile(Section):
+    """A whole provisioner.toml. Its name is that of its folder."""
+
+    purpose: str = Field(min_length=1, description="What it is for, in a sentence.")
+    timeout_s: Whole = Field(
+        default=600, ge=10, le=172800, description="How long its run.sh may take."
+    )
+    after: tuple[StepName, ...] = Field(
+        default=(), description="Steps that it needs before it in the recipe."
+    )
+    parameters: Annotated[Mapping[str, Parameter], AfterValidator(_parameter_names)] = Field(
+        default_factory=dict, description="What a recipe may set, by name."
+    )
+
+
+@dataclass(frozen=True)
+class Provisioner:
+    """A provisioner with all that belongs to it. `checks` are the Python files beside run.sh."""
+
+    name: str
+    purpose: str
+    timeout_s: int
+    script: str
+    after: tuple[str, ...] = ()
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    files: tuple[StepFile, ...] = ()
+    checks: tuple[StepFile, ...] = ()
+
+
+def compile_provisioner(provisioner: Provisioner, given: Mapping[str, ParameterValue]) -> BuildStep:
+    """The step, with `given` in place of the defaults. They must have been checked before."""
+    values = parameter_values(provisioner.parameters, given)
+    return BuildStep(
+        name=provisioner.name,
+        kind=StepKind.PROVISIONER,
+        purpose=provisioner.purpose,
+        script=provisioner.script,
+        timeout_s=provisioner.timeout_s,
+        files=provisioner.files,
+        environment={variable(name): spell(value) for name, value in values.items()},
+        checks=provisioner.checks,
+        facts={"parameters": {name: _plain(value) for name, value in values.items()}},
+    )
+
+
+def parameter_values(
+    parameters: Mapping[str, Parameter], given: Mapping[str, ParameterValue]
+) -> dict[str, ParameterValue]:
+    values: dict[str, ParameterValue] = {}
+    for name, parameter in parameters.items():
+        value = given.get(name, parameter.default)
+        if value is not None:
+            values[name] = value
+    return values
+
+
+def variable(name: str) -> str:
+    """The environment variable of a parameter."""
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def spell(value: ParameterValue) -> str:
+    """A value as run.sh gets it."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case tuple():
+            return " ".join(value)
+        case _:
+            return str(value)
+
+
+def _plain(value: ParameterValue) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def provisioner_schema() -> dict[str, Any]:
+    """JSON Schema of provisioner.toml, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **ProvisionerFile.model_json_schema(),
+        "title": "amibuild provisioner",
+    }

@@ -1,0 +1,43 @@
+"""The base system as the finished image boots it."""
+
+from typing import Any
+
+from testinfra.host import Host
+
+Facts = dict[str, Any]
+
+
+def test_the_boot_ended_with_no_unit_failed(host: Host) -> None:
+    failed = host.check_output("systemctl list-units --failed --plain --no-legend")
+    assert failed == ""
+
+
+def test_base_packages_are_installed(host: Host, facts: Facts) -> None:
+    for name in facts["parameters"]["packages"]:
+        assert host.package(name).is_installed, name
+
+
+def test_no_package_is_half_installed(host: Host) -> None:
+    assert host.check_output("dpkg --audit") == ""
+
+
+def test_time_is_synchronised_at_boot(host: Host, facts: Facts) -> None:
+    assert host.service("systemd-timesyncd").is_enabled
+    shown = host.check_output("systemd-analyze cat-config systemd/timesyncd.conf")
+    assert f"NTP={' '.join(facts['parameters']['time_servers'])}" in shown.splitlines()
+
+
+def test_time_zone_and_locale_are_the_recipes(host: Host, facts: Facts) -> None:
+    zone = host.check_output("readlink /etc/localtime")
+    assert zone == f"/usr/share/zoneinfo/{facts['parameters']['timezone']}"
+    locale = host.check_output("cat /etc/default/locale")
+    assert f"LANG={facts['parameters']['locale']}" in locale.splitlines()
+
+
+def test_unneeded_units_are_masked(host: Host, facts: Facts) -> None:
+    for unit in facts["parameters"]["unneeded_units"]:
+        assert host.run("systemctl is-enabled %s", unit).stdout.strip() == "masked"
+
+
+def test_services_may_start_again(host: Host) -> None:
+    assert not host.file("/usr/sbin/policy-rc.d").exists

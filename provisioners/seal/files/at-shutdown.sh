@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Runs once, while the builder shuts down and no service runs any more. A failure is not seen
+# here, but on the finished disk: each line has its rule in hygiene.py. So one never stops the next.
+set -uo pipefail
+
+# The agent's registration belongs to this instance.
+find /var/lib/amazon/ssm -mindepth 1 -maxdepth 1 \( -name 'i-*' -o -name Vault \) -exec rm -rf {} +
+rm -rf /var/lib/dhcp/* /var/lib/dhcpcd/* /var/lib/NetworkManager/*lease*
+rm -f /var/lib/systemd/random-seed /var/lib/systemd/credential.secret /boot/efi/loader/random-seed
+rm -f /var/lib/systemd/timers/stamp-*
+
+rm -rf /var/log/journal/*
+# tmpfiles.d makes these three anew at boot.
+rm -f /var/log/wtmp /var/log/btmp /var/log/lastlog /var/lib/wtmpdb/*
+find /var/log -type f \( -name '*.gz' -o -name '*.xz' -o -name '*.[0-9]' -o -name '*.old' \) -delete
+find /var/log -type f -size +0 -exec truncate -s 0 {} +
+
+find /tmp /var/tmp -mindepth 1 -xdev -delete
+rm -rf /root/.bash_history /root/.cache /root/amibuild*
+
+# Empty, not absent: so the next boot makes one, and does not take itself for a first boot that
+# may reset which units are enabled. Source: machine-id(5).
+rm -f /var/lib/dbus/machine-id
+ln -s /etc/machine-id /var/lib/dbus/machine-id
+truncate -s 0 /etc/machine-id
+sync

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# The last step on the builder. What is safe to remove now goes now, where a failure is seen; what
+# the running system or its agent still needs, or writes when it ends, goes at shutdown. The
+# finished disk is looked through afterwards, with the rules of hygiene.py.
+set -euo pipefail
+
+if [ -d /run/systemd/system ]; then
+    # In /run, so that the image knows nothing of it.
+    install -D -m 0600 files/at-shutdown.sh /run/amibuild-seal/at-shutdown.sh
+    install -m 0644 files/amibuild-seal.service /run/systemd/system/amibuild-seal.service
+    systemctl daemon-reload
+    systemctl start amibuild-seal.service
+    # Nothing may fill again what is emptied here.
+    systemctl stop '*.timer'
+    systemctl stop systemd-random-seed.service # saves the seed one last time
+    journalctl --relinquish-var || true        # from here on in memory
+fi
+
+if command -v cloud-init >/dev/null; then
+    cloud-init clean --logs --seed --configs all
+fi
+# A fresh boot makes the image's own default user anew, and who may use it.
+rm -f /etc/sudoers.d/90-cloud-init-users /etc/udev/rules.d/70-persistent-net.rules
+
+# People are not part of an image. Services have system users, below 1000.
+while IFS=: read -r name _ uid _; do
+    if [ "$uid" -ge 1000 ] && [ "$uid" -lt 65534 ]; then
+        userdel --force --remove "$name" || [ "$?" -eq 12 ] # 12: no home to remove
+    fi
+done </etc/passwd
+while IFS=: read -r name hash _; do
+    # Stars and exclamation marks alone mean that no password fits.
+    if [ -z "$hash" ] || [ -n "${hash//[*!]/}" ]; then
+        usermod --password '!*' "$name"
+    fi
+done </etc/shadow
+rm -f /etc/{passwd,shadow,group,gshadow,subuid,subgid}-
+
+rm -f /etc/ssh/ssh_host_*
+for home in /root /home/*; do
+    rm -rf "$home"/.ssh/authorized_keys* "$home"/.ssh/known_hosts* "$home"/.cache \
+        "$home"/.*_history "$home"/.lesshst "$home"/.viminfo "$home"/.wget-hsts
+done
+
+rm -f /usr/sbin/policy-rc.d
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
+
+# EC2 and cloud-init name the machine at boot. "localhost" is what systemd calls unnamed.
+echo localhost >/etc/hostname
+sed -i '/^127\.0\.1\.1[[:space:]]/d' /etc/hosts
+
+# What is not in use need not be in the snapshot, where the disk can be told so.
+fstrim / 2>/dev/null || true
