@@ -1,0 +1,131 @@
+"""The process between the endpoint and one machine: `python -m … FD`, a socket to the endpoint.
+
+Two processes of one program:
+
+    endpoint ── socket ── keeper (host's namespaces) ── PID 1 (the machine's namespaces) ── machine
+                              └── slirp4netns (host's network, PID 1's pid namespace)
+
+The keeper waits for the socket's end (the endpoint closed it, or died, even by kill -9) or for
+PID 1's, kills PID 1, with which the kernel ends every process, mount and interface of the machine,
+and removes what the kernel leaves: control groups. Once the keeper is gone, all is.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from amibuild import proc
+from amibuild.errors import AmibuildError
+from amibuild.local.machines import cgroups, kernel, network, pid_one
+from amibuild.local.machines.order import Order, Stage, message
+from amibuild.wait import Look, until
+
+ORDER_LIMIT = 1 << 20
+LOOP_FREE_S = 10.0
+
+
+def main(control: socket.socket) -> int:
+    order = Order.decode(control.recv(ORDER_LIMIT))
+    os.chdir(order.run_dir)
+    groups: tuple[Path, ...] = ()
+    try:
+        if order.own_cgroup:
+            groups = cgroups.create(order.instance_id)
+        _keep(order, control, groups)
+    except (AmibuildError, OSError) as error:
+        _tell_failure(control, error)
+        return 1
+    finally:
+        if order.privileged:
+            network.remove_link(order.addresses)
+        if order.root is not None:
+            _await_free_loop(Path(order.root.disk))
+        cgroups.remove(groups)
+    return 0
+
+
+def _keep(order: Order, control: socket.socket, groups: tuple[Path, ...]) -> None:
+    """From the fork of PID 1 to its end."""
+    host_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    if not order.privileged:
+        _become_root_of_a_user_namespace()
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    kernel.unshare(kernel.Namespace.PID)
+    machine = os.fork()
+    if machine == 0:
+        near.close()
+        pid_one.run(order, control, far, groups)
+    far.close()
+    for descriptor in order.handed_on:
+        os.close(descriptor)
+    slirp: proc.Process | None = None
+    try:
+        _, descriptors, _, _ = socket.recv_fds(near, 16, 1)
+        if descriptors:
+            # Still forking into PID 1's pid namespace: slirp4netns dies with it.
+            slirp = network.start_slirp(order, descriptors[0])
+            os.close(descriptors[0])
+            if order.privileged:
+                kernel.enter(host_pids)
+                network.join_host(order.addresses, machine)
+            else:
+                network.forward_ssh(order)
+            near.send(b"go")
+        select.select([control, near], [], [])
+    finally:
+        # PID 1's end waits for slirp4netns to be waited for: its parent is out here.
+        os.kill(machine, signal.SIGKILL)
+        if slirp is not None:
+            slirp.kill()
+            slirp.wait()
+        os.waitpid(machine, 0)
+        if order.privileged:
+            kernel.enter(host_pids)
+        os.close(host_pids)
+
+
+def _become_root_of_a_user_namespace() -> None:
+    user, group = os.geteuid(), os.getegid()
+    kernel.unshare(kernel.Namespace.USER)
+    kernel.stay_readable()
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+
+
+def _await_free_loop(disk: Path) -> None:
+    """Loop devices clear themselves when their last mount goes, but not at once."""
+
+    def look() -> Look[bool]:
+        for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+            try:
+                used = backing.read_text().strip().removesuffix(" (deleted)") == str(disk)
+            except OSError:  # it went while we looked
+                continue
+            if used:
+                return Look(f"held by {backing.parts[3]}")
+        return Look("free", value=True)
+
+    until(look, what=f"the loop device of {disk}", timeout_s=LOOP_FREE_S)
+
+
+def _tell_failure(control: socket.socket, error: Exception) -> None:
+    text = error.message if isinstance(error, AmibuildError) else str(error)
+    try:
+        control.send(message(Stage.FAILED, text))
+    except OSError:  # the endpoint is gone too: the log has it
+        print(text, file=sys.stderr)  # noqa: T201 stderr is this process' log
+
+
+if __name__ == "__main__":
+    # The endpoint ends us by closing the socket. A signal for its whole process group is not ours.
+    # A handler, not SIG_IGN, which the machine's programs would inherit.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    with socket.socket(fileno=int(sys.argv[1])) as endpoint:
+        sys.exit(main(endpoint))
