@@ -10,85 +10,34 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
-from typing import IO, TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
-from amibuild.errors import (
-    AmibuildError,
-    CommandFailed,
-    Interrupted,
-    LeftoverError,
-    RecipeError,
-    UsageError,
-    VerifyFailed,
-)
-from amibuild.journal import (
-    Abandoned,
-    BakeEnded,
-    BakeStarted,
-    Created,
-    Intended,
-    Kept,
-    LeftBehind,
-    Noted,
-    Outcome,
-    Removed,
-    Shown,
-    StepEnded,
-    StepFailed,
-    StepStarted,
-)
+from amibuild.errors import AmibuildError
+from amibuild.journal import Shown, StepEnded, StepFailed, StepStarted
 from amibuild.wait import Waiting
+from amibuild.wording import (
+    History,
+    Line,
+    Style,
+    duration_text,
+    event_line,
+    failure_lines,
+    waiting_text,
+)
 
 if TYPE_CHECKING:
     from rich.live import Live
+    from rich.text import Text
 
-TAIL_LINES = 20
 # A wait that stays in one state is told again after this long, so that a log shows life.
 REPEAT_AFTER_S = 10.0
 # Longer than the longest pause between two looks: an older wait has ended without saying so.
 FORGET_AFTER_S = 20.0
 REFRESH_PER_SECOND = 4
-
-
-class Style(Enum):
-    """What a line is; the values are rich's names."""
-
-    PLAIN = ""
-    DIM = "dim"
-    GOOD = "green"
-    BAD = "bold red"
-    HINT = "yellow"
-
-
-@dataclass(frozen=True)
-class Line:
-    text: str
-    style: Style = Style.PLAIN
-
-
-@dataclass
-class _History:
-    """What happened so far, for the report of a failure."""
-
-    removed: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    left: dict[str, LeftBehind] = field(default_factory=dict)
-
-    def note(self, shown: Shown) -> None:
-        match shown:
-            case Removed(kind=kind, id=id_):
-                self.removed.append(f"{kind} {id_}")
-            case Kept(kind=kind, id=id_):
-                self.kept.append(f"{kind} {id_}")
-            case LeftBehind(id=id_):
-                self.left[id_] = shown
-            case _:
-                pass
 
 
 class Story(Protocol):
@@ -130,7 +79,7 @@ class Plain:
 
     def __init__(
         self,
-        stream: IO[str],
+        stream: TextIO,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -138,7 +87,7 @@ class Plain:
         self._stream = stream
         self._now = now
         self._monotonic = monotonic
-        self._history = _History()
+        self._history = History()
         self._told: dict[str, tuple[str, float]] = {}
 
     def show(self, shown: Shown) -> None:
@@ -183,12 +132,12 @@ class LiveView:
     """On a terminal: what is over stands above, what goes on is redrawn below."""
 
     def __init__(
-        self, stream: IO[str], *, color: bool, monotonic: Callable[[], float] = time.monotonic
+        self, stream: TextIO, *, color: bool, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         from rich.console import Console
 
         self._monotonic = monotonic
-        self._history = _History()
+        self._history = History()
         self._running: dict[str, tuple[str, float]] = {}
         self._waits: dict[str, _Seen] = {}
         self._console = Console(
@@ -275,92 +224,6 @@ class LiveView:
         return text
 
 
-def waiting_text(what: str, state: str, elapsed_s: float, timeout_s: float) -> str:
-    return f"{what}  {state}  {elapsed_s:.0f}s of {timeout_s:.0f}s"
-
-
-def duration_text(seconds: float) -> str:
-    return f"{seconds:.1f}s" if seconds < 60 else f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
-
-
-def event_line(event: Shown) -> Line | None:
-    """An event as a line of the story; None for those that only `reap` needs."""
-    match event:
-        case BakeStarted():
-            return Line(
-                f"bake {event.bake_id}  {event.image} from {event.source_ami} on {event.target}"
-                f" ({event.region})"
-            )
-        case StepStarted():
-            return Line(f"{event.step}  {event.what}")
-        case StepEnded():
-            detail = f"  {event.detail}" if event.detail else ""
-            return Line(f"{event.step}  done in {duration_text(event.seconds)}{detail}", Style.GOOD)
-        case StepFailed():
-            first = event.error.split("\n")[0]
-            took = duration_text(event.seconds)
-            return Line(f"{event.step}  failed after {took}: {first}", Style.BAD)
-        case Created():
-            return Line(f"  {event.kind} {event.id} created", Style.DIM)
-        case Removed():
-            return Line(f"  {event.kind} {event.id} removed", Style.DIM)
-        case Kept():
-            return Line(f"  {event.kind} {event.id} stays: {event.why}", Style.DIM)
-        case LeftBehind():
-            return Line(
-                f"  {event.kind} {event.id} could not be removed: {event.reason}", Style.BAD
-            )
-        case Noted():
-            return Line(f"  {event.text}")
-        case BakeEnded(outcome=Outcome.DONE):
-            return Line(f"done in {duration_text(event.seconds)}", Style.GOOD)
-        case BakeEnded() | Intended() | Abandoned() | Waiting():
-            return None
-
-
-def failure_lines(error: AmibuildError, history: _History | None = None) -> Sequence[Line]:
-    """The whole report of a failure, top to bottom."""
-    history = history or _History()
-    lines = [Line(_headline(error), Style.BAD)]
-    if isinstance(error, CommandFailed):
-        if error.tail:
-            lines.append(Line(f"the last {len(error.tail[-TAIL_LINES:])} lines of its output:"))
-            lines += [Line(f"  | {line}", Style.DIM) for line in error.tail[-TAIL_LINES:]]
-        if error.log is not None:
-            lines.append(Line(f"log: {error.log}"))
-    if isinstance(error, VerifyFailed):
-        lines += [Line(f"  | {text}", Style.DIM) for f in error.failures for text in f.split("\n")]
-    if not isinstance(error, LeftoverError):
-        notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
-        lines += [Line(f"note: {note}") for note in notes]
-    if history.removed:
-        lines.append(Line(f"cleaned: {', '.join(history.removed)}"))
-    if history.kept:
-        lines.append(Line(f"kept: {', '.join(history.kept)}; `amibuild reap` removes it"))
-    for left in error.leftovers:
-        lines.append(
-            Line(f"not cleaned: {left.kind} {left.id} in {left.region}: {left.reason}", Style.BAD)
-        )
-        lines.append(Line(f"    {left.command}"))
-    if error.hint:
-        lines.append(Line(f"hint: {error.hint}", Style.HINT))
-    return lines
-
-
-def _headline(error: AmibuildError) -> str:
-    match error:
-        case RecipeError():
-            return error.message
-        case Interrupted():
-            return error.message
-        case LeftoverError():
-            return f"{len(error.leftovers)} things could not be removed"
-        case UsageError():
-            return f"error: {error.message}"
-        case _:
-            return f"failed: {error.message}"
-
-
 def print_result(text: str) -> None:
     """To stdout and out of the buffer. A reader that has gone is no error: the work is done."""
     try:
@@ -377,7 +240,7 @@ def print_result(text: str) -> None:
 class _QuietStream:
     """A text stream that falls silent when its other end is gone, and can write any character."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.encoding = stream.encoding or "ascii"
 
@@ -400,6 +263,6 @@ class _QuietStream:
         return self._stream.fileno()
 
 
-def quiet(stream: IO[str]) -> IO[str]:
+def quiet(stream: TextIO) -> TextIO:
     """The stream, such that writing to it never fails."""
-    return cast("IO[str]", _QuietStream(stream))
+    return cast("TextIO", _QuietStream(stream))

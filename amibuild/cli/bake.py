@@ -1,0 +1,196 @@
+"""`amibuild bake`, `plan` and `verify`: the verbs that take a recipe and build on a target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amibuild.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    MachineName,
+    MachineOption,
+    OnErrorName,
+    RecipeArgument,
+    RecipeOption,
+    SetOption,
+    TargetOption,
+)
+from amibuild.cli.session import session
+
+if TYPE_CHECKING:
+    from amibuild.bake import BakeResult
+    from amibuild.plan import Plan
+    from amibuild.registry import ImageFacts
+    from amibuild.verify.boot import Proof
+
+
+def bake(
+    context: typer.Context,
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    target: TargetOption = None,
+    machine: MachineOption = MachineName.AUTO,
+    if_changed: Annotated[
+        bool,
+        typer.Option("--if-changed", help="Reuse a verified image when nothing has changed."),
+    ] = False,
+    on_error: Annotated[
+        OnErrorName,
+        typer.Option("--on-error", help="Remove what was made, or keep it for a look."),
+    ] = OnErrorName.CLEAN,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bake an image, prove it on a fresh boot, print its AMI id."""
+    with session(context, as_json=as_json) as run:
+        from amibuild.project import load_project
+
+        # The recipe first: its mistakes need neither boto3 nor an endpoint.
+        project = load_project(recipe, overrides or ())
+        from amibuild import bake as flow
+        from amibuild.cli.target import open_target
+        from amibuild.scope import OnError
+
+        keep = on_error is OnErrorName.KEEP
+        with open_target(project.recipe, target, machine, run.story, keep=keep) as opened:
+            flow.bake(
+                project,
+                opened.cloud,
+                target=opened.target,
+                if_changed=if_changed,
+                on_error=OnError(on_error.value),
+                subscribers=(run.story.show,),
+                on_result=lambda result: run.result(result.image_id, bake_json(result)),
+            )
+
+
+def bake_json(result: BakeResult) -> dict[str, Any]:
+    return {
+        "image": {
+            "id": result.image_id,
+            "name": result.image_name,
+            "version": result.version,
+            "region": result.region,
+        },
+        "digest": result.digest,
+        "reused": result.reused,
+        "verified": result.verified,
+        "manifest": str(result.manifest) if result.manifest else None,
+        "runbook": str(result.runbook) if result.runbook else None,
+        "seconds": {"total": result.seconds_total, "steps": result.seconds_by_step},
+    }
+
+
+def plan(
+    context: typer.Context,
+    recipe: RecipeArgument = DEFAULT_RECIPE,
+    target: TargetOption = None,
+    machine: MachineOption = MachineName.AUTO,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a bake would do, its digest, what is cached. Changes nothing."""
+    with session(context, as_json=as_json) as run:
+        from amibuild.project import load_project
+
+        project = load_project(recipe, overrides or ())
+        from amibuild.bake import plan_bake
+        from amibuild.cli.target import open_target
+
+        with open_target(project.recipe, target, machine, run.story) as opened:
+            planned, reusable = plan_bake(project, opened.cloud)
+        run.result(plan_text(planned, reusable), plan_json(planned, reusable))
+
+
+def plan_text(plan: Plan, reusable: ImageFacts | None) -> str:
+    from amibuild.cli.table import columns
+
+    source = plan.source
+    rows = [
+        ("image", plan.image),
+        ("source", f"{source.id}  {source.name}  (owner {source.owner}, {source.reference})"),
+        ("volume", f"{plan.volume_gib} GiB"),
+        ("digest", plan.digest),
+        ("cached", f"{reusable.id}  {reusable.name}" if reusable else "no image with this digest"),
+    ]
+    steps = [("", "step", "kind", "digest", "purpose")]
+    for number, step in enumerate(plan.steps, 1):
+        row = (str(number), step.name, step.kind.value, step.digest[:12], step.purpose)
+        steps.append(row)
+    return f"{columns(rows)}\n\n{columns(steps)}"
+
+
+def plan_json(plan: Plan, reusable: ImageFacts | None) -> dict[str, Any]:
+    source = plan.source
+    return {
+        "image": plan.image,
+        "source": {
+            "id": source.id,
+            "name": source.name,
+            "owner": source.owner,
+            "reference": source.reference,
+        },
+        "volume_gib": plan.volume_gib,
+        "digest": plan.digest,
+        "reusable": {"id": reusable.id, "name": reusable.name} if reusable else None,
+        "steps": [
+            {"name": s.name, "kind": s.kind.value, "purpose": s.purpose, "digest": s.digest}
+            for s in plan.steps
+        ],
+    }
+
+
+def verify(
+    context: typer.Context,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="AMI id, AMI name or version.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    target: TargetOption = None,
+    machine: MachineOption = MachineName.AUTO,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove an image again: boot it fresh, run its checks there."""
+    with session(context, as_json=as_json) as run:
+        from amibuild.project import load_project
+
+        project = load_project(recipe, overrides or ())
+        from amibuild.cli.target import open_target
+        from amibuild.verify import boot
+
+        with open_target(project.recipe, target, machine, run.story) as opened:
+            proof = boot.verify(
+                project,
+                opened.cloud,
+                image,
+                target=opened.target,
+                subscribers=(run.story.show,),
+            )
+        run.result(proof_text(proof), proof_json(image, proof))
+        boot.require(proof, image)
+
+
+def proof_text(proof: Proof) -> str:
+    from amibuild.cli.table import columns
+
+    checks = [(c.outcome, c.id, f"{c.seconds:.2f}s") for c in proof.report.checks]
+    disk = [("passed", rule, "") for rule in proof.hygiene.passed]
+    disk += [("failed", f"{f.rule}: {f.path}: {f.detail}", "") for f in proof.hygiene.failed]
+    return columns([*checks, *disk])
+
+
+def proof_json(image: str, proof: Proof) -> dict[str, Any]:
+    return {
+        "image": image,
+        "verified": bool(proof.report.checks) and not proof.failures,
+        "checks": [
+            {"id": c.id, "outcome": c.outcome, "seconds": c.seconds, "message": c.message}
+            for c in proof.report.checks
+        ],
+        "hygiene": {
+            "passed": list(proof.hygiene.passed),
+            "failed": [
+                {"rule": f.rule, "path": f.path, "detail": f.detail} for f in proof.hygiene.failed
+            ],
+        },
+    }

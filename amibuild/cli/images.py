@@ -1,0 +1,143 @@
+"""`amibuild images` and `show`: the registry, which is the account itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amibuild.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    MachineName,
+    MachineOption,
+    RecipeOption,
+    TargetOption,
+)
+from amibuild.cli.session import session
+
+if TYPE_CHECKING:
+    from amibuild.outputs.manifest import Manifest
+    from amibuild.registry import ImageFacts
+
+
+def images(
+    context: typer.Context,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    every: Annotated[
+        bool, typer.Option("--all", help="Images of all recipes, not of this one alone.")
+    ] = False,
+    target: TargetOption = None,
+    machine: MachineOption = MachineName.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """List the images, newest first."""
+    with session(context, as_json=as_json) as run:
+        from amibuild.cli.target import open_target
+        from amibuild.recipe.load import load_recipe
+        from amibuild.registry import list_images
+
+        wanted = load_recipe(recipe)
+        with open_target(wanted, target, machine, run.story) as opened:
+            found = list_images(opened.cloud, None if every else wanted.image.name)
+        if not found:
+            run.story.say("there are no images yet: `amibuild bake` makes the first")
+        run.result(images_text(found), {"images": [facts_json(one) for one in found]})
+
+
+def images_text(found: tuple[ImageFacts, ...]) -> str:
+    from amibuild.cli.table import columns
+
+    rows = [("version", "id", "name", "state", "verified", "created", "digest")]
+    for one in found:
+        rows.append(
+            (
+                one.version,
+                one.id,
+                one.name,
+                one.state,
+                "yes" if one.verified else "no",
+                f"{one.created:%Y-%m-%d %H:%M}",
+                one.digest[:12],
+            )
+        )
+    return columns(rows)
+
+
+def facts_json(one: ImageFacts) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "name": one.name,
+        "image": one.image,
+        "version": one.version,
+        "digest": one.digest,
+        "state": one.state,
+        "created": one.created.isoformat(),
+        "verified": one.verified,
+        "source_ami": one.source_ami,
+        "bake_id": one.bake_id,
+        "region": one.region,
+        "size_gib": one.size_gib,
+        "snapshot_ids": list(one.snapshot_ids),
+        "tags": dict(one.tags),
+    }
+
+
+def show(
+    context: typer.Context,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="AMI id, AMI name or version.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    target: TargetOption = None,
+    machine: MachineOption = MachineName.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one image, with its manifest where this folder has it."""
+    with session(context, as_json=as_json) as run:
+        from amibuild.cli.target import open_target
+        from amibuild.outputs.manifest import from_json
+        from amibuild.recipe.load import load_recipe
+        from amibuild.registry import find_image
+
+        wanted = load_recipe(recipe)
+        with open_target(wanted, target, machine, run.story) as opened:
+            one = find_image(opened.cloud, wanted.image.name, image)
+        path = recipe.absolute().parent / ".amibuild" / "manifests" / f"{one.name}.json"
+        manifest = from_json(path.read_text(), path) if path.exists() else None
+        if manifest is None:
+            run.story.say(f"no manifest at {path}: this image was baked elsewhere")
+        run.result(
+            show_text(one, manifest),
+            facts_json(one) | {"manifest": manifest.model_dump(mode="json") if manifest else None},
+        )
+
+
+def show_text(one: ImageFacts, manifest: Manifest | None) -> str:
+    from amibuild.cli.table import columns
+
+    rows = [
+        ("id", one.id),
+        ("name", one.name),
+        ("version", one.version),
+        ("region", one.region),
+        ("state", one.state),
+        ("verified", "yes" if one.verified else "no"),
+        ("created", f"{one.created:%Y-%m-%d %H:%M:%S} UTC"),
+        ("size", f"{one.size_gib} GiB"),
+        ("snapshots", " ".join(one.snapshot_ids)),
+        ("digest", one.digest),
+        ("source", one.source_ami),
+        ("bake", one.bake_id),
+    ]
+    if manifest is None:
+        return columns(rows)
+    rows += [
+        ("packages", str(len(manifest.packages))),
+        ("services", " ".join(manifest.services)),
+        ("users", " ".join(manifest.users)),
+        ("checks", f"{sum(c.outcome == 'passed' for c in manifest.checks)} passed"),
+        ("took", f"{manifest.seconds.total:.1f} s"),
+    ]
+    steps = [("step", "kind", "seconds", "digest", "purpose")]
+    for s in manifest.steps:
+        steps.append((s.name, s.kind.value, f"{s.seconds:.1f}", s.digest[:12], s.purpose))
+    return f"{columns(rows)}\n\n{columns(steps)}"

@@ -1,0 +1,90 @@
+"""`amibuild`: the entry point. Each verb group is a file beside this one.
+
+`--help` must take at most 0.25 s, so nothing heavy is imported before a verb runs: not boto3, not
+pydantic, not rich. tests/unit/test_cli_speed.py holds it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from amibuild import __version__
+from amibuild.cli import bake, doctor, images, local, reap, start
+from amibuild.cli.session import Common
+
+# rich would draw the help, and costs 0.1 s on the way; a bug should show its own traceback.
+app = typer.Typer(
+    name="amibuild",
+    help="Golden AMIs from a short recipe: baked, booted, proven, recorded.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad recipe or usage, 3 verification failed, "
+    "4 leftovers remain, 130 interrupted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# They may stand behind the verb too: nobody remembers which side.
+ANYWHERE = frozenset({"--debug", "--no-color"})
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=lambda v: _tell(v)
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Tell everything, with tracebacks. May stand anywhere.")
+    ] = False,
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="No colour, as with NO_COLOR. May stand anywhere.")
+    ] = False,
+) -> None:
+    context.obj = Common(debug=debug, color=not no_color)
+
+
+def _tell(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"amibuild {__version__}")
+        raise typer.Exit
+
+
+app.command("bake")(bake.bake)
+app.command("plan")(bake.plan)
+app.command("verify")(bake.verify)
+app.command("images")(images.images)
+app.command("show")(images.show)
+app.command("reap")(reap.reap)
+app.add_typer(local.app, name="local")
+app.command("doctor")(doctor.doctor)
+app.command("init")(start.init)
+app.command("schema")(start.schema)
+
+
+def hoisted(arguments: Sequence[str]) -> list[str]:
+    """The arguments with --debug and --no-color in front; what follows `--` stays."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    head, tail = list(arguments[:end]), list(arguments[end:])
+    found = [word for word in head if word in ANYWHERE]
+    return [*found, *(word for word in head if word not in ANYWHERE), *tail]
+
+
+def run() -> None:
+    """The console script."""
+    try:
+        app(hoisted(sys.argv[1:]), prog_name="amibuild")
+    except KeyboardInterrupt:
+        # Before a verb has begun to catch signals there is nothing to clean up.
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    run()

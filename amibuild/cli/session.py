@@ -1,0 +1,110 @@
+"""What every verb stands in: the story on stderr, signals, errors to exit codes, JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from amibuild import signals
+from amibuild.errors import AmibuildError, LeftoverError, RecipeError
+
+if TYPE_CHECKING:
+    from amibuild.ui import Story
+
+LEFTOVERS = LeftoverError.exit_code
+
+
+@dataclass
+class Common:
+    """Options that stand before the verb, or anywhere."""
+
+    debug: bool = False
+    color: bool = True
+
+
+class Session:
+    """One run of one verb. `story` is for the way there, `result` for what stdout gets."""
+
+    def __init__(self, story: Story, *, as_json: bool) -> None:
+        self.story = story
+        self.as_json = as_json
+        self.answered = False
+
+    def result(self, text: str, data: Any) -> None:
+        """Prints the result once: `text`, or with --json `data` as one object."""
+        self.answered = True
+        shown = json.dumps(data, indent=2) if self.as_json else text
+        if shown:
+            self.story.result(shown)
+
+
+@contextmanager
+def session(context: typer.Context, *, as_json: bool) -> Iterator[Session]:
+    """Errors end here: their report goes to stderr, and the exit code is chosen.
+
+    With --json a failure is an object too, unless the result was already out.
+    """
+    from amibuild.ui import open_story
+
+    common: Common = context.obj or Common()
+    _log(debug=common.debug)
+    with signals.catch(), open_story(color=common.color, live=not common.debug) as story:
+        run = Session(story, as_json=as_json)
+        try:
+            yield run
+        except AmibuildError as error:
+            if common.debug:
+                logging.getLogger(__name__).debug("failed", exc_info=error)
+            story.failed(error)
+            if as_json and not run.answered:
+                run.result("", failure_json(error))
+            raise typer.Exit(exit_code(error)) from None
+
+
+def exit_code(error: AmibuildError) -> int:
+    """Something left in the account is the worst, whatever came before it."""
+    return LEFTOVERS if error.leftovers else error.exit_code
+
+
+def failure_json(error: AmibuildError) -> dict[str, Any]:
+    """What `--json` prints instead of a result."""
+    body: dict[str, Any] = {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": exit_code(error),
+    }
+    if isinstance(error, RecipeError):
+        body["problems"] = [
+            {
+                "path": str(p.path),
+                "line": p.line,
+                "key": p.key,
+                "problem": p.problem,
+                "suggestion": p.suggestion,
+            }
+            for p in error.problems
+        ]
+    if error.leftovers:
+        body["leftovers"] = [
+            {"kind": x.kind, "id": x.id, "region": x.region, "command": x.command}
+            for x in error.leftovers
+        ]
+    return {"error": body}
+
+
+def _log(*, debug: bool) -> None:
+    """Library code logs; the story is told by events. botocore's own debug lines hold secrets."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING,
+        format="%(asctime)s %(name)s: %(message)s",
+    )
+    logging.getLogger("amibuild").setLevel(logging.DEBUG if debug else logging.WARNING)

@@ -1,0 +1,48 @@
+"""Opens the target that the user chose: EC2 itself, or the endpoint on this machine.
+
+The only place that knows both. What comes out is a Cloud either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from amibuild.cli.options import MachineName, TargetName
+
+if TYPE_CHECKING:
+    from amibuild.aws.session import Cloud
+    from amibuild.recipe.model import Recipe
+    from amibuild.ui import Story
+
+
+@dataclass(frozen=True)
+class Opened:
+    cloud: Cloud
+    target: str
+
+
+@contextmanager
+def open_target(
+    recipe: Recipe,
+    chosen: TargetName | None,
+    machine: MachineName,
+    story: Story,
+    *,
+    keep: bool = False,
+) -> Iterator[Opened]:
+    """`keep` lets a local endpoint that this run started outlive it, until `local down`."""
+    from amibuild.aws.session import connect
+
+    target = chosen or TargetName(recipe.target.default.value)
+    if target is TargetName.AWS:
+        story.say(f"target aws: {recipe.aws.region}")
+        yield Opened(connect(recipe.aws, endpoint=None), target.value)
+        return
+    from amibuild.endpoint import open_endpoint
+
+    with open_endpoint(machine=machine.value, keep=keep, progress=story.say) as access:
+        story.say(f"target local: {access.url}")
+        yield Opened(connect(recipe.aws, endpoint=access), target.value)

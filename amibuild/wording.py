@@ -1,0 +1,161 @@
+"""Events and errors as lines of text: what the story says, without how it looks.
+
+`ui.py` draws them. Nothing here knows a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from amibuild.errors import (
+    AmibuildError,
+    CommandFailed,
+    Interrupted,
+    LeftoverError,
+    RecipeError,
+    UsageError,
+    VerifyFailed,
+)
+from amibuild.journal import (
+    Abandoned,
+    BakeEnded,
+    BakeStarted,
+    Created,
+    Intended,
+    Kept,
+    LeftBehind,
+    Noted,
+    Outcome,
+    Removed,
+    Shown,
+    StepEnded,
+    StepFailed,
+    StepStarted,
+)
+from amibuild.wait import Waiting
+
+TAIL_LINES = 20
+
+
+class Style(Enum):
+    """What a line is; the values are rich's names."""
+
+    PLAIN = ""
+    DIM = "dim"
+    GOOD = "green"
+    BAD = "bold red"
+    HINT = "yellow"
+
+
+@dataclass(frozen=True)
+class Line:
+    text: str
+    style: Style = Style.PLAIN
+
+
+@dataclass
+class History:
+    """What happened so far, for the report of a failure."""
+
+    removed: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    left: dict[str, LeftBehind] = field(default_factory=dict)
+
+    def note(self, shown: Shown) -> None:
+        match shown:
+            case Removed(kind=kind, id=id_):
+                self.removed.append(f"{kind} {id_}")
+            case Kept(kind=kind, id=id_):
+                self.kept.append(f"{kind} {id_}")
+            case LeftBehind(id=id_):
+                self.left[id_] = shown
+            case _:
+                pass
+
+
+def waiting_text(what: str, state: str, elapsed_s: float, timeout_s: float) -> str:
+    return f"{what}  {state}  {elapsed_s:.0f}s of {timeout_s:.0f}s"
+
+
+def duration_text(seconds: float) -> str:
+    return f"{seconds:.1f}s" if seconds < 60 else f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
+
+
+def event_line(event: Shown) -> Line | None:
+    """An event as a line of the story; None for those that only `reap` needs."""
+    match event:
+        case BakeStarted():
+            return Line(
+                f"bake {event.bake_id}  {event.image} from {event.source_ami} on {event.target}"
+                f" ({event.region})"
+            )
+        case StepStarted():
+            return Line(f"{event.step}  {event.what}")
+        case StepEnded():
+            detail = f"  {event.detail}" if event.detail else ""
+            return Line(f"{event.step}  done in {duration_text(event.seconds)}{detail}", Style.GOOD)
+        case StepFailed():
+            first = event.error.split("\n")[0]
+            took = duration_text(event.seconds)
+            return Line(f"{event.step}  failed after {took}: {first}", Style.BAD)
+        case Created():
+            return Line(f"  {event.kind} {event.id} created", Style.DIM)
+        case Removed():
+            return Line(f"  {event.kind} {event.id} removed", Style.DIM)
+        case Kept():
+            return Line(f"  {event.kind} {event.id} stays: {event.why}", Style.DIM)
+        case LeftBehind():
+            return Line(
+                f"  {event.kind} {event.id} could not be removed: {event.reason}", Style.BAD
+            )
+        case Noted():
+            return Line(f"  {event.text}")
+        case BakeEnded(outcome=Outcome.DONE):
+            return Line(f"done in {duration_text(event.seconds)}", Style.GOOD)
+        case BakeEnded() | Intended() | Abandoned() | Waiting():
+            return None
+
+
+def failure_lines(error: AmibuildError, history: History | None = None) -> Sequence[Line]:
+    """The whole report of a failure, top to bottom."""
+    history = history or History()
+    lines = [Line(_headline(error), Style.BAD)]
+    if isinstance(error, CommandFailed):
+        if error.tail:
+            lines.append(Line(f"the last {len(error.tail[-TAIL_LINES:])} lines of its output:"))
+            lines += [Line(f"  | {line}", Style.DIM) for line in error.tail[-TAIL_LINES:]]
+        if error.log is not None:
+            lines.append(Line(f"log: {error.log}"))
+    if isinstance(error, VerifyFailed):
+        lines += [Line(f"  | {text}", Style.DIM) for f in error.failures for text in f.split("\n")]
+    if not isinstance(error, LeftoverError):
+        notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
+        lines += [Line(f"note: {note}") for note in notes]
+    if history.removed:
+        lines.append(Line(f"cleaned: {', '.join(history.removed)}"))
+    if history.kept:
+        lines.append(Line(f"kept: {', '.join(history.kept)}; `amibuild reap` removes it"))
+    for left in error.leftovers:
+        lines.append(
+            Line(f"not cleaned: {left.kind} {left.id} in {left.region}: {left.reason}", Style.BAD)
+        )
+        lines.append(Line(f"    {left.command}"))
+    if error.hint:
+        lines.append(Line(f"hint: {error.hint}", Style.HINT))
+    return lines
+
+
+def _headline(error: AmibuildError) -> str:
+    match error:
+        case RecipeError():
+            return error.message
+        case Interrupted():
+            return error.message
+        case LeftoverError():
+            return f"{len(error.leftovers)} things could not be removed"
+        case UsageError():
+            return f"error: {error.message}"
+        case _:
+            return f"failed: {error.message}"
