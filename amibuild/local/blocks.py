@@ -1,0 +1,225 @@
+"""Blocks of 512 KiB, as EBS has them, named by the SHA-256 of what they hold and kept once.
+
+A capture writes its new blocks to a folder of its own, syncs the disk once, and only then gives
+them their names: so a name among the blocks always has its content, after a power cut too, and
+what an interrupted capture wrote is thrown away at the next start.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from amibuild.local import durable
+from amibuild.local.durable import StoreDamaged
+
+T = TypeVar("T")
+
+SIZE = 512 * 1024
+# hashlib and the reads let go of the interpreter; a third thread won nothing on 2 cores.
+THREADS = 2
+# Blocks that one thread takes at once: futures cost little then, and progress still moves.
+RUN = 16
+_ZERO = bytes(SIZE)
+
+Progress = Callable[[int, int], None]
+"""Hears how many bytes are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class BlockList:
+    """A disk as its blocks: (number, digest), ascending. Those that are not named are zero."""
+
+    entries: tuple[tuple[int, str], ...]
+
+    def pack(self) -> bytes:
+        return "".join(f"{number} {digest}\n" for number, digest in self.entries).encode()
+
+    @classmethod
+    def unpack(cls, content: bytes) -> BlockList:
+        """Raises: ValueError."""
+        pairs = (line.split(" ") for line in content.decode("ascii").splitlines())
+        return cls(tuple((int(number), digest) for number, digest in pairs))
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.pack()).hexdigest()
+
+
+class Blocks:
+    """The folder of blocks. Captures and materialisations may run at once; `collect` runs alone."""
+
+    def __init__(self, folder: Path, temporary: Path) -> None:
+        self._folder = folder
+        self._temporary = temporary
+        self._users = 0
+        self._idle = threading.Condition()
+        folder.mkdir(exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        return self._folder / digest[:2] / digest
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While this lasts no block goes away, whether a record names it or not."""
+        with self._idle:
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._users -= 1
+                self._idle.notify_all()
+
+    def capture(self, disk: Path, progress: Progress) -> BlockList:
+        """Keeps every block of the disk that is not all zero. Call it under `in_use`."""
+        staging = Path(tempfile.mkdtemp(dir=self._temporary))
+        try:
+            with disk.open("rb") as file:
+                numbers = _numbers_with_data(file.fileno())
+                found = _in_parallel(
+                    lambda number: self._keep(file.fileno(), number, staging), numbers, progress
+                )
+            self._name_blocks(staging)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return BlockList(tuple((n, d) for n, d in zip(numbers, found, strict=True) if d))
+
+    def materialise(self, blocks: BlockList, disk: Path, size: int) -> None:
+        """A new sparse file with the blocks in it. Call it under `in_use`.
+
+        Raises: StoreDamaged on the first block that is missing or wrong; no file is left then.
+        """
+        with disk.open("xb") as file:
+            try:
+                file.truncate(size)
+                number = file.fileno()
+                _in_parallel(lambda entry: self._lay(number, *entry), blocks.entries, _unheard)
+            except BaseException:
+                disk.unlink()
+                raise
+
+    def collect(self, used: Callable[[], set[str]]) -> int:
+        """Removes every block that is not in `used()`; the bytes that it freed."""
+        freed = 0
+        with self._idle:
+            self._idle.wait_for(lambda: self._users == 0)
+            keep = used()
+            for path in self._folder.glob("*/*"):
+                if path.name not in keep:
+                    freed += path.stat().st_size
+                    path.unlink()
+        return freed
+
+    def usage(self) -> tuple[int, int]:
+        """How many blocks there are, and how many bytes."""
+        sizes = [path.stat().st_size for path in self._folder.glob("*/*")]
+        return len(sizes), sum(sizes)
+
+    def _keep(self, disk: int, number: int, staging: Path) -> str | None:
+        data = os.pread(disk, SIZE, number * SIZE)
+        if data == _ZERO[: len(data)]:
+            return None
+        data = data.ljust(SIZE, b"\0")
+        digest = hashlib.sha256(data).hexdigest()
+        if not _is_whole(self.path(digest)):
+            try:
+                staged = os.open(staging / digest, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:  # The same block twice in one disk: the other is writing it.
+                return digest
+            with os.fdopen(staged, "wb", buffering=0) as file:
+                _write_all(file.fileno(), data, 0)
+        return digest
+
+    def _name_blocks(self, staging: Path) -> None:
+        new = list(staging.iterdir())
+        if not new:
+            return
+        durable.sync_disk(self._folder)
+        for prefix in {path.name[:2] for path in new}:
+            (self._folder / prefix).mkdir(exist_ok=True)
+        for path in new:
+            path.replace(self.path(path.name))
+        durable.sync_disk(self._folder)
+
+    def _lay(self, disk: int, number: int, digest: str) -> None:
+        path = self.path(digest)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreDamaged(path, f"this block can't be read ({error.strerror})") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            # Out of the way, so that a capture of the same content writes it anew.
+            path.replace(path.with_suffix(".damaged"))
+            raise StoreDamaged(path, "this block does not hold what its name says")
+        _write_all(disk, data, number * SIZE)
+
+
+def _numbers_with_data(disk: int) -> list[int]:
+    """The numbers of the blocks that are not all hole."""
+    numbers: list[int] = []
+    position, end = 0, os.fstat(disk).st_size
+    while position < end:
+        try:
+            start = os.lseek(disk, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # Nothing but hole up to the end.
+                break
+            raise
+        position = os.lseek(disk, start, os.SEEK_HOLE)
+        first, last = start // SIZE, (position - 1) // SIZE
+        numbers.extend(n for n in range(first, last + 1) if not numbers or n > numbers[-1])
+    return numbers
+
+
+def _in_parallel(
+    work: Callable[[T], str | None], items: Sequence[T], progress: Progress
+) -> list[str | None]:
+    """The results in the order of the items. The first error ends it, after the running ones."""
+    results: list[str | None] = [None] * len(items)
+    done, lock = 0, threading.Lock()
+
+    def run(first: int) -> None:
+        nonlocal done
+        for i, item in enumerate(items[first : first + RUN], first):
+            results[i] = work(item)
+        with lock:
+            done = min(done + RUN, len(items))
+            progress(done * SIZE, len(items) * SIZE)
+
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        runs = [pool.submit(run, first) for first in range(0, len(items), RUN)]
+        for finished in wait(runs, return_when=FIRST_EXCEPTION).done:
+            finished.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
+
+
+def _unheard(_done: int, _total: int) -> None:
+    """For work that nobody watches."""
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return path.stat().st_size == SIZE
+    except FileNotFoundError:
+        return False
+
+
+def _write_all(file: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written

@@ -1,0 +1,332 @@
+"""Everything of the local target that outlives the endpoint: images, snapshots, parameters.
+
+One folder, one process at a time:
+
+    format        the version of this layout
+    lock          held by the process that has it open, whose id it says
+    images/       one record a file (records.py)
+    snapshots/    a record and the list of its blocks, each
+    parameters/   one record a file
+    blocks/       what the snapshots' disks hold (blocks.py)
+    temporary/    half-made things, thrown away when the store is opened
+
+A file that was cut or changed costs what it described, and nothing else: `damaged()` names it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from amibuild.errors import HostError
+from amibuild.local.blocks import SIZE, BlockList, Blocks, Progress
+from amibuild.local.durable import (
+    StoreBusy,
+    StoreDamaged,
+    StoreFull,
+    StoreTooNew,
+    on_disk,
+    write_whole,
+)
+from amibuild.local.records import (
+    FORMAT,
+    Drawer,
+    ImageRecord,
+    ParameterRecord,
+    ParameterVersion,
+    SnapshotRecord,
+)
+
+__all__ = [
+    "ImageRecord",
+    "ParameterRecord",
+    "ParameterVersion",
+    "SnapshotInUse",
+    "SnapshotRecord",
+    "Store",
+    "StoreBusy",
+    "StoreDamaged",
+    "StoreFull",
+    "StoreTooNew",
+    "StoreUsage",
+    "UnknownSnapshot",
+]
+
+log = logging.getLogger(__name__)
+
+GIB = 1 << 30
+
+
+class SnapshotInUse(HostError):
+    """EC2's InvalidSnapshot.InUse."""
+
+    def __init__(self, snapshot_id: str, images: Sequence[str]) -> None:
+        super().__init__(f"{snapshot_id} is in use by {', '.join(images)}")
+        self.snapshot_id = snapshot_id
+        self.images = tuple(images)
+
+
+class UnknownSnapshot(HostError):
+    """EC2's InvalidSnapshot.NotFound."""
+
+    def __init__(self, snapshot_id: str) -> None:
+        super().__init__(f"there is no snapshot {snapshot_id}")
+        self.snapshot_id = snapshot_id
+
+
+@dataclass(frozen=True)
+class StoreUsage:
+    """`block_bytes` is what all snapshots take together, shared blocks counted once."""
+
+    images: int
+    snapshots: int
+    parameters: int
+    blocks: int
+    block_bytes: int
+
+
+class Store:
+    """An open store. Every method may be called from any thread."""
+
+    def __init__(self, root: Path, lock: int) -> None:
+        """Use `open`. `lock` is the open file that holds the lock."""
+        self._root = root
+        self._lock = lock
+        self._changing = threading.RLock()
+        self._temporary = root / "temporary"
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir()
+        self._format_damage = self._check_format()
+        self._images = Drawer(root / "images", ImageRecord, self._temporary)
+        self._snapshots = Drawer(root / "snapshots", SnapshotRecord, self._temporary)
+        self._parameters = Drawer(root / "parameters", ParameterRecord, self._temporary)
+        self._blocks = Blocks(root / "blocks", self._temporary)
+        self._drop_lists_without_record()
+
+    @classmethod
+    def open(cls, root: Path) -> Store:
+        """Makes the folder when there is none; throws away what a killed process left half-made.
+
+        Raises: StoreBusy, StoreTooNew, StoreFull.
+        """
+        with on_disk(root):
+            root.mkdir(parents=True, exist_ok=True)
+            # Parameters may be secret: EC2's users don't share theirs with the machine's others.
+            root.chmod(0o700)
+            lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                _take(lock, root)
+                return cls(root, lock)
+            except BaseException:
+                os.close(lock)
+                raise
+
+    def close(self) -> None:
+        """Lets go of the lock. Safe to call twice."""
+        if self._lock >= 0:
+            os.close(self._lock)
+        self._lock = -1
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def images(self) -> tuple[ImageRecord, ...]:
+        with self._changing:
+            return self._images.all()
+
+    def snapshots(self) -> tuple[SnapshotRecord, ...]:
+        with self._changing:
+            return self._snapshots.all()
+
+    def parameters(self) -> tuple[ParameterRecord, ...]:
+        with self._changing:
+            return self._parameters.all()
+
+    def parameter(self, name: str) -> ParameterRecord | None:
+        return next((p for p in self.parameters() if p.name == name), None)
+
+    def damaged(self) -> tuple[StoreDamaged, ...]:
+        """The files that could not be used when the store was opened, or since."""
+        with self._changing:
+            drawers = (self._images, self._snapshots, self._parameters)
+            found = [damage for drawer in drawers for damage in drawer.damaged.values()]
+            return (*self._format_damage, *found)
+
+    def put_image(self, record: ImageRecord) -> None:
+        with self._changing, on_disk(self._root):
+            self._images.put(record)
+
+    def delete_image(self, image_id: str) -> None:
+        """Its snapshot stays, as in EC2. Nothing happens when there is no such image."""
+        with self._changing, on_disk(self._root):
+            self._images.delete(image_id)
+
+    def put_parameter(self, record: ParameterRecord) -> None:
+        with self._changing, on_disk(self._root):
+            self._parameters.put(record)
+
+    def delete_parameter(self, name: str) -> None:
+        with self._changing, on_disk(self._root):
+            record = self.parameter(name)
+            if record is not None:
+                self._parameters.delete(record.key)
+
+    def put_snapshot(self, record: SnapshotRecord) -> None:
+        """Changes what is said about a snapshot, such as its tags; `capture` makes one.
+
+        Raises: UnknownSnapshot.
+        """
+        with self._changing, on_disk(self._root):
+            self._snapshot(record.id)
+            self._snapshots.put(record)
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        """Its blocks stay until `collect`. Nothing happens when there is no such snapshot.
+
+        Raises: SnapshotInUse while an image names it.
+        """
+        with self._changing, on_disk(self._root):
+            images = [image.id for image in self._images.all() if image.snapshot_id == snapshot_id]
+            if images:
+                raise SnapshotInUse(snapshot_id, images)
+            self._snapshots.delete(snapshot_id)
+            self._list_path(snapshot_id).unlink(missing_ok=True)
+
+    def capture(
+        self,
+        disk: Path,
+        snapshot_id: str,
+        *,
+        volume_size_gib: int,
+        owner: str,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        started: datetime | None = None,
+        progress: Progress = lambda done, total: None,
+    ) -> SnapshotRecord:
+        """A snapshot of a raw disk. It exists once all of it is safe on the disk, not before.
+
+        `progress` hears bytes done and bytes in all, from the threads that do the work.
+        Raises: StoreFull; nothing but unnamed blocks is left then.
+        """
+        started = started or datetime.now(UTC)
+        with on_disk(self._root), self._blocks.in_use():
+            blocks = self._blocks.capture(disk, progress)
+            record = SnapshotRecord(
+                id=snapshot_id,
+                volume_size_gib=volume_size_gib,
+                description=description,
+                started=started,
+                tags=dict(tags or {}),
+                owner=owner,
+                blocks=len(blocks.entries),
+                data_bytes=len(blocks.entries) * SIZE,
+                blocks_sha256=blocks.sha256,
+            )
+            with self._changing:
+                path = self._list_path(snapshot_id)
+                write_whole(path, blocks.pack(), temporary=self._temporary)
+                self._snapshots.put(record)
+        return record
+
+    def materialise(self, snapshot_id: str, disk: Path, *, size_gib: int) -> None:
+        """A new sparse raw file of `size_gib` that starts with the snapshot's content.
+
+        Raises: UnknownSnapshot; StoreDamaged, which names the file; StoreFull. No disk is left.
+        """
+        with on_disk(disk.parent), self._blocks.in_use():
+            with self._changing:
+                blocks = self._block_list(self._snapshot(snapshot_id))
+            self._blocks.materialise(blocks, disk, size_gib * GIB)
+
+    def collect(self) -> int:
+        """Removes the blocks that no snapshot names; the bytes that it freed.
+
+        Nothing goes while a snapshot is damaged: its blocks can't be told from the others.
+        """
+        try:
+            with on_disk(self._root):
+                return self._blocks.collect(self._named_blocks)
+        except StoreDamaged as damage:
+            log.warning("no block is freed: %s", damage)
+            return 0
+
+    def usage(self) -> StoreUsage:
+        blocks, size = self._blocks.usage()
+        with self._changing:
+            counts = (self._images.all(), self._snapshots.all(), self._parameters.all())
+            images, snapshots, parameters = (len(found) for found in counts)
+        return StoreUsage(images, snapshots, parameters, blocks, size)
+
+    def _snapshot(self, snapshot_id: str) -> SnapshotRecord:
+        record = self._snapshots.get(snapshot_id)
+        if record is None:
+            raise UnknownSnapshot(snapshot_id)
+        return record
+
+    def _list_path(self, snapshot_id: str) -> Path:
+        return self._root / "snapshots" / f"{snapshot_id}.blocks"
+
+    def _block_list(self, record: SnapshotRecord) -> BlockList:
+        path = self._list_path(record.id)
+        try:
+            blocks = BlockList.unpack(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise StoreDamaged(path, "it is not a list of blocks") from error
+        if blocks.sha256 != record.blocks_sha256:
+            raise StoreDamaged(path, "its checksum is wrong")
+        return blocks
+
+    def _named_blocks(self) -> set[str]:
+        with self._changing:
+            for damage in self._snapshots.damaged.values():
+                raise damage
+            lists = [self._block_list(record) for record in self._snapshots.all()]
+        return {digest for blocks in lists for _, digest in blocks.entries}
+
+    def _check_format(self) -> tuple[StoreDamaged, ...]:
+        path = self._root / "format"
+        damage: tuple[StoreDamaged, ...] = ()
+        try:
+            found = int(path.read_text("ascii"))
+        except FileNotFoundError:
+            found = 0
+        except ValueError:
+            # Every record says the format too, so this file is not worth the store.
+            damage, found = (StoreDamaged(path, "it is not a number"),), 0
+        if found > FORMAT:
+            raise StoreTooNew(self._root, found, FORMAT)
+        if found != FORMAT:
+            write_whole(path, f"{FORMAT}\n".encode(), temporary=self._temporary)
+        return damage
+
+    def _drop_lists_without_record(self) -> None:
+        for path in (self._root / "snapshots").glob("*.blocks"):
+            if not path.with_suffix(".json").exists():
+                path.unlink()
+
+
+def _take(lock: int, root: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        said = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+        raise StoreBusy(root, int(said) if said.isdecimal() else 0) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
