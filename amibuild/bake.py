@@ -20,24 +20,15 @@ from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
 from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
-from amibuild.errors import AmibuildError, Interrupted
-from amibuild.journal import (
-    BakeEnded,
-    BakeStarted,
-    Journal,
-    Noted,
-    Outcome,
-    Subscriber,
-    journal_path,
-)
+from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.library.bootstrap import bootstrap_user_data
-from amibuild.names import LEASE, BakeId, Tag, new_bake_id
+from amibuild.names import Tag, expiry, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
 from amibuild.record import Made, record
 from amibuild.registry import ImageFacts, find_reusable
 from amibuild.scope import OnError, Scope
-from amibuild.stage import Stages
+from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
 from amibuild.steps.capture import capture, wait_until_available
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
@@ -96,55 +87,34 @@ def bake(
         result = _reused(project, reusable)
         on_result(result)
         return result
-    bake_id = new_bake_id()
-    path = journal_path(project.state_dir, bake_id)
-    with Journal(path, tuple(subscribers)) as journal:
-        stages = Stages(journal, clock)
-        journal.write(
-            BakeStarted(
-                bake_id=bake_id,
-                image=plan.image,
-                digest=plan.digest,
-                target=target,
-                region=cloud.region,
-                source_ami=plan.source.id,
-                recipe=str(project.path),
-                pid=os.getpid(),
-                version=__version__,
-            )
-        )
-        try:
-            result = _bake(
-                project, cloud, plan, bake_id, journal, stages, target, on_error, on_result, clock
-            )
-        except BaseException as error:
-            journal.write(BakeEnded(outcome=_outcome(error, on_error), seconds=stages.total_s))
-            raise
-        journal.write(
-            BakeEnded(outcome=Outcome.DONE, seconds=stages.total_s, image_id=result.image_id)
-        )
-        return result
-
-
-def _bake(
-    project: Project,
-    cloud: Cloud,
-    plan: Plan,
-    bake_id: BakeId,
-    journal: Journal,
-    stages: Stages,
-    target: str,
-    on_error: OnError,
-    on_result: Callable[[BakeResult], None],
-    clock: Clock | None,
-) -> BakeResult:
-    recipe, watch, began = project.recipe, journal.show, datetime.now(UTC)
+    recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
     logs = project.state_dir / "logs" / bake_id
-    tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
-    temporary = {**tags, Tag.EXPIRES: f"{began + LEASE:%Y-%m-%dT%H:%M:%SZ}"}
     commit = commit_of(project.directory)
-    remover = CloudRemover(cloud, clock)
-    with Scope(journal, remover, bake_id=bake_id, region=cloud.region, on_error=on_error) as scope:
+    tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
+    temporary = {**tags, Tag.EXPIRES: expiry(began)}
+    started = BakeStarted(
+        bake_id=bake_id,
+        image=plan.image,
+        digest=plan.digest,
+        target=target,
+        region=cloud.region,
+        source_ami=plan.source.id,
+        recipe=str(project.path),
+        pid=os.getpid(),
+        version=__version__,
+    )
+    with (
+        Journal(journal_path(project.state_dir, bake_id), tuple(subscribers)) as journal,
+        told(journal, stages := Stages(journal, clock), started, on_error),
+        Scope(
+            journal,
+            CloudRemover(cloud, clock),
+            bake_id=bake_id,
+            region=cloud.region,
+            on_error=on_error,
+        ) as scope,
+    ):
+        watch = journal.show
         with stages.run("preflight", "checks what can be refused before it costs"):
             ready = preflight(cloud, recipe)
         with stages.run("access", "a security group that lets nothing in"):
@@ -196,11 +166,11 @@ def _bake(
                 cloud, builder, timeout_s=recipe.builder.shutdown_timeout_s, observer=watch
             )
         with stages.run("capture", f"an image of {builder}"):
-            # The date goes when the image is verified: until then it is temporary like the rest.
-            lasting = {**temporary, Tag.DIGEST: plan.digest, Tag.SOURCE_AMI: plan.source.id}
+            # The date goes when the image is verified: until then it is temporary, like the rest.
+            marks = {**temporary, Tag.DIGEST: plan.digest, Tag.SOURCE_AMI: plan.source.id}
             if commit:
-                lasting[Tag.COMMIT] = commit
-            captured = capture(cloud, scope, builder, plan.image, lasting)
+                marks[Tag.COMMIT] = commit
+            captured = capture(cloud, scope, builder, plan.image, marks)
             journal.write(Noted(text=f"{captured.image_id} will be {captured.name}"))
             image = wait_until_available(
                 cloud,
@@ -255,11 +225,3 @@ def _reused(project: Project, image: ImageFacts) -> BakeResult:
         seconds_total=0.0,
         seconds_by_step={},
     )
-
-
-def _outcome(error: BaseException, on_error: OnError) -> Outcome:
-    if isinstance(error, Interrupted):
-        return Outcome.INTERRUPTED
-    if on_error is OnError.KEEP and isinstance(error, AmibuildError):
-        return Outcome.KEPT
-    return Outcome.FAILED

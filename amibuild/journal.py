@@ -140,7 +140,6 @@ class BakeEnded(_Event):
     event: Literal["bake-ended"] = "bake-ended"
     outcome: Outcome
     seconds: float
-    image_id: str | None = None
 
 
 Event = (

@@ -47,6 +47,11 @@ def new_bake_id(now: datetime | None = None) -> BakeId:
     return BakeId(f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
 
 
+def expiry(began: datetime) -> str:
+    """The value of the tag EXPIRES: `2026-11-22T16:15:00Z`."""
+    return f"{(began + LEASE).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def client_token(bake_id: BakeId, purpose: str) -> str:
     """The ClientToken of one creation: same bake and purpose, same token; at most 64 characters."""
     return f"{bake_id}-{purpose}"[:64]

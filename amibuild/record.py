@@ -13,6 +13,7 @@ from amibuild import __version__
 from amibuild.aws.images import Image
 from amibuild.errors import RecipeError
 from amibuild.files import write_atomically
+from amibuild.library.step import StepKind
 from amibuild.names import BakeId
 from amibuild.outputs import manifest as m
 from amibuild.outputs import runbook, terraform
@@ -127,7 +128,9 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
         ],
         packages=made.inventory.packages,
         platform_packages=made.inventory.platform_packages,
-        services={step.name: step.facts for step in made.plan.steps if step.kind == m.Kind.SERVICE},
+        services={
+            step.name: step.facts for step in made.plan.steps if step.kind is StepKind.SERVICE
+        },
         units_enabled=made.inventory.units_enabled,
         users=made.inventory.users,
         hygiene=m.Hygiene(passed=made.proof.hygiene.passed),

@@ -1,11 +1,21 @@
-"""One named stretch of a flow: announced, timed, and in the journal however it ends."""
+"""The frame of a flow that costs something: its journal, its stages, and how it ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from amibuild.journal import Journal, StepEnded, StepFailed, StepStarted
+from amibuild.errors import AmibuildError, Interrupted
+from amibuild.journal import (
+    BakeEnded,
+    BakeStarted,
+    Journal,
+    Outcome,
+    StepEnded,
+    StepFailed,
+    StepStarted,
+)
+from amibuild.scope import OnError
 from amibuild.wait import Clock, SystemClock
 
 
@@ -35,3 +45,25 @@ class Stages:
         spent = round(self._clock.monotonic() - began, 3)
         self.seconds[name] = spent
         self._journal.write(StepEnded(step=name, seconds=spent))
+
+
+@contextmanager
+def told(
+    journal: Journal, stages: Stages, started: BakeStarted, on_error: OnError = OnError.CLEAN
+) -> Iterator[None]:
+    """Around a whole flow, its scope included: the journal's first line and its last."""
+    journal.write(started)
+    try:
+        yield
+    except BaseException as error:
+        journal.write(BakeEnded(outcome=_outcome(error, on_error), seconds=stages.total_s))
+        raise
+    journal.write(BakeEnded(outcome=Outcome.DONE, seconds=stages.total_s))
+
+
+def _outcome(error: BaseException, on_error: OnError) -> Outcome:
+    if isinstance(error, Interrupted):
+        return Outcome.INTERRUPTED
+    if on_error is OnError.KEEP and isinstance(error, AmibuildError):
+        return Outcome.KEPT
+    return Outcome.FAILED

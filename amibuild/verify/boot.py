@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
-from amibuild.library.load import hygiene_rules
 from amibuild.verify.bundle import build_bundle
 from amibuild.verify.report import VerifyReport, parse_report
 
@@ -22,21 +21,15 @@ from amibuild.communicator.base import Communicator, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import AmibuildError, VerifyFailed
 from amibuild.files import write_atomically
-from amibuild.journal import (
-    BakeEnded,
-    BakeStarted,
-    Journal,
-    Outcome,
-    Subscriber,
-    journal_path,
-)
+from amibuild.journal import BakeStarted, Journal, Subscriber, journal_path
+from amibuild.library.load import hygiene_rules
 from amibuild.library.step import BuildStep, StepFile
-from amibuild.names import LEASE, BakeId, Tag, new_bake_id
+from amibuild.names import BakeId, Tag, expiry, new_bake_id
 from amibuild.project import Project
 from amibuild.recipe.model import Recipe
 from amibuild.registry import find_image
 from amibuild.scope import Scope
-from amibuild.stage import Stages
+from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
@@ -98,51 +91,43 @@ def verify(
     """
     facts = find_image(cloud, project.recipe.image.name, reference)
     image = cloud.images.image(facts.id)
-    run_id, began = new_bake_id(), datetime.now(UTC)
+    run_id = new_bake_id()
     tags = {
         Tag.IMAGE: project.recipe.image.name,
         Tag.BAKE_ID: str(run_id),
-        Tag.EXPIRES: f"{began + LEASE:%Y-%m-%dT%H:%M:%SZ}",
+        Tag.EXPIRES: expiry(datetime.now(UTC)),
     }
-    logs = project.state_dir / "logs" / run_id
-    with Journal(journal_path(project.state_dir, run_id), tuple(subscribers)) as journal:
-        stages = Stages(journal)
-        journal.write(
-            BakeStarted(
-                bake_id=run_id,
-                image=project.recipe.image.name,
-                digest=facts.digest,
-                target=target,
-                region=cloud.region,
-                source_ami=image.id,
-                recipe=str(project.path),
-                pid=os.getpid(),
-                version=__version__,
-            )
+    started = BakeStarted(
+        bake_id=run_id,
+        image=project.recipe.image.name,
+        digest=facts.digest,
+        target=target,
+        region=cloud.region,
+        source_ami=image.id,
+        recipe=str(project.path),
+        pid=os.getpid(),
+        version=__version__,
+    )
+    with (
+        Journal(journal_path(project.state_dir, run_id), tuple(subscribers)) as journal,
+        told(journal, stages := Stages(journal), started),
+        Scope(journal, CloudRemover(cloud), bake_id=run_id, region=cloud.region) as scope,
+        stages.run("verify", f"{image.id} on a fresh boot"),
+    ):
+        ready = preflight(cloud, project.recipe)
+        group = make_access(cloud, scope, ready.network, run_id, tags)
+        bucket = project.recipe.aws.bucket
+        upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
+        logs = project.state_dir / "logs" / run_id
+        subject = Subject(image, project.steps, project.recipe, ready.network, group, tags, logs)
+        return prove(
+            cloud,
+            scope,
+            run_id,
+            subject,
+            lambda machine: SsmCommunicator(cloud.ssm, machine, upload=upload),
+            journal.show,
         )
-        outcome = Outcome.FAILED
-        try:
-            scope = Scope(journal, CloudRemover(cloud), bake_id=run_id, region=cloud.region)
-            with scope, stages.run("verify", f"{image.id} on a fresh boot"):
-                ready = preflight(cloud, project.recipe)
-                group = make_access(cloud, scope, ready.network, run_id, tags)
-                bucket = project.recipe.aws.bucket
-                upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
-                subject = Subject(
-                    image, project.steps, project.recipe, ready.network, group, tags, logs
-                )
-                proof = prove(
-                    cloud,
-                    scope,
-                    run_id,
-                    subject,
-                    lambda machine: SsmCommunicator(cloud.ssm, machine, upload=upload),
-                    journal.show,
-                )
-            outcome = Outcome.DONE
-        finally:
-            journal.write(BakeEnded(outcome=outcome, seconds=stages.total_s))
-    return proof
 
 
 def prove(
