@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.outputs.manifest import (
     Bake,
