@@ -143,6 +143,9 @@ class LiveView:
         self._console = Console(
             file=stream, force_terminal=True, no_color=not color, highlight=False, markup=False
         )
+        if self._console.width < 1:
+            # COLUMNS=0, or a terminal that does not know: rich would then print nothing at all.
+            self._console.width = 80
         self._live: Live | None = None
 
     def show(self, shown: Shown) -> None:
