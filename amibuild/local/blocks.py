@@ -69,6 +69,12 @@ class Blocks:
     def path(self, digest: str) -> Path:
         return self._folder / digest[:2] / digest
 
+    def has(self, digest: str) -> bool:
+        try:
+            return self.path(digest).stat().st_size == SIZE
+        except FileNotFoundError:
+            return False
+
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While this lasts no block goes away, whether a record names it or not."""
@@ -132,7 +138,7 @@ class Blocks:
             return None
         data = data.ljust(SIZE, b"\0")
         digest = hashlib.sha256(data).hexdigest()
-        if not _is_whole(self.path(digest)):
+        if not self.has(digest):
             try:
                 staged = os.open(staging / digest, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:  # The same block twice in one disk: the other is writing it.
@@ -209,13 +215,6 @@ def _in_parallel(
 
 def _unheard(_done: int, _total: int) -> None:
     """For work that nobody watches."""
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        return path.stat().st_size == SIZE
-    except FileNotFoundError:
-        return False
 
 
 def _write_all(file: int, data: bytes, offset: int) -> None:

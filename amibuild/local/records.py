@@ -44,7 +44,6 @@ class SnapshotRecord(Record):
     tags: dict[str, str] = {}
     owner: str
     state: Literal["completed"] = "completed"
-    encrypted: bool = False
     blocks: int
     data_bytes: int
     blocks_sha256: str
@@ -55,7 +54,7 @@ class SnapshotRecord(Record):
 
 
 class ImageRecord(Record):
-    """`platform` is what the local target knows about it, such as `made` and `definition`."""
+    """`facts` is what the local target knows about it, such as `made` and `definition`."""
 
     id: str = Field(pattern=r"^ami-[0-9a-f]{8,17}$")
     name: str
@@ -71,11 +70,8 @@ class ImageRecord(Record):
     volume_size_gib: int
     tags: dict[str, str] = {}
     source_instance: str | None = None
-    platform: dict[str, str] = {}
+    facts: dict[str, str] = {}
     state: Literal["available"] = "available"
-    public: bool = False
-    launch_permissions: tuple[str, ...] = ()
-    deregistration_protected: bool = False
 
     @property
     def key(self) -> str:
