@@ -6,7 +6,6 @@ this with --check.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from amibuild.cli.main import app
 README = Path("README.md")
 BEGIN = "<!-- help:begin -->"
 END = "<!-- help:end -->"
+WIDTH = 80
 
 
 def verbs() -> Iterator[tuple[str, ...]]:
@@ -33,13 +33,14 @@ def verbs() -> Iterator[tuple[str, ...]]:
 
 def help_text(verb: tuple[str, ...] = ()) -> str:
     """What `amibuild VERB --help` prints on a terminal of 80 columns."""
-    os.environ["COLUMNS"] = "80"
     command = get_command(app)
-    context = command.make_context("amibuild", [], resilient_parsing=True)
+    context = command.make_context("amibuild", [], resilient_parsing=True, terminal_width=WIDTH)
     for word in verb:
         # typer vendors click, so its types have no public names: a group knows its commands.
         command = command.commands[word]  # type: ignore[attr-defined]
-        context = command.make_context(word, [], parent=context, resilient_parsing=True)
+        context = command.make_context(
+            word, [], parent=context, resilient_parsing=True, terminal_width=WIDTH
+        )
     return str(command.get_help(context)).rstrip() + "\n"
 
 
