@@ -21,6 +21,7 @@ from amibuild.aws.s3 import S3
 from amibuild.aws.ssm import Ssm
 from amibuild.errors import UsageError
 from amibuild.names import EndpointAccess, Region
+from amibuild.recipe.model import Aws
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
 
 # Adaptive slows down by itself when the account is throttled; ten tries are about a minute.
 RETRIES = {"mode": "adaptive", "total_max_attempts": 10}
+
+
+def connect(settings: Aws, *, endpoint: EndpointAccess | None) -> Cloud:
+    """The recipe's region, at `endpoint` or, without one, where [aws] says."""
+    return Cloud(
+        region=settings.region,
+        profile=settings.profile,
+        endpoints=settings.endpoints,
+        access=endpoint,
+    )
 
 
 class Cloud:
@@ -43,7 +54,7 @@ class Cloud:
         endpoints: Mapping[str, str] | None = None,
         access: EndpointAccess | None = None,
     ) -> None:
-        """`endpoints` are URLs by service name; `access` serves every service not named there."""
+        """`endpoints` are URLs by service name; with `access` every service is there instead."""
         self.region = Region(region)
         self._endpoints = dict(endpoints or {})
         self._access = access
@@ -98,7 +109,7 @@ class Cloud:
         return client
 
     def _endpoint(self, service: str) -> str | None:
-        return self._endpoints.get(service) or (self._access.url if self._access else None)
+        return self._access.url if self._access else self._endpoints.get(service)
 
     def _config(self) -> Config:
         path_style = {"addressing_style": "path"} if self._endpoint("s3") else {}
