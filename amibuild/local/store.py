@@ -18,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 GIB = 1 << 30
+_FORMAT = re.compile(rb"amibuild store, format (?P<number>[0-9]+)\n")
 
 
 class SnapshotInUse(HostError):
@@ -317,16 +319,19 @@ class Store:
         path = self._root / "format"
         damage: tuple[StoreDamaged, ...] = ()
         try:
-            found = int(path.read_text("ascii"))
+            match = _FORMAT.fullmatch(path.read_bytes())
         except FileNotFoundError:
             found = 0
-        except ValueError:
-            # Every record says the format too, so this file is not worth the store.
-            damage, found = (StoreDamaged(path, "it is not a number"),), 0
+        else:
+            found = int(match["number"]) if match else 0
+            if match is None:
+                # Every record says its format, too: this file is not worth the store.
+                damage = (StoreDamaged(path, "it does not say the store's format"),)
         if found > FORMAT:
             raise StoreTooNew(self._root, found, FORMAT)
         if found != FORMAT:
-            write_whole(path, f"{FORMAT}\n".encode(), temporary=self._temporary)
+            said = f"amibuild store, format {FORMAT}\n".encode()
+            write_whole(path, said, temporary=self._temporary)
         return damage
 
     def _drop_lists_without_record(self) -> None:
