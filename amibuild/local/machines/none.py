@@ -164,9 +164,7 @@ class NoMachine:
             self._off_at = time.monotonic()
 
     def exited(self) -> bool:
-        return self._off_at is not None and (
-            time.monotonic() >= self._off_at or self._host.hurried
-        )
+        return self._off_at is not None and (time.monotonic() >= self._off_at or self._host.hurried)
 
     def console(self) -> bytes:
         return f"no machine behind {self.spec.instance_id}\n".encode()
