@@ -139,8 +139,8 @@ def _section(name: str, lines: Iterable[tuple[str, str]]) -> str:
 
 
 def _sysusers(service: Service) -> str:
-    purpose = service.file.purpose.replace('"', "'")
-    return f'u {service.user} - "{_specifiers(purpose)}" {service.state_directory}\n'
+    # The purpose would not do as a full name: that can't hold a colon.
+    return f'u {service.user} - "Service {service.name}" {service.state_directory}\n'
 
 
 def _tmpfiles(service: Service) -> str:

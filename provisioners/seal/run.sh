@@ -50,5 +50,9 @@ rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 echo localhost >/etc/hostname
 sed -i '/^127\.0\.1\.1[[:space:]]/d' /etc/hosts
 
+if [ ! -d /run/systemd/system ]; then
+    bash files/at-shutdown.sh # no shutdown will follow
+fi
+
 # What is not in use need not be in the snapshot, where the disk can be told so.
 fstrim / 2>/dev/null || true
