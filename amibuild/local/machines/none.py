@@ -141,6 +141,7 @@ class NoMachine:
         self._started = time.monotonic()
         self._ready_s = ready_s
         self._off_at: float | None = None
+        self.disks: dict[str, Path] = {}
 
     def agent_ready(self) -> bool:
         return not self.exited() and time.monotonic() - self._started >= self._ready_s
@@ -165,6 +166,9 @@ class NoMachine:
 
     def exited(self) -> bool:
         return self._off_at is not None and (time.monotonic() >= self._off_at or self._host.hurried)
+
+    def attach(self, disk: Path, volume_id: str) -> None:
+        self.disks[volume_id] = disk
 
     def console(self) -> bytes:
         return f"no machine behind {self.spec.instance_id}\n".encode()

@@ -1,0 +1,149 @@
+"""The endpoint's process: `python -m amibuild.local.endpoint --data DIR`.
+
+It says on stdout what happens until it is ready, one JSON object a line: `{"progress": …}`, then
+`{"ready": true, "port": …}` or `{"error": …, "hint": …}`. It ends when its owner does: the pipe
+whose reading end is --owner-fd closes with the owner, by whatever it dies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from amibuild.errors import AmibuildError, Interrupted
+
+if TYPE_CHECKING:
+    from amibuild.local.control import Lifetime
+
+# What the endpoint must not take from the shell of the person who bakes.
+for _name in [name for name in os.environ if name.startswith(("AWS_", "MOTO_"))]:
+    del os.environ[_name]
+
+MACHINES = ("auto", "nspawn", "qemu", "none")
+ENDPOINT_FILE = "endpoint.json"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    try:
+        return _serve(arguments)
+    except AmibuildError as error:
+        _say({"error": error.message, "hint": error.hint})
+        return error.exit_code
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    # Here, and not above: a wrong argument should be told without waiting for moto.
+    from amibuild.local.control import Lifetime
+    from amibuild.local.faults import Fault
+    from amibuild.local.machines.none import Latencies, always_succeeds, read_script
+    from amibuild.local.service import Options, Service
+
+    options = Options(
+        data=arguments.data,
+        machine=arguments.machine,
+        port=arguments.port,
+        base=not arguments.no_base,
+        latencies=Latencies.parse(arguments.latency),
+        script=read_script(arguments.script) if arguments.script else always_succeeds,
+        faults=tuple(Fault.parse(text) for text in arguments.fault),
+        call_log=arguments.call_log,
+    )
+    owned = arguments.owner_fd is not None
+    lifetime = Lifetime(owned=owned, kept=not owned)
+    _end_on_signals(lifetime)
+    if owned:
+        _when_closed(arguments.owner_fd, lifetime.owner_gone)
+    service = Service(options, lifetime=lifetime, progress=lambda text: _say({"progress": text}))
+    file = options.local / ENDPOINT_FILE
+    try:
+        lifetime.serving = True
+        facts = {
+            "pid": os.getpid(),
+            "port": service.port,
+            "url": service.url,
+            "machine": options.machine,
+            "started": service.started.isoformat(timespec="seconds"),
+        }
+        _write(file, facts)
+        _say({"ready": True, **facts})
+        lifetime.over.wait()
+    finally:
+        _remove_own(file)
+        service.close()
+    return 0
+
+
+def _end_on_signals(lifetime: Lifetime) -> None:
+    def end(signum: int, _: object) -> None:
+        lifetime.over.set()
+        if not lifetime.serving:
+            # The base image may be in the making, which takes a minute.
+            raise Interrupted(signal.Signals(signum).name)
+
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, end)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="amibuild.local.endpoint", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="amibuild's data folder")
+    parser.add_argument("--machine", choices=MACHINES, default="auto")
+    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--no-base", action="store_true", help="make no base image at the start")
+    parser.add_argument("--latency", default="", help="driver none: run=8,ready=10,stop=22,…")
+    parser.add_argument("--script", type=Path, help="driver none: what commands answer, in JSON")
+    parser.add_argument("--fault", action="append", default=[], help="CreateImage:2=CODE[:after]")
+    parser.add_argument("--call-log", type=Path, help="one JSON object a line for every call")
+    owner = parser.add_mutually_exclusive_group()
+    owner.add_argument("--owner-fd", type=int, help="the pipe that closes when the owner ends")
+    owner.add_argument("--detached", action="store_true", help="stays until it is told to stop")
+    return parser
+
+
+def _when_closed(fd: int, then: Callable[[], None]) -> None:
+    def wait() -> None:
+        while os.read(fd, 64):
+            pass
+        then()
+
+    threading.Thread(target=wait, name="owner", daemon=True).start()
+
+
+def _say(what: dict[str, Any]) -> None:
+    try:
+        sys.stdout.write(json.dumps(what) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The owner is gone; that it ends us is the other pipe's business.
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+
+
+def _write(file: Path, facts: dict[str, Any]) -> None:
+    """All of it or nothing: somebody else may be reading it."""
+    new = file.with_suffix(".new")
+    new.write_text(json.dumps(facts) + "\n")
+    new.replace(file)
+
+
+def _remove_own(file: Path) -> None:
+    try:
+        if json.loads(file.read_text())["pid"] == os.getpid():
+            file.unlink()
+    except (OSError, ValueError, KeyError):
+        return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

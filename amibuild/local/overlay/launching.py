@@ -1,0 +1,174 @@
+"""RunInstances: everything that EC2 refuses before a machine exists.
+
+Sources: EC2 API reference, RunInstances and "Error codes"; the limit of user-data is that of the
+User Guide, "Run commands at launch": 16 KB, in raw form, before base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from moto.ec2.models import instance_types
+
+from amibuild.local.overlay.desk import Desk, Refusal
+from amibuild.local.overlay.loading import load_instance_types
+
+USER_DATA_LIMIT = 16_384
+_INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_IMAGE = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
+_RESOLVE = "resolve:ssm:"
+
+
+@dataclass(frozen=True)
+class MachineType:
+    name: str
+    vcpus: int
+    memory_mib: int
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a client token made: the same request with the same token gets it again."""
+
+    fingerprint: str
+    made: Any
+
+
+def check_instance_ids(ids: list[str]) -> None:
+    for id_ in ids:
+        if not _INSTANCE.fullmatch(id_):
+            raise Refusal("InvalidInstanceID.Malformed", f'Invalid id: "{id_}"')
+
+
+def check_image_id(id_: str) -> None:
+    if not _IMAGE.fullmatch(id_):
+        raise Refusal("InvalidAMIID.Malformed", f'Invalid id: "{id_}" (expecting "ami-...")')
+
+
+def fingerprint(params: dict[str, Any]) -> str:
+    """Equal for requests that a client token may repeat."""
+    asked = {k: v for k, v in params.items() if k not in {"ClientToken", "DryRun"}}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def mismatch() -> Refusal:
+    return Refusal(
+        "IdempotentParameterMismatch",
+        "Arguments on this idempotent request are inconsistent with arguments used in previous "
+        "request(s).",
+    )
+
+
+def with_template(backend: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """What a launch template adds, where the request says nothing itself."""
+    asked = params.get("LaunchTemplate")
+    if not asked:
+        return params
+    data = backend._get_template_from_args(asked).data
+    taken = ("ImageId", "InstanceType", "UserData", "BlockDeviceMappings", "MetadataOptions")
+    return {**{k: data[k] for k in taken if k in data}, **params}
+
+
+def find_image(backend: Any, image_id: str | None) -> Any:
+    """The image of a launch; `resolve:ssm:name` names a parameter that holds its id."""
+    if not image_id:
+        raise Refusal("MissingParameter", "The request must contain the parameter ImageId")
+    if image_id.startswith(_RESOLVE):
+        image_id = _resolve(backend, image_id.removeprefix(_RESOLVE))
+    check_image_id(image_id)
+    image = backend.amis.get(image_id)
+    if image is None:
+        raise Refusal("InvalidAMIID.NotFound", f"The image id '[{image_id}]' does not exist")
+    if image.state != "available":
+        raise Refusal("InvalidAMIID.Unavailable", f"The image ID '{image_id}' is not available")
+    return image
+
+
+def _resolve(backend: Any, name: str) -> str:
+    from moto.ssm.models import ssm_backends
+
+    parameter = ssm_backends[backend.account_id][backend.region_name].get_parameter(name)
+    if parameter is None:
+        raise Refusal("InvalidParameterValue", f"Parameter {name} not found")
+    return str(parameter.value)
+
+
+def read_user_data(encoded: Any) -> bytes | None:
+    if encoded is None:
+        return None
+    try:
+        raw = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(
+            "InvalidUserData.Malformed", "Invalid BASE64 encoding of user data."
+        ) from error
+    if len(raw) > USER_DATA_LIMIT:
+        raise Refusal("InvalidParameterValue", f"User data is limited to {USER_DATA_LIMIT} bytes")
+    return raw
+
+
+def machine_type(name: str, architecture: str) -> MachineType:
+    load_instance_types()
+    facts = instance_types.INSTANCE_TYPES.get(name)
+    if facts is None:
+        raise Refusal("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
+    known = facts.get("ProcessorInfo", {}).get("SupportedArchitectures", [architecture])
+    if architecture not in known:
+        raise Refusal(
+            "InvalidParameterValue",
+            f"The architecture '{','.join(known)}' of the specified instance type does not match "
+            f"the architecture '{architecture}' of the specified AMI. Specify an instance type and "
+            "an AMI that have matching architectures, and try again.",
+        )
+    return MachineType(name, facts["VCpuInfo"]["DefaultVCpus"], facts["MemoryInfo"]["SizeInMiB"])
+
+
+def block_devices(image: Any, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The mappings with the root device first, its size and snapshot filled in from the image."""
+    root_name, snapshot = image.root_device_name, image.ebs_snapshot
+    ebs: dict[str, Any] = {
+        "SnapshotId": snapshot.id,
+        "VolumeSize": snapshot.volume_size,
+        "VolumeType": "gp3",
+        "DeleteOnTermination": True,
+    }
+    others = []
+    for mapping in asked:
+        if mapping.get("DeviceName") == root_name:
+            wanted = dict(mapping.get("Ebs", {}))
+            if wanted.get("SnapshotId", snapshot.id) != snapshot.id:
+                raise Refusal(
+                    "InvalidBlockDeviceMapping",
+                    "snapshotId cannot be modified on root device",
+                )
+            ebs |= wanted
+        elif "Ebs" in mapping and not Desk.current.many_disks:
+            raise Refusal(
+                "UnsupportedOperation",
+                f"the local endpoint launches machines with their root disk only, so "
+                f"{mapping.get('DeviceName')} can't be; attach a volume once it runs",
+            )
+        else:
+            others.append(mapping)
+    if int(ebs["VolumeSize"]) < snapshot.volume_size:
+        raise Refusal(
+            "InvalidBlockDeviceMapping",
+            f"Volume of size {ebs['VolumeSize']}GB is smaller than snapshot '{snapshot.id}', "
+            f"expect size >= {snapshot.volume_size}GB",
+        )
+    return [{"DeviceName": root_name, "Ebs": ebs}, *others]
+
+
+def public_key(backend: Any, name: str | None) -> str | None:
+    if name is None:
+        return None
+    pair = backend.key_pairs.get(name)
+    if pair is None:
+        raise Refusal("InvalidKeyPair.NotFound", f"The key pair '{name}' does not exist")
+    return str(pair.public_key)

@@ -1,0 +1,88 @@
+"""The overlay's backends and responses, whole, and how they get into moto's place."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+import moto.ec2.models
+import moto.ec2.urls
+import moto.ssm.models
+import moto.ssm.urls
+from moto.core.base_backend import BackendDict
+from moto.ec2.models import elastic_block_store
+
+from amibuild.local.overlay.commands import Command
+from amibuild.local.overlay.desk import Desk, Locked
+from amibuild.local.overlay.groups import GroupBooks
+from amibuild.local.overlay.images import ImageBooks, ImageResponses
+from amibuild.local.overlay.instances import InstanceBooks, InstanceResponses
+from amibuild.local.overlay.launching import Launched
+from amibuild.local.overlay.parameters import ParameterBooks, ParameterResponses
+from amibuild.local.overlay.snapshots import SnapshotBooks, SnapshotResponses
+from amibuild.local.overlay.ssm import CommandBooks, CommandResponses
+from amibuild.local.overlay.tags import TagBooks
+from amibuild.local.overlay.volumes import LocalVolume, VolumeBooks, VolumeResponses
+
+log = logging.getLogger(__name__)
+
+
+class LocalEc2(InstanceBooks, ImageBooks, SnapshotBooks, VolumeBooks, GroupBooks, TagBooks):
+    # moto finds a backend's URLs by its module's name.
+    __module__ = "moto.ec2.models"
+
+    def __init__(self, region_name: str, account_id: str) -> None:
+        super().__init__(region_name, account_id)
+        self.launched: dict[str, Launched] = {}
+        # moto would make a key in its KMS at the first encrypted volume: 0.3 s for a name.
+        self.default_kms_key_id = f"arn:aws:kms:{region_name}:{account_id}:key/aws-ebs"
+        store = Desk.current.store
+        for snapshot in store.snapshots():
+            self.load_snapshot(snapshot)
+        for image in store.images():
+            if image.facts.get("region", region_name) != region_name:
+                continue
+            if image.snapshot_id not in self.snapshots:
+                log.warning("%s is left out: its snapshot %s is lost", image.id, image.snapshot_id)
+                continue
+            self.load_image(image)
+
+
+class LocalSsm(CommandBooks, ParameterBooks):
+    __module__ = "moto.ssm.models"
+
+    def __init__(self, region_name: str, account_id: str) -> None:
+        super().__init__(region_name, account_id)
+        self.commands: dict[str, Command] = {}
+        self.registered: dict[str, datetime] = {}
+        for parameter in Desk.current.store.parameters():
+            self.load_parameter(parameter)
+
+
+class LocalEc2Response(
+    Locked, InstanceResponses, ImageResponses, SnapshotResponses, VolumeResponses
+):
+    pass
+
+
+class LocalSsmResponse(Locked, CommandResponses, ParameterResponses):
+    pass
+
+
+def take_over(desk: Desk) -> None:
+    """From now on moto's EC2 and SSM are ours, empty but for what the desk's store holds.
+
+    One endpoint a process: moto has one set of books.
+    """
+    Desk.current = desk
+    BackendDict.reset()
+    moto.ec2.models.ec2_backends.backend = LocalEc2
+    moto.ssm.models.ssm_backends.backend = LocalSsm
+    elastic_block_store.Volume = LocalVolume
+    _serve(moto.ec2.urls, "{0}/", LocalEc2Response)
+    _serve(moto.ssm.urls, "{0}/$", LocalSsmResponse)
+
+
+def _serve(urls: Any, path: str, response: Any) -> None:
+    urls.url_paths[path] = response.dispatch

@@ -1,0 +1,219 @@
+"""The endpoint as an object: store, machines, moto with our overlay, and the server in front.
+
+`endpoint.py` makes a process of it; contract tests use it as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+# First: it keeps moto's catalogues out of every import that follows.
+from amibuild.local.overlay import loading  # noqa: F401  # isort: skip
+
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from amibuild.local import debian, disk
+from amibuild.local.base import ensure_base
+from amibuild.local.control import Control, Lifetime
+from amibuild.local.faults import Fault, Faults
+from amibuild.local.fleet import ChooseDriver, Fleet
+from amibuild.local.gateway import CallLog, Gateway
+from amibuild.local.machines.none import (
+    CommandScript,
+    Latencies,
+    NoneDriver,
+    always_succeeds,
+)
+from amibuild.local.overlay.desk import Desk
+from amibuild.local.overlay.takeover import take_over
+from amibuild.local.records import ImageRecord, ParameterRecord
+from amibuild.local.store import Store
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+NONE_GIB = 2
+
+
+@dataclass(frozen=True)
+class Options:
+    """`data` is amibuild's data folder. `base` off: no base image is made at the start."""
+
+    data: Path
+    machine: str = "auto"
+    port: int = 0
+    base: bool = True
+    latencies: Latencies = field(default_factory=Latencies)
+    script: CommandScript = always_succeeds
+    faults: tuple[Fault, ...] = ()
+    call_log: Path | None = None
+
+    @property
+    def scripted(self) -> bool:
+        return self.machine == "none"
+
+    @property
+    def local(self) -> Path:
+        return self.data / "local"
+
+    @property
+    def root(self) -> Path:
+        """Images that no machine can boot stay apart from the real ones."""
+        return self.local / "none" if self.scripted else self.local
+
+
+class _Handler(MotoRequestHandler):
+    """Quiet: the gateway keeps the log. A client that says nothing for a minute is let go."""
+
+    timeout = 60
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        log.debug(message, *args)
+
+
+class Service:
+    """A running endpoint. One a process: moto's books are the process's."""
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        lifetime: Lifetime | None = None,
+        progress: Callable[[str], None] = log.info,
+    ) -> None:
+        """Raises: StoreBusy; HostError, when no machine can run here or the base can't be made."""
+        self.options = options
+        self.lifetime = lifetime or Lifetime(owned=True)
+        self.started = datetime.now(UTC)
+        self.scripted = NoneDriver(
+            options.latencies, options.script, faults := Faults(options.faults)
+        )
+        self.store = Store.open(options.root / "store")
+        try:
+            self._open(faults, progress)
+        except BaseException:
+            self.store.close()
+            raise
+
+    def _open(self, faults: Faults, progress: Callable[[str], None]) -> None:
+        options = self.options
+        choose = self._drivers()
+        self.base = self._base(progress) if options.base else None
+        self.fleet = Fleet(options.root / "machines", choose)
+        desk = Desk(
+            store=self.store,
+            fleet=self.fleet,
+            grow=_leave_alone if options.scripted else disk.grow,
+            before_capture=self.scripted.before_capture,
+            many_disks=options.scripted,
+        )
+        take_over(desk)
+        self._calls = CallLog(options.call_log)
+        app = DomainDispatcherApplication(create_backend_app)
+        gateway = Gateway(app, Control(self.lifetime, self.fleet, self._facts), faults, self._calls)
+        self._server: BaseWSGIServer = make_server(
+            HOST, options.port, gateway, threaded=True, request_handler=_Handler
+        )
+        self.port = desk.port = self._server.server_port
+        self._thread = threading.Thread(
+            target=lambda: self._server.serve_forever(poll_interval=0.05),
+            name="endpoint",
+            daemon=True,
+        )
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def close(self) -> None:
+        """Ends every machine, then the server. Safe to call twice."""
+        self.scripted.hurry()
+        self.lifetime.over.set()
+        self.fleet.close()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._calls.close()
+        self.store.close()
+
+    def _drivers(self) -> ChooseDriver:
+        if self.options.scripted:
+            return lambda purpose: self.scripted
+        # Machines need much that driver none, and so every contract test, does without.
+        from amibuild.local.machines import choose
+
+        return choose(self.options.machine, self.options.local)
+
+    def _base(self, progress: Callable[[str], None]) -> ImageRecord:
+        if self.options.scripted:
+            return _pretend_base(self.store, self.options.root)
+        return ensure_base(self.store, self.options.local / "base", progress=progress)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "port": self.port,
+            "machine": self.options.machine,
+            "started": self.started.isoformat(timespec="seconds"),
+            "data": str(self.options.data),
+        }
+
+
+def _leave_alone(_: Path, __: int) -> None:
+    """The disk of a machine that does not exist has no file system to grow."""
+
+
+def _pretend_base(store: Store, root: Path) -> ImageRecord:
+    """A base image without a byte in it, for machines that are scripted."""
+    for image in store.images():
+        if image.owner == debian.OWNER:
+            return image
+    now = datetime.now(UTC)
+    empty = root / "empty.raw"
+    with empty.open("wb") as file:
+        file.truncate(NONE_GIB << 30)
+    try:
+        snapshot = store.capture(
+            empty,
+            f"snap-{secrets.token_hex(9)[:17]}",
+            volume_size_gib=NONE_GIB,
+            owner=debian.OWNER,
+            description="nothing",
+        )
+    finally:
+        empty.unlink()
+    image = ImageRecord(
+        id=f"ami-{secrets.token_hex(9)[:17]}",
+        name=f"debian-13-amd64-{now:%Y%m%d}-none",
+        description="No disk at all, for machines that are scripted",
+        owner=debian.OWNER,
+        created=now,
+        imds_support="v2.0",
+        snapshot_id=snapshot.id,
+        volume_size_gib=NONE_GIB,
+    )
+    store.put_image(image)
+    store.put_parameter(
+        ParameterRecord(
+            name=debian.PARAMETER,
+            value=image.id,
+            version=1,
+            data_type="aws:ec2:image",
+            last_modified=now,
+        )
+    )
+    return image
