@@ -16,7 +16,7 @@ from amibuild.library.compile import compile_service
 from amibuild.library.folder import Read, read_provisioner, read_service
 from amibuild.library.provisioner import Provisioner, compile_provisioner
 from amibuild.library.service import Service
-from amibuild.library.step import BuildStep
+from amibuild.library.step import BuildStep, StepFile
 from amibuild.recipe.document import did_you_mean
 from amibuild.recipe.locate import KeyPath
 from amibuild.recipe.model import Recipe
@@ -203,3 +203,8 @@ def _parameter_problems(
             if parameter.default is None and name not in params.get(step, {}):
                 at: KeyPath = ("provision", "params", step, name)
                 yield recipe.origin.problem(at, f"is missing: {parameter.description}")
+
+
+def hygiene_rules() -> StepFile:
+    """The rules for a finished disk: the bundled ones, whatever a recipe's own seal may be."""
+    return StepFile("hygiene.py", (bundled_provisioners() / SEAL / "hygiene.py").read_bytes())

@@ -56,11 +56,8 @@ class Proof:
     @property
     def failures(self) -> list[str]:
         found = [f"{f.rule}: {f.path}: {f.detail}" for f in self.hygiene.failed]
-        found += [f"{c.id}: {c.message}" for c in self.report.checks if c.outcome not in OK]
+        found += [f"{c.id}: {c.reason}" for c in self.report.checks if c.failed]
         return found
-
-
-OK = frozenset({"passed", "skipped"})
 
 
 @dataclass(frozen=True)
