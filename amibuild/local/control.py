@@ -15,10 +15,9 @@ import select
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from amibuild.local.fleet import Fleet
 from amibuild.local.gateway import Environ, StartResponse, json_response
 
 _LOOK_S = 0.5
@@ -62,16 +61,13 @@ class Lifetime:
 
 
 class Control:
-    def __init__(
-        self, lifetime: Lifetime, fleet: Fleet, facts: Callable[[], dict[str, Any]]
-    ) -> None:
-        """`facts` is what `status` says besides the machines."""
+    def __init__(self, lifetime: Lifetime, status: Callable[[], dict[str, Any]]) -> None:
+        """`status` is the endpoint and its instances, as JSON has it."""
         self._lifetime = lifetime
-        self._fleet = fleet
-        self._facts = facts
+        self._facts = status
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        name = environ["PATH_INFO"].rpartition("/")[2]
+        name = str(environ["PATH_INFO"]).rpartition("/")[2]
         method = environ["REQUEST_METHOD"]
         if method == "POST" and "HTTP_X_AMIBUILD" not in environ:
             answer = json_response({"error": "the header X-Amibuild is missing"}, 403)
@@ -90,11 +86,7 @@ class Control:
         return answer(environ, start_response)
 
     def _status(self) -> dict[str, Any]:
-        machines = [
-            {**asdict(m), "driver": str(m.driver), "disk": str(m.disk)}
-            for m in self._fleet.residents()
-        ]
-        return {**self._facts(), "kept": self._lifetime.kept, "machines": machines}
+        return {**self._facts(), "kept": self._lifetime.kept}
 
     def _join(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         self._lifetime.join()

@@ -8,11 +8,10 @@ import os
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from amibuild.local.life import Events, Life, Order, Wish
-from amibuild.local.machines.base import Driver, MachineDriver
+from amibuild.local.machines.base import MachineDriver
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +23,6 @@ MOST_MEMORY_MIB = 4096
 
 # The driver for a launch whose tag `amibuild:purpose` is this.
 ChooseDriver = Callable[[str], MachineDriver]
-
-
-@dataclass(frozen=True)
-class Resident:
-    """One machine, for `local status`."""
-
-    instance_id: str
-    driver: Driver
-    pids: tuple[int, ...]
-    address: str
-    ssh_port: int
-    disk: Path
-    ready: bool
 
 
 class Fleet:
@@ -77,25 +63,6 @@ class Fleet:
         """Its machine is gone: its number may be used again."""
         with self._lock:
             self._lives.pop(instance_id, None)
-
-    def residents(self) -> list[Resident]:
-        with self._lock:
-            lives = list(self._lives.values())
-        found = []
-        for life in lives:
-            machine = life.machine
-            found.append(
-                Resident(
-                    instance_id=life.order.instance_id,
-                    driver=life.driver.driver,
-                    pids=machine.host_pids() if machine else (),
-                    address=machine.private_ip if machine else "",
-                    ssh_port=machine.ssh_port if machine else 0,
-                    disk=life.disk,
-                    ready=life.ready_since is not None,
-                )
-            )
-        return found
 
     def close(self) -> None:
         """Ends every machine; returns once nothing of them is left."""

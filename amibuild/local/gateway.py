@@ -93,7 +93,7 @@ class Gateway:
         self._calls = calls
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
+        path: str = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
             return self._control(environ, start_response)
         began, clock = time.time(), time.perf_counter()

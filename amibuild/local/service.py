@@ -18,6 +18,7 @@ from typing import Any
 # First: it keeps moto's catalogues out of every import that follows.
 from amibuild.local.overlay import loading  # noqa: F401  # isort: skip
 
+from moto.core.utils import get_service_model
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -38,6 +39,7 @@ from amibuild.local.machines.none import (
     always_succeeds,
 )
 from amibuild.local.overlay.desk import Desk
+from amibuild.local.overlay.instances import listed
 from amibuild.local.overlay.takeover import take_over
 from amibuild.local.records import ImageRecord, ParameterRecord
 from amibuild.local.store import Store
@@ -123,7 +125,7 @@ class Service:
         take_over(desk)
         self._calls = CallLog(options.call_log)
         app = DomainDispatcherApplication(create_backend_app)
-        gateway = Gateway(app, Control(self.lifetime, self.fleet, self._facts), faults, self._calls)
+        gateway = Gateway(app, Control(self.lifetime, self._status), faults, self._calls)
         self._server: BaseWSGIServer = make_server(
             HOST, options.port, gateway, threaded=True, request_handler=_Handler
         )
@@ -134,6 +136,7 @@ class Service:
             daemon=True,
         )
         self._thread.start()
+        threading.Thread(target=_warm_up, name="warm-up", daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -163,14 +166,21 @@ class Service:
             return _pretend_base(self.store, self.options.root)
         return ensure_base(self.store, self.options.local / "base", progress=progress)
 
-    def _facts(self) -> dict[str, Any]:
+    def _status(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
             "port": self.port,
             "machine": self.options.machine,
             "started": self.started.isoformat(timespec="seconds"),
             "data": str(self.options.data),
+            "instances": listed(),
         }
+
+
+def _warm_up() -> None:
+    """botocore's models of EC2 and SSM take 0.2 s: read while the client still starts."""
+    for service in ("ec2", "ssm"):
+        get_service_model(service)
 
 
 def _leave_alone(_: Path, __: int) -> None:

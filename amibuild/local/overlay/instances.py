@@ -11,7 +11,7 @@ from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.types import Base64EncodedString
-from moto.ec2.models import EC2Backend
+from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ec2.models.instances import StateReason
 from moto.ec2.responses import EC2Response
 
@@ -175,6 +175,34 @@ def _wrong_state(instance: Any, verb: str) -> Refusal:
         "IncorrectInstanceState",
         f"The instance '{instance.id}' is not in a state from which it can be {verb}.",
     )
+
+
+def listed() -> list[dict[str, Any]]:
+    """Every instance that is not terminated, with what is behind it on this host."""
+    found = []
+    with Desk.current.lock:
+        for _, region, backend in ec2_backends.iter_backends():
+            for instance in backend.all_instances():
+                life = Desk.current.fleet.life(instance.id)
+                if life is None:
+                    continue
+                machine = life.machine
+                found.append(
+                    {
+                        "id": instance.id,
+                        "region": region,
+                        "image": instance.image_id,
+                        "state": instance.state,
+                        "driver": str(life.driver.driver),
+                        "agent": life.ready_since is not None,
+                        "pids": list(machine.host_pids()) if machine else [],
+                        "address": machine.private_ip if machine else None,
+                        "ssh_port": machine.ssh_port if machine else None,
+                        "disk": str(life.disk),
+                        "tags": {t["key"]: t["value"] for t in instance.get_tags()},
+                    }
+                )
+    return found
 
 
 def _identity(backend: Any, instance: Any, hostname: str, wanted: Wanted) -> Callable[[], Identity]:

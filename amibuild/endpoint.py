@@ -1,0 +1,325 @@
+"""Starts the EC2 on this machine when a verb needs it, joins the one that runs, ends what it began.
+
+The endpoint is a process of its own (`amibuild.local.endpoint`): it ends with whoever needs it, by
+whatever that dies, and its machines with it. Everybody else talks boto3 to the address it gives.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from amibuild import proc
+from amibuild.errors import HostError
+from amibuild.names import EndpointAccess
+from amibuild.wait import Look, until
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+HOST = "127.0.0.1"
+# Any key works; this one has the length and letters of a real one, which moto looks for.
+ACCESS_KEY_ID = "AKIAAMIBUILDLOCAL000"
+SECRET_ACCESS_KEY = "local"  # it opens nothing
+# Another amibuild may be making the base image: a minute, and more on a slow network.
+BUSY_S = 900.0
+# Its machines are killed, not shut down: seconds. A machine that resists is told in its log.
+END_S = 90.0
+ASK_S = 5.0
+LOG_LIMIT_BYTES = 1024 * 1024
+LOG_TAIL_LINES = 20
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class LocalEndpoint(EndpointAccess):
+    """`owned` tells whether it was started here, and so ends here."""
+
+    pid: int
+    machine: str
+    owned: bool
+
+
+def data_dir() -> Path:
+    """Where the local target keeps its images: $AMIBUILD_DATA_DIR, else the user's data folder."""
+    named = os.environ.get("AMIBUILD_DATA_DIR")
+    if named:
+        return Path(named).absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("amibuild")
+
+
+@contextmanager
+def open_endpoint(
+    *,
+    machine: str = AUTO,
+    keep: bool = False,
+    progress: Progress = log.info,
+    data: Path | None = None,
+    base: bool = True,
+) -> Iterator[LocalEndpoint]:
+    """The endpoint that runs already, or a new one that ends with this context.
+
+    `keep` leaves it running when the body fails, machines and all, until `local down`. Without
+    `base` no base image is made: enough for a look at what is there.
+    Raises: HostError, with the hint of what refused.
+    """
+    folder = data or data_dir()
+    with _opened(folder, machine, base, progress) as (endpoint, child):
+        try:
+            yield endpoint
+        except BaseException:
+            if keep and child is not None:
+                child.keep(endpoint)
+            raise
+
+
+def start_detached(
+    *, machine: str = AUTO, progress: Progress = log.info, data: Path | None = None
+) -> LocalEndpoint:
+    """The endpoint that runs already, or a new one that stays: `local up`. Raises: HostError."""
+    folder = data or data_dir()
+    with _opened(folder, machine, True, progress) as (endpoint, child):
+        if child is not None:
+            child.keep(endpoint)
+        else:
+            _ask(_port(endpoint), "POST", "keep")
+        return endpoint
+
+
+def status(data: Path | None = None) -> dict[str, Any] | None:
+    """The running endpoint and its instances, as its own JSON; None when none runs."""
+    facts = _read(data or data_dir())
+    return _ask(facts["port"], "GET", "status") if facts else None
+
+
+def stop(data: Path | None = None) -> bool:
+    """Ends the running endpoint with its machines: `local down`. False when none runs.
+
+    Raises: WaitTimeout.
+    """
+    folder = data or data_dir()
+    facts = _read(folder)
+    if facts is None or _ask(facts["port"], "POST", "stop") is None:
+        return False
+
+    def look() -> Look[bool]:
+        alive = Path(f"/proc/{facts['pid']}/cmdline")
+        try:
+            ended = b"amibuild" not in alive.read_bytes()
+        except OSError:
+            ended = True
+        return Look("ended" if ended else "still there", True if ended else None)
+
+    return until(look, what=f"the endpoint (process {facts['pid']})", timeout_s=END_S)
+
+
+class _Child:
+    """The endpoint's process, which ends when this end of the pipe is closed."""
+
+    def __init__(self, process: proc.Process, pipe: int, log_file: Path) -> None:
+        self.process = process
+        self.log_file = log_file
+        self._pipe = pipe
+        self._kept = False
+
+    def keep(self, endpoint: LocalEndpoint) -> None:
+        _ask(_port(endpoint), "POST", "keep")
+        self._kept = True
+
+    def end(self) -> None:
+        os.close(self._pipe)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        if self._kept:
+            # Its end is nobody's to wait for any longer, and Popen would warn of that.
+            self.process.returncode = 0
+            return
+        for give_up in (self.process.terminate, self.process.kill):
+            try:
+                self.process.wait(END_S)
+                return
+            except proc.TooLong:
+                log.warning("the endpoint did not end in %.0f s: see %s", END_S, self.log_file)
+                give_up()
+        self.process.wait()
+
+
+class _Busy(Exception):
+    """Another process has the store, and may be about to serve it, or to let go of it."""
+
+
+@contextmanager
+def _opened(
+    data: Path, machine: str, base: bool, progress: Progress
+) -> Iterator[tuple[LocalEndpoint, _Child | None]]:
+    found = _join_or_start(data, machine, base, progress)
+    if isinstance(found, _Joined):
+        with found.connection_held():
+            yield found.endpoint, None
+        return
+    endpoint, child = found
+    try:
+        yield endpoint, child
+    finally:
+        child.end()
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """While the connection is open, the endpoint knows that somebody needs it."""
+
+    endpoint: LocalEndpoint
+    connection: http.client.HTTPConnection
+
+    @contextmanager
+    def connection_held(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.connection.close()
+
+
+def _join_or_start(
+    data: Path, machine: str, base: bool, progress: Progress
+) -> _Joined | tuple[LocalEndpoint, _Child]:
+    told = False
+
+    def look() -> Look[_Joined | tuple[LocalEndpoint, _Child]]:
+        nonlocal told
+        joined = _join(data, machine)
+        if joined is not None:
+            return Look("running", joined)
+        try:
+            return Look("started", _start(data, machine, base, progress))
+        except _Busy:
+            if not told:
+                progress("waiting for another amibuild, which has the local target's store open")
+            told = True
+            return Look("held by another amibuild")
+
+    return until(
+        look,
+        what="the local target's store",
+        timeout_s=BUSY_S,
+        hint="amibuild local status says who has it",
+    )
+
+
+def _join(data: Path, machine: str) -> _Joined | None:
+    facts = _read(data)
+    if facts is None:
+        return None
+    connection = http.client.HTTPConnection(HOST, facts["port"], timeout=ASK_S)
+    try:
+        connection.request("GET", "/amibuild/join")
+        if connection.getresponse().status != http.client.OK:
+            raise ConnectionError("it is no endpoint of ours")
+    except (OSError, http.client.HTTPException):
+        # Killed, and the file is what it left; or it is about to end.
+        connection.close()
+        return None
+    if machine not in {AUTO, facts["machine"]}:
+        connection.close()
+        raise HostError(
+            f"the endpoint that runs here was started with --machine {facts['machine']}, "
+            f"not {machine}",
+            hint="amibuild local down",
+        )
+    return _Joined(_endpoint(facts, owned=False), connection)
+
+
+def _start(
+    data: Path, machine: str, base: bool, progress: Progress
+) -> tuple[LocalEndpoint, _Child]:
+    folder = data / "local"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log_file = folder / "endpoint.log"
+    if log_file.exists() and log_file.stat().st_size > LOG_LIMIT_BYTES:
+        log_file.unlink()
+    reading, writing = os.pipe()
+    words: list[str | Path] = [sys.executable, "-m", "amibuild.local.endpoint", "--data", data]
+    words += ["--machine", machine, "--owner-fd", str(reading)]
+    words += [] if base else ["--no-base"]
+    try:
+        with log_file.open("ab") as stderr:
+            process = proc.start(words, stdout=proc.PIPE, stderr=stderr, pass_fds=(reading,))
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    child = _Child(process, writing, log_file)
+    try:
+        return _endpoint(_ready(child, progress), owned=True), child
+    except BaseException:
+        child.end()
+        raise
+
+
+def _ready(child: _Child, progress: Progress) -> Mapping[str, Any]:
+    """Its facts, once it serves. Raises: HostError with what it said instead; _Busy."""
+    assert child.process.stdout is not None
+    for line in child.process.stdout:
+        with suppress(ValueError):
+            said = json.loads(line)
+            if "progress" in said:
+                progress(said["progress"])
+            elif "ready" in said:
+                return dict(said)
+            elif said.get("busy") is not None:
+                raise _Busy(said["error"])
+            elif "error" in said:
+                raise HostError(said["error"], hint=said.get("hint"))
+    last = child.log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+    raise HostError(
+        "the local endpoint ended before it was ready:\n" + "\n".join(last),
+        hint=f"its log is {child.log_file}",
+    )
+
+
+def _endpoint(facts: Mapping[str, Any], *, owned: bool) -> LocalEndpoint:
+    return LocalEndpoint(
+        url=f"http://{HOST}:{facts['port']}",
+        access_key_id=ACCESS_KEY_ID,
+        secret_access_key=SECRET_ACCESS_KEY,
+        pid=facts["pid"],
+        machine=facts["machine"],
+        owned=owned,
+    )
+
+
+def _read(data: Path) -> dict[str, Any] | None:
+    """What the endpoint wrote about itself when it was ready; it may be dead since."""
+    try:
+        facts = json.loads((data / "local" / "endpoint.json").read_text())
+        return {"pid": int(facts["pid"]), "port": int(facts["port"]), "machine": facts["machine"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _port(endpoint: LocalEndpoint) -> int:
+    return int(endpoint.url.rpartition(":")[2])
+
+
+def _ask(port: int, method: str, name: str) -> dict[str, Any] | None:
+    """Its answer; None when nobody answers."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=ASK_S)
+    try:
+        connection.request(method, f"/amibuild/{name}", headers={"X-Amibuild": "1"})
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return answer
