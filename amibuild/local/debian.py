@@ -58,6 +58,15 @@ system_info:
 # The network is configured in /etc/systemd/network.
 network:
   config: disabled
+# Those that user-data is for. The disk is grown on the host; all modules together cost 4 s more.
+cloud_init_modules:
+  [seed_random, bootcmd, write_files, disk_setup, mounts, set_hostname, update_hostname,
+   update_etc_hosts, ca_certs, users_groups, ssh]
+cloud_config_modules:
+  [ssh_import_id, locale, set_passwords, apt_configure, ntp, timezone, runcmd]
+cloud_final_modules:
+  [package_update_upgrade_install, write_files_deferred, scripts_vendor, scripts_per_once,
+   scripts_per_boot, scripts_per_instance, scripts_user, final_message, power_state_change]
 # An RSA key takes a virtual machine without hardware support many seconds.
 ssh_genkeytypes: [ed25519, ecdsa]
 """
@@ -95,15 +104,48 @@ ff02::1 ip6-allnodes
 ff02::2 ip6-allrouters
 """
 
+# Without hardware to accelerate it a virtual machine starts some 60 programs a minute while it
+# boots. These find nothing to do in one: without them, and with the settings here, the way to the
+# guest agent took 41 s instead of 47 s, and 55 s of processor time instead of 67 s (QEMU's TCG).
+MASKED_UNITS = (
+    "dev-hugepages.mount",
+    "getty@tty1.service",
+    "modprobe@configfs.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "modprobe@fuse.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-hibernate-clear.service",
+    "systemd-network-generator.service",
+    "systemd-networkd-persistent-storage.service",
+    "systemd-pstore.service",
+    "systemd-udev-load-credentials.service",
+)
+MASKED_GENERATORS = ("gpt-auto", "hibernate-resume", "ssh", "system-update", "tpm2")
+
+# udev asks it for the names of vendors, and it is half of the initramfs.
+_NO_HWDB = """\
+#!/bin/sh
+if [ "$1" != prereqs ]; then rm -f "$DESTDIR/usr/lib/udev/hwdb.bin"; fi
+"""
+
 FILES = {
-    # Named drivers instead of all: whatever machine an AMI's disk meets in EC2 and in QEMU.
+    # The one driver that a root disk needs here, instead of all: 18 MB of initramfs otherwise.
+    # The kernel itself has ext4 and NVMe.
     "etc/initramfs-tools/conf.d/amibuild": "MODULES=list\nRESUME=none\n",
-    "usr/share/initramfs-tools/modules.d/amibuild": (
-        "ext4\nvirtio_pci\nvirtio_blk\nvirtio_scsi\nnvme\nahci\nsd_mod\n"
-    ),
+    "usr/share/initramfs-tools/modules.d/amibuild": "virtio_blk\n",
+    "etc/initramfs-tools/hooks/zz-amibuild": _NO_HWDB,
     "etc/cloud/cloud.cfg.d/90_amibuild.cfg": _CLOUD_INIT,
+    # cloud-init looks for its data itself, and a shell script need not do so before it.
+    "etc/cloud/ds-identify.cfg": "policy: enabled\n",
     "etc/systemd/network/20-wired.network": _NETWORK,
-    "etc/fstab": "LABEL=root / ext4 rw,discard,errors=remount-ro 0 1\n",
+    # Not checked at boot: it has a journal, and was checked when it was grown.
+    "etc/fstab": "LABEL=root / ext4 rw,discard,errors=remount-ro 0 0\n",
     "boot/grub/grub.cfg": _GRUB,
     # Tells provisioners that the agent is part of this platform, and which package it is.
     "usr/share/amibuild-platform/agent": f"{PLATFORM_AGENT}\n",
@@ -117,17 +159,24 @@ root=$1
 chroot "$root" systemctl enable systemd-networkd systemd-resolved systemd-timesyncd
 # They look for LVM snapshots, which the image has none of, at every boot and each week.
 chroot "$root" systemctl disable e2scrub_reap.service e2scrub_all.timer
+chroot "$root" systemctl mask {" ".join(MASKED_UNITS)}
+mkdir -p "$root"/etc/systemd/system-generators
+for name in {" ".join(MASKED_GENERATORS)}; do
+    ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$name-generator"
+done
 rm -f "$root"/etc/ssh/ssh_host_* "$root"/var/lib/systemd/random-seed
 rm -f "$root"/var/lib/dbus/machine-id
 rm -f "$root"/initrd.img.old "$root"/vmlinuz.old
 rm -f "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old
-rm -rf "$root"/var/log/apt "$root"/var/cache/ldconfig/aux-cache
+rm -rf "$root"/var/log/apt
 find "$root"/var/log -type f -delete
 : >"$root"/etc/machine-id
 echo localhost >"$root"/etc/hostname
 cat >"$root"/etc/hosts <<'EOF'
 {_HOSTS}EOF
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root"/etc/resolv.conf
+# /etc and /var are as new as /usr: nothing is to be brought up to date at the first boot.
+touch "$root"/etc/.updated "$root"/var/.updated
 """
 
 # The bootloader's own configuration: everything else is in the image, where a recipe can change it.
@@ -148,7 +197,8 @@ def files_tar(epoch: int) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, text in sorted(FILES.items()):
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode, entry.mtime = len(text.encode()), 0o644, epoch
+            entry.size, entry.mtime = len(text.encode()), epoch
+            entry.mode = 0o755 if text.startswith("#!") else 0o644
             tar.addfile(entry, io.BytesIO(text.encode()))
     return buffer.getvalue()
 
