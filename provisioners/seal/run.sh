@@ -37,6 +37,15 @@ done </etc/shadow
 rm -f /etc/{passwd,shadow,group,gshadow,subuid,subgid}-
 
 rm -f /etc/ssh/ssh_host_*
+# Debian makes new ones on a first boot only, and an empty machine-id does not count as one.
+if [ -f /usr/lib/systemd/system/sshd-keygen.service ]; then
+    install -d -m 0755 /etc/systemd/system/sshd-keygen.service.d
+    cat >/etc/systemd/system/sshd-keygen.service.d/when-missing.conf <<'CONF'
+[Unit]
+ConditionFirstBoot=
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+CONF
+fi
 for home in /root /home/*; do
     rm -rf "$home"/.ssh/authorized_keys* "$home"/.ssh/known_hosts* "$home"/.cache \
         "$home"/.*_history "$home"/.lesshst "$home"/.viminfo "$home"/.wget-hsts
