@@ -120,7 +120,7 @@ def _read_script(folder: Path, problems: list[Problem]) -> str:
 
 def _read_checks(folder: Path, problems: list[Problem]) -> tuple[StepFile, ...]:
     checks = []
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(folder.glob("test_*.py")):
         content = _read(path, problems)
         if content is None:
             continue

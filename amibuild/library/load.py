@@ -6,7 +6,7 @@ what the recipe uses is reported at once, in the recipe's own lines where it is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +17,8 @@ from amibuild.library.folder import Read, read_provisioner, read_service
 from amibuild.library.provisioner import Provisioner, compile_provisioner
 from amibuild.library.service import Service
 from amibuild.library.step import BuildStep, StepFile
-from amibuild.recipe.document import did_you_mean
+from amibuild.recipe.document import Document, did_you_mean
+from amibuild.recipe.load import load_recipe, read_recipe_document
 from amibuild.recipe.locate import KeyPath
 from amibuild.recipe.model import Recipe
 
@@ -44,6 +45,40 @@ def bundled_provisioners() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "provisioners"
     return installed if installed.is_dir() else package.parent / "provisioners"
+
+
+def hygiene_rules() -> StepFile:
+    """The program that looks for what must not be in an image, on the finished disk.
+
+    Always the bundled one: a recipe that seals in its own way is held to the same rules.
+    """
+    path = bundled_provisioners() / SEAL / "hygiene.py"
+    return StepFile(path.name, path.read_bytes())
+
+
+def load_project_parts(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Library]:
+    """A recipe and what it uses.
+
+    Raises: RecipeError with every mistake in both, so far as a wrong recipe can be followed.
+    """
+    try:
+        recipe = load_recipe(path, overrides)
+    except RecipeError as error:
+        raise RecipeError([*error.problems, *_problems_beyond(path, overrides)]) from None
+    return recipe, load_library(path.parent, recipe)
+
+
+def _problems_beyond(path: Path, overrides: Sequence[str]) -> tuple[Problem, ...]:
+    """What is wrong with the steps that a recipe names which is itself wrong elsewhere."""
+    try:
+        document, _ = read_recipe_document(path, overrides)
+        named = {"image": {"name": "unnamed"}, "provision": document.values.get("provision", {})}
+        recipe, _ = Document(document.origin, named).check(Recipe)
+        if recipe is not None:
+            load_library(path.parent, Recipe.read_from(document.origin, recipe))
+    except RecipeError as error:
+        return error.problems
+    return ()
 
 
 def load_library(recipe_dir: Path, recipe: Recipe) -> Library:
@@ -82,7 +117,7 @@ def build_steps(recipe: Recipe, library: Library) -> tuple[BuildStep, ...]:
     )
 
 
-def _folders(roots: Iterator[Path] | tuple[Path, ...] | list[Path]) -> dict[str, Path]:
+def _folders(roots: Iterable[Path]) -> dict[str, Path]:
     """Name -> folder; an earlier root wins."""
     found: dict[str, Path] = {}
     for root in roots:
@@ -94,7 +129,7 @@ def _folders(roots: Iterator[Path] | tuple[Path, ...] | list[Path]) -> dict[str,
 
 
 def _read_all(
-    names: tuple[str, ...] | list[str],
+    names: Iterable[str],
     folders: Mapping[str, Path],
     read: Callable[[Path], Read[T]],
 ) -> tuple[dict[str, T], list[Problem]]:

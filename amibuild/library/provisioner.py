@@ -110,7 +110,7 @@ class ProvisionerFile(Section):
 
 @dataclass(frozen=True)
 class Provisioner:
-    """A provisioner with all that belongs to it. `checks` are the Python files beside run.sh."""
+    """A provisioner with all that belongs to it. `checks` are the test_*.py beside run.sh."""
 
     name: str
     purpose: str
