@@ -26,12 +26,12 @@ def systemd_groups() -> tuple[Path, ...]:
         before, _, after = line.partition(" - ")
         root, point = before.split()[3:5]
         kind, _, options = after.split()[:3]
-        controllers = {"cgroup2": "", "cgroup": "name=systemd"}.get(kind)
-        if controllers is None or (kind == "cgroup" and "name=systemd" not in options.split(",")):
+        wanted = {"cgroup2": "", "cgroup": "name=systemd"}.get(kind)
+        if wanted is None or (kind == "cgroup" and "name=systemd" not in options.split(",")):
             continue
-        path = own.get(controllers)
-        if path is not None and root == "/":
-            found.append(Path(point + path))
+        below = own.get(wanted)
+        if below is not None and root == "/":
+            found.append(Path(point + below))
     return tuple(dict.fromkeys(found))
 
 

@@ -134,7 +134,7 @@ def configure_inside(addresses: Addresses) -> None:
 
 
 def remove_link(addresses: Addresses) -> None:
-    """The kernel removes it with the namespace, but some time later; a next machine may be faster."""
+    """The kernel removes it with the namespace, but later; the next machine may be faster."""
     if Path("/sys/class/net", addresses.link).exists():
         with contextlib.suppress(HostError):
             proc.run(["ip", "link", "delete", addresses.link])

@@ -83,7 +83,7 @@ class NspawnDriver:
             found.append("nspawn machines need root")
         found += [f"{program} is not installed" for program in PROGRAMS if not proc.which(program)]
         if not Path("/dev/net/tun").exists():
-            found.append("/dev/net/tun does not exist: the kernel lacks tun, or a container hides it")
+            found.append("/dev/net/tun does not exist: no way out for machines")
         if not Path("/dev/loop-control").exists():
             found.append("/dev/loop-control does not exist: no loop devices here")
         return tuple(found)
@@ -153,6 +153,12 @@ class NspawnMachine:
 
     def exited(self) -> bool:
         return self._supervised.gone()
+
+    def attach(self, disk: Path, volume_id: str) -> None:
+        raise HostError(
+            f"{volume_id} can't be attached: an nspawn machine has no disks of its own",
+            hint="--machine qemu",
+        )
 
     def console(self) -> bytes:
         return self._console.content()

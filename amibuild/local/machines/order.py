@@ -112,7 +112,7 @@ class Order:
 
 
 class Stage(StrEnum):
-    """What the supervisor says back. LISTENING carries the listeners, in the order of `listeners`."""
+    """What the supervisor says back. LISTENING carries the sockets of `listeners`, in order."""
 
     LISTENING = "listening"
     STARTED = "started"

@@ -15,22 +15,17 @@ from pathlib import Path
 from amibuild import proc
 from amibuild.errors import HostError
 from amibuild.local.machines import network
+from amibuild.local.machines.accelerator import EMULATOR, Accelerator
 from amibuild.local.machines.base import Driver, Machine, MachineSpec, MetadataHandler
 from amibuild.local.machines.console import CONSOLE_LIMIT, Reader
 from amibuild.local.machines.guest_agent import AgentGone, AgentSilent, GuestAgent, GuestCommand
 from amibuild.local.machines.monitor import Monitor
-from amibuild.local.machines.order import METADATA_ADDRESS, TAP_ADDRESS, Order
+from amibuild.local.machines.order import METADATA_ADDRESS, TAP_ADDRESS, Addresses, Order
 from amibuild.local.machines.seed import write_seed_drive
 from amibuild.local.machines.supervised import Supervised
 
 AGENT_PORT = "org.qemu.guest_agent.0"
-EMULATOR = "qemu-system-x86_64"
-
-
-class Accelerator(StrEnum):
-    KVM = "kvm"
-    HVF = "hvf"
-    TCG = "tcg"
+SLOTS = ("slot1", "slot2")
 
 
 @dataclass(frozen=True)
@@ -75,13 +70,13 @@ class Wiring:
     network: str
 
 
-def guest_network(order_index: int, forward_address: str, forward_port: int) -> str:
+def guest_network(index: int, forward_address: str, forward_port: int) -> str:
     """QEMU's own network for the guest, whose address there is the one the host knows it by.
 
     A connection that the guest makes is made anew by QEMU, in the namespace that QEMU runs in:
     that is how 169.254.169.254 leads to our listener there.
     """
-    addresses = network.Addresses(order_index)
+    addresses = Addresses(index)
     return (
         f"user,id=net,ipv6=off,net={addresses.network},host={addresses.host},"
         f"dns={addresses.dns},dhcpstart={addresses.machine},"
@@ -119,6 +114,12 @@ def qemu_argv(spec: MachineSpec, accelerator: Accelerator, wiring: Wiring) -> tu
         *("-netdev", wiring.network),
         # Without its boot ROM: the firmware would try the network.
         *("-device", "virtio-net-pci,netdev=net,romfile="),
+        # Where a second disk can be plugged in while it runs: not into the root complex itself.
+        *(
+            word
+            for number, slot in enumerate(SLOTS, start=1)
+            for word in ("-device", f"pcie-root-port,id={slot},chassis={number}")
+        ),
         *("-device", "virtio-rng-pci"),
         *("-device", "virtio-serial-pci"),
         *("-chardev", f"socket,id=agent,fd={wiring.agent}"),
@@ -169,7 +170,7 @@ class QemuDriver:
         accelerator = self._accelerator(spec.disk)
         index, claim = network.claim(spec.network_index)
         privileged = os.geteuid() == 0
-        addresses = network.Addresses(index)
+        addresses = Addresses(index)
         forward = addresses.machine if privileged else TAP_ADDRESS
         agent, agent_far = socket.socketpair()
         monitor, monitor_far = socket.socketpair()
@@ -250,6 +251,7 @@ class QemuMachine:
         self._monitor = monitor
         self._console = console
         self._lock = threading.Lock()
+        self._slots = list(SLOTS)
         self._door = _Door.CLOSED
         self._door_number = 0
         self._door_resets = -1
@@ -275,6 +277,13 @@ class QemuMachine:
 
     def exited(self) -> bool:
         return self._supervised.gone()
+
+    def attach(self, disk: Path, volume_id: str) -> None:
+        with self._lock:
+            if not self._slots:
+                raise HostError(f"a machine takes {len(SLOTS)} more disks, and has them")
+            self._monitor.plug_in(disk.resolve(), volume_id.replace("-", ""), slot=self._slots[0])
+            del self._slots[0]
 
     def console(self) -> bytes:
         return self._console.content()

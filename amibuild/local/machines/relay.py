@@ -162,7 +162,7 @@ class _MetadataConnection(BaseHTTPRequestHandler):
         )
         try:
             response = self.answer(request)
-        except Exception:  # noqa: BLE001 the machine must get an answer, and we the traceback
+        except Exception:  # the machine must get an answer, and we the traceback
             log.exception("IMDS failed at %s", self.path)
             response = MetadataResponse(500)
         self.send_response(response.status)
@@ -174,7 +174,7 @@ class _MetadataConnection(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(response.body)
 
-    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _respond  # noqa: N815 http.server's names
+    do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _respond
 
     def log_message(self, format: str, *args: object) -> None:
         log.debug("IMDS: %s", format % args)
