@@ -238,8 +238,3 @@ def _parameter_problems(
             if parameter.default is None and name not in params.get(step, {}):
                 at: KeyPath = ("provision", "params", step, name)
                 yield recipe.origin.problem(at, f"is missing: {parameter.description}")
-
-
-def hygiene_rules() -> StepFile:
-    """The rules for a finished disk: the bundled ones, whatever a recipe's own seal may be."""
-    return StepFile("hygiene.py", (bundled_provisioners() / SEAL / "hygiene.py").read_bytes())

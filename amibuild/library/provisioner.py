@@ -31,6 +31,14 @@ class ParameterType(StrEnum):
     LIST = "list"
 
 
+WANTED = {
+    ParameterType.STRING: "a string",
+    ParameterType.INTEGER: "a whole number",
+    ParameterType.BOOLEAN: "true or false",
+    ParameterType.LIST: "a list of strings",
+}
+
+
 class Parameter(Section):
     """What a recipe may set for a provisioner."""
 
@@ -66,9 +74,7 @@ class Parameter(Section):
                     return f"has the item {spaced[0]!r}, and items can't hold white space", None
                 return next((p for item in value if (p := self._refuse_word(item))), None)
             case _:
-                wanted = "list of strings" if self.type is ParameterType.LIST else self.type.value
-                article = "an" if wanted[0] in "aeiou" else "a"
-                return f"must be {article} {wanted}", None
+                return f"must be {WANTED[self.type]}", None
 
     def _refuse_number(self, value: int) -> tuple[str, None] | None:
         if self.minimum is not None and value < self.minimum:
