@@ -62,11 +62,13 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
 def abilities() -> list[Ability]:
     from importlib.util import find_spec
 
+    from amibuild.endpoint import data_dir
     from amibuild.errors import HostError
     from amibuild.local import private
-    from amibuild.local.machines.nspawn import NspawnDriver
-    from amibuild.local.machines.qemu import QemuDriver
+    from amibuild.local.machines import drivers
+    from amibuild.local.machines.base import Driver
 
+    machines = drivers(data_dir() / "local")
     endpoint = () if find_spec("moto") else ("the Python extra `local` is not installed",)
     try:
         private.check()
@@ -77,8 +79,8 @@ def abilities() -> list[Ability]:
     return [
         Ability("endpoint", "EC2, SSM and S3 on this machine", endpoint),
         Ability("base", "makes the base image", (*namespaces, *_not_there(makers))),
-        Ability("nspawn", "builds in a second", NspawnDriver().missing()),
-        Ability("qemu", "boots the finished image", QemuDriver().missing()),
+        Ability("nspawn", "builds in a second", machines[Driver.NSPAWN].missing()),
+        Ability("qemu", "boots the finished image", machines[Driver.QEMU].missing()),
     ]
 
 

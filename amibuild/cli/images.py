@@ -38,7 +38,7 @@ def images(
         from amibuild.registry import list_images
 
         wanted = load_recipe(recipe)
-        with open_target(wanted, target, machine, run.story) as opened:
+        with open_target(wanted, target, machine, run.story, base=False) as opened:
             found = list_images(opened.cloud, None if every else wanted.image.name)
         if not found:
             run.story.say("there are no images yet: `amibuild bake` makes the first")
@@ -99,7 +99,7 @@ def show(
         from amibuild.registry import find_image
 
         wanted = load_recipe(recipe)
-        with open_target(wanted, target, machine, run.story) as opened:
+        with open_target(wanted, target, machine, run.story, base=False) as opened:
             one = find_image(opened.cloud, wanted.image.name, image)
         path = recipe.absolute().parent / ".amibuild" / "manifests" / f"{one.name}.json"
         manifest = from_json(path.read_text(), path) if path.exists() else None

@@ -38,7 +38,7 @@ def reap(
         from amibuild.recipe.load import load_recipe
 
         wanted = load_recipe(recipe)
-        with open_target(wanted, target, machine, run.story) as opened:
+        with open_target(wanted, target, machine, run.story, base=False) as opened:
             report = flow.reap(
                 opened.cloud,
                 recipe.absolute().parent / ".amibuild",

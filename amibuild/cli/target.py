@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amibuild.cli.options import MachineName, TargetName
+from amibuild.errors import AmibuildError
 
 if TYPE_CHECKING:
     from amibuild.aws.session import Cloud
@@ -32,8 +33,12 @@ def open_target(
     story: Story,
     *,
     keep: bool = False,
+    base: bool = True,
 ) -> Iterator[Opened]:
-    """`keep` lets a local endpoint that this run started outlive it, until `local down`."""
+    """`keep` lets a local endpoint that this run started outlive a failure, until `local down`.
+
+    Without `base` the local target makes no base image: enough for a look at what is there.
+    """
     from amibuild.aws.session import connect
 
     target = chosen or TargetName(recipe.target.default.value)
@@ -43,6 +48,11 @@ def open_target(
         return
     from amibuild.endpoint import open_endpoint
 
-    with open_endpoint(machine=machine.value, keep=keep, progress=story.say) as access:
+    with open_endpoint(machine=machine.value, keep=keep, base=base, progress=story.say) as access:
         story.say(f"target local: {access.url}")
-        yield Opened(connect(recipe.aws, endpoint=access), target.value)
+        try:
+            yield Opened(connect(recipe.aws, endpoint=access), target.value)
+        except AmibuildError:
+            if keep:
+                story.say("the local endpoint stays, machines and all, until `amibuild local down`")
+            raise
