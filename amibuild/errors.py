@@ -66,7 +66,7 @@ class RecipeError(UsageError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(
-            sorted(set(problems), key=lambda p: (str(p.path), p.line or 0, p.key))
+            sorted(dict.fromkeys(problems), key=lambda p: (str(p.path), p.line or 0, p.key))
         )
         super().__init__("\n".join(str(p) for p in self.problems))
 
