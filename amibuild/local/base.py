@@ -44,7 +44,7 @@ _STORY = {
 }
 
 
-class _Cached(BaseModel):
+class Cached(BaseModel):
     """What is said about a cached disk, in the file beside it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,7 +86,7 @@ def _register(store: Store, base_dir: Path, progress: Told) -> ImageRecord:
         made = _make(raw, progress)
         progress("keeping the base image")
         snapshot = _capture(store, raw, made)
-        said = _Cached(made=made, blocks_sha256=snapshot.blocks_sha256).model_dump_json()
+        said = Cached(made=made, blocks_sha256=snapshot.blocks_sha256).model_dump_json()
         with on_disk(base_dir):
             write_whole(raw.with_suffix(".json"), said.encode(), temporary=base_dir)
     image = _image(store, snapshot)
@@ -117,9 +117,9 @@ def _from_cache(store: Store, raw: Path) -> SnapshotRecord | None:
     return None
 
 
-def _read(said: Path) -> _Cached | None:
+def _read(said: Path) -> Cached | None:
     try:
-        return _Cached.model_validate_json(said.read_bytes())
+        return Cached.model_validate_json(said.read_bytes())
     except (OSError, ValidationError):
         return None
 
