@@ -38,7 +38,7 @@ from amibuild.steps.preflight import preflight
 from amibuild.steps.provision import StepRun, run_step, take_inventory
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.boot import Subject, prove, require
-from amibuild.wait import Clock
+from amibuild.wait import Clock, SystemClock
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,11 @@ def bake(
     clock: Clock | None = None,
 ) -> BakeResult:
     """Raises: VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
+    clock = clock or SystemClock()
+    asked = clock.monotonic()
     plan, reusable = plan_bake(project, cloud)
     if if_changed and reusable is not None:
-        result = _reused(project, reusable)
+        result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
         on_result(result)
         return result
     recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
@@ -209,7 +211,7 @@ def bake(
     return result
 
 
-def _reused(project: Project, image: ImageFacts) -> BakeResult:
+def _reused(project: Project, image: ImageFacts, seconds: float) -> BakeResult:
     manifest = project.state_dir / "manifests" / f"{image.name}.json"
     runbook = project.directory / "RUNBOOK.md"
     return BakeResult(
@@ -222,6 +224,6 @@ def _reused(project: Project, image: ImageFacts) -> BakeResult:
         verified=image.verified,
         manifest=manifest if manifest.exists() else None,
         runbook=runbook if runbook.exists() else None,
-        seconds_total=0.0,
+        seconds_total=seconds,
         seconds_by_step={},
     )
