@@ -133,6 +133,12 @@ def configure_inside(addresses: Addresses) -> None:
     proc.run(["ip", "link", "set", INSIDE_LINK, "up"])
 
 
+def forget_firewall() -> None:
+    """What a reboot does to a real machine's rules: the namespace, which has them, stays."""
+    if proc.which("nft"):
+        proc.run(["nft", "flush", "ruleset"])
+
+
 def remove_link(addresses: Addresses) -> None:
     """The kernel removes it with the namespace, but later; the next machine may be faster."""
     if Path("/sys/class/net", addresses.link).exists():

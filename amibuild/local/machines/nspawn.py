@@ -26,6 +26,8 @@ from amibuild.local.machines.processes import namespace_pids
 from amibuild.local.machines.seed import write_seed_folder
 from amibuild.local.machines.supervised import Supervised
 
+# With --keep-unit, nspawn leaves the restart after a reboot from inside to who started it.
+REBOOT = 133
 SEED = "/run/amibuild/seed"
 PROGRAMS = ("systemd-nspawn", "slirp4netns", "ip", "mount", "nsenter")
 # 121 s of boot with these two on, 1 s without: there is no link to wait for, and the root's
@@ -108,6 +110,7 @@ class NspawnDriver:
             console=console_write,
             root=Root(str(spec.disk.resolve()), partition.offset, partition.size, str(root)),
             own_cgroup=True,
+            restart_code=REBOOT,
         )
         console = Reader(
             console_read, limit=CONSOLE_LIMIT, keep_first=False, name=f"console-{spec.instance_id}"

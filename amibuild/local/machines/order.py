@@ -69,7 +69,10 @@ class Root:
 
 @dataclass(frozen=True)
 class Order:
-    """`inherit` are file descriptors that the program gets under the same numbers."""
+    """`inherit` are file descriptors that the program gets under the same numbers.
+
+    `restart_code` is the exit code by which the program asks to be started again.
+    """
 
     instance_id: str
     run_dir: str
@@ -83,6 +86,7 @@ class Order:
     console: int | None
     root: Root | None
     own_cgroup: bool
+    restart_code: int | None
 
     @property
     def addresses(self) -> Addresses:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -28,10 +27,13 @@ def run(
     try:
         kernel.die_with_parent()
         cgroups.enter(groups)
-        machine = _start(order, control, keeper)
+        _prepare(order, control, keeper)
+        machine = _start(order)
         control.send(message(Stage.STARTED))
         control.close()
-        code = _reap_until_gone(machine)
+        while (code := _reap_until_gone(machine)) == order.restart_code:
+            network.forget_firewall()
+            machine = _start(order)
         if order.root is not None:
             with contextlib.suppress(OSError):  # busy: it goes with the namespace
                 kernel.unmount(order.root.target)
@@ -43,7 +45,7 @@ def run(
         os._exit(code)
 
 
-def _start(order: Order, control: socket.socket, keeper: socket.socket) -> proc.Process:
+def _prepare(order: Order, control: socket.socket, keeper: socket.socket) -> None:
     kernel.unshare(Namespace.MOUNT | Namespace.NET | Namespace.IPC | Namespace.UTS)
     # Slave, not private: when the host unmounts something, our copy of it must not hold it.
     kernel.mount("none", "/", None, MountFlag.RECURSIVE | MountFlag.SLAVE)
@@ -59,16 +61,19 @@ def _start(order: Order, control: socket.socket, keeper: socket.socket) -> proc.
     if order.privileged:
         network.configure_inside(order.addresses)
     _mounts(order)
-    console = order.console
+
+
+def _start(order: Order) -> proc.Process:
     machine = proc.start(
         order.argv,
-        stdout=console if console is not None else 2,
+        stdout=order.console if order.console is not None else 2,
         stderr=2,
         env=dict(order.environment),
         pass_fds=order.inherit,
     )
-    for descriptor in order.handed_on:
-        os.close(descriptor)
+    if order.restart_code is None:
+        for descriptor in order.handed_on:
+            os.close(descriptor)
     return machine
 
 
@@ -103,4 +108,4 @@ def _reap_until_gone(machine: proc.Process) -> int:
         pid, status = os.waitpid(-1, 0)
         if pid == machine.pid:
             machine.returncode = os.waitstatus_to_exitcode(status)
-            return 0 if machine.returncode == 0 else signal.SIGKILL
+            return machine.returncode if machine.returncode >= 0 else 1

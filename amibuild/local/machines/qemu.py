@@ -197,6 +197,7 @@ class QemuDriver:
             console=None,
             root=None,
             own_cgroup=False,
+            restart_code=None,
         )
         guest_agent = GuestAgent(agent)
         button = Monitor(monitor, name=spec.instance_id)
