@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-from werkzeug.wrappers import Request, Response
+from werkzeug.wrappers import Response
 
 from amibuild.local.faults import Fault, Faults
 
@@ -179,7 +179,8 @@ def read_call(environ: Environ) -> Call:
 
 def _s3_operation(environ: Environ, query: dict[str, list[str]]) -> str:
     """The common operations by their names, the others by their method."""
-    method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "").strip("/")
+    method = str(environ["REQUEST_METHOD"])
+    path = str(environ.get("PATH_INFO", "")).strip("/")
     of_object = "/" in path
     names = {
         ("GET", False): "ListObjectsV2" if path else "ListBuckets",
@@ -198,17 +199,18 @@ def _s3_operation(environ: Environ, query: dict[str, list[str]]) -> str:
     return method
 
 
-def error_response(call: Call, code: str, message: str) -> Response:
+def error_response(call: Call, code: str, message: str) -> Wsgi:
     """An error in the words of the service's protocol, with EC2's statuses."""
     status, request_id = _SERVER_CODES.get(code, 400), str(uuid.uuid4())
     if call.json:
         body = json.dumps({"__type": code, "message": message})
-        return Response(
+        answer: Wsgi = Response(
             body,
             status,
             {"x-amzn-RequestId": request_id, "x-amzn-ErrorType": code},
             content_type="application/x-amz-json-1.1",
         )
+        return answer
     error = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
     if call.service == "ec2":
         inside = f"<Response><Errors>{error}</Error></Errors><RequestID>{request_id}</RequestID>"
@@ -218,14 +220,12 @@ def error_response(call: Call, code: str, message: str) -> Response:
     else:
         inside = f"<ErrorResponse>{error}</Error><RequestId>{request_id}</RequestId>"
         body = f"{inside}</ErrorResponse>"
-    return Response(
+    xml: Wsgi = Response(
         f'<?xml version="1.0" encoding="UTF-8"?>\n{body}', status, content_type="text/xml"
     )
+    return xml
 
 
-def json_response(body: object, status: int = 200) -> Response:
-    return Response(json.dumps(body) + "\n", status, content_type="application/json")
-
-
-def read_request(environ: Environ) -> Request:
-    return Request(environ)
+def json_response(body: object, status: int = 200) -> Wsgi:
+    answer: Wsgi = Response(json.dumps(body) + "\n", status, content_type="application/json")
+    return answer

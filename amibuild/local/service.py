@@ -115,10 +115,10 @@ class Service:
         choose = self._drivers()
         self.base = self._base(progress) if options.base else None
         self.fleet = Fleet(options.root / "machines", choose)
-        desk = Desk(
+        desk = self._desk = Desk(
             store=self.store,
             fleet=self.fleet,
-            grow=_leave_alone if options.scripted else disk.grow,
+            grow=_lengthen if options.scripted else disk.grow,
             before_capture=self.scripted.before_capture,
             many_disks=options.scripted,
         )
@@ -146,7 +146,9 @@ class Service:
         """Ends every machine, then the server. Safe to call twice."""
         self.scripted.hurry()
         self.lifetime.over.set()
+        self._desk.closing.set()
         self.fleet.close()
+        self._desk.close()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -183,8 +185,9 @@ def _warm_up() -> None:
         get_service_model(service)
 
 
-def _leave_alone(_: Path, __: int) -> None:
+def _lengthen(disk: Path, size_gib: int) -> None:
     """The disk of a machine that does not exist has no file system to grow."""
+    os.truncate(disk, size_gib << 30)
 
 
 def _pretend_base(store: Store, root: Path) -> ImageRecord:

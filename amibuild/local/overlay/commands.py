@@ -14,7 +14,7 @@ import shlex
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -156,7 +156,7 @@ def _run(command: Command, invocation: Invocation, turn: int) -> bool:
         invocation.status = invocation.details = "InProgress"
         invocation.started = invocation.started or datetime.now(UTC)
     running = machine.execute(command.script, name=f"amibuild-{command.id}-{turn}")
-    exit_code = _wait(running, invocation, command.execution_s)
+    exit_code = _wait(running, invocation, command.execution_s, lambda: life.machine is machine)
     if exit_code is None:
         running.cancel()
         _take_output(invocation, running)
@@ -197,13 +197,20 @@ def _deliver(command: Command, invocation: Invocation) -> Life | None:
             return None
 
 
-def _wait(running: AgentCommand, invocation: Invocation, limit_s: int) -> int | None:
-    """The exit code; None when time is up or it shall be cancelled."""
+def _wait(
+    running: AgentCommand, invocation: Invocation, limit_s: int, there: Callable[[], bool]
+) -> int | None:
+    """The exit code; None when time is up or it shall be cancelled.
+
+    Raises: HostError when the machine is not there any longer.
+    """
     deadline, pause = time.monotonic() + limit_s, _FIRST_LOOK_S
     while True:
         exit_code = running.poll()
         if exit_code is not None:
             return exit_code
+        if not there():
+            raise HostError("the machine went off while the command ran")
         if invocation.cancel.wait(pause) or time.monotonic() > deadline:
             return None
         pause = min(pause * 1.3, _LONGEST_LOOK_S)

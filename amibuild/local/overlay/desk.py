@@ -15,11 +15,13 @@ from typing import ClassVar
 from moto.core.responses import BaseResponse
 from moto.ec2.exceptions import EC2ClientError
 
+from amibuild.errors import HostError
 from amibuild.local.fleet import Fleet
 from amibuild.local.store import Store
 
 # moto's: every key belongs to it that no IAM user of moto's holds.
 ACCOUNT = "123456789012"
+CLOSE_S = 10.0
 
 
 @dataclass
@@ -37,8 +39,29 @@ class Desk:
     many_disks: bool
     port: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
+    closing: threading.Event = field(default_factory=threading.Event)
+    _at_work: list[threading.Thread] = field(default_factory=list)
 
     current: ClassVar[Desk]
+
+    def spawn(self, work: Callable[..., None], *args: object) -> None:
+        """Does what takes time beside the requests. `close` waits for it."""
+        with self.lock:
+            self._at_work = [thread for thread in self._at_work if thread.is_alive()]
+            thread = threading.Thread(target=work, args=args, daemon=True)
+            self._at_work.append(thread)
+        thread.start()
+
+    def go_on(self) -> None:
+        """Raises: HostError once the endpoint ends. Long work asks this now and then."""
+        if self.closing.is_set():
+            raise HostError("the local endpoint ended")
+
+    def close(self) -> None:
+        """Every machine is gone by now. What is not done in time is thrown away by the store."""
+        self.closing.set()
+        for thread in self._at_work:
+            thread.join(CLOSE_S)
 
 
 class Refusal(EC2ClientError):

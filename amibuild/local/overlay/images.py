@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -178,9 +177,7 @@ class ImageBooks(EC2Backend):
             # Begun here, so that nothing can start the machine before the disk is held.
             reading = life.reading_disk()
             still = reading.__enter__()
-            threading.Thread(
-                target=self._capture_held, args=(image, reading, still), daemon=True
-            ).start()
+            Desk.current.spawn(self._capture_held, image, reading, still)
         return image
 
     def _capture(self, image: LocalAmi, life: Life) -> None:
@@ -191,6 +188,7 @@ class ImageBooks(EC2Backend):
         desk, snapshot = Desk.current, image.ebs_snapshot
         try:
             desk.before_capture()
+            desk.go_on()
             record = desk.store.capture(
                 still,
                 snapshot.id,

@@ -67,7 +67,9 @@ class LocalSnapshot(Snapshot):
         return f"{100 * self.done // self.total}%" if self.total else ""
 
     def advance(self, done: int, total: int) -> None:
+        """Called while the disk is read. Raises: HostError once the endpoint ends."""
         self.done, self.total = done, total
+        Desk.current.go_on()
 
 
 class SnapshotBooks(EC2Backend):

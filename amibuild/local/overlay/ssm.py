@@ -7,7 +7,6 @@ MaxDocumentSizeExceeded says 64 KB, and the document's parameters count.
 from __future__ import annotations
 
 import json
-import threading
 from datetime import datetime
 from typing import Any
 
@@ -81,7 +80,7 @@ class CommandBooks(SimpleSystemManagerBackend):
     def begin(self, command: Command) -> None:
         self.commands[command.id] = command
         for invocation in command.invocations.values():
-            threading.Thread(target=run_invocation, args=(command, invocation), daemon=True).start()
+            Desk.current.spawn(run_invocation, command, invocation)
 
 
 class CommandResponses(SimpleSystemManagerResponse):

@@ -7,7 +7,6 @@ available or error), AttachVolume, DetachVolume (the instance need not be named)
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +95,7 @@ class VolumeResponses(EC2Response):
             backend.launched[token] = launching.Launched(mark, volume)
         if snapshot is not None:
             volume.phase = "creating"
-            threading.Thread(target=backend.fill_volume, args=(volume,), daemon=True).start()
+            Desk.current.spawn(backend.fill_volume, volume)
         return result
 
     def attach_volume(self) -> ActionResult:
