@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from amibuild.errors import AmibuildError
-from amibuild.journal import Shown, StepEnded, StepFailed, StepStarted
+from amibuild.journal import LeftBehind, Removed, Shown, StepEnded, StepFailed, StepStarted
 from amibuild.wait import Waiting
 from amibuild.wording import (
     History,
@@ -159,9 +159,15 @@ class LiveView:
                 self._running.pop(step, None)
                 self._waits.clear()
                 self._tell(event_line(shown))
+            case Removed(id=id_) | LeftBehind(id=id_):
+                # That wait is over, whatever was last seen.
+                self._waits = {what: w for what, w in self._waits.items() if id_ not in what}
+                self._tell(event_line(shown))
             case _:
                 self._tell(event_line(shown))
-        if self._live is None and (self._running or self._waits):
+        if self._live is not None:
+            self._live.refresh()
+        elif self._running or self._waits:
             self._start()
 
     def say(self, text: str) -> None:

@@ -230,6 +230,16 @@ def test_a_wait_that_ended_without_a_word_is_not_shown_for_ever() -> None:
     assert shown == ""
 
 
+def test_a_wait_ends_with_what_was_waited_for() -> None:
+    view = LiveView(io.StringIO(), color=False, monotonic=Ticks().monotonic)
+    view.show(Waiting("i-0abc to terminate", "terminated", 4.0, 300))
+    view.show(Waiting("sg-1 to be free", "in use", 4.0, 300))
+    view.show(Removed(kind=INSTANCE, id="i-0abc", region=REGION))
+    shown = str(view.render())
+    view.close()
+    assert shown == "  sg-1 to be free  in use  4s of 300s"
+
+
 def test_brackets_are_text_and_no_markup() -> None:
     stream = io.StringIO()
     view = LiveView(stream, color=False)
