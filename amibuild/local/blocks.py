@@ -94,7 +94,9 @@ class Blocks:
             with disk.open("rb") as file:
                 numbers = _numbers_with_data(file.fileno())
                 found = _in_parallel(
-                    lambda number: self._keep(file.fileno(), number, staging), numbers, progress
+                    lambda number, buffer: self._keep(file.fileno(), number, staging, buffer),
+                    numbers,
+                    progress,
                 )
             self._name_blocks(staging)
         finally:
@@ -110,7 +112,11 @@ class Blocks:
             try:
                 file.truncate(size)
                 number = file.fileno()
-                _in_parallel(lambda entry: self._lay(number, *entry), blocks.entries, _unheard)
+                _in_parallel(
+                    lambda entry, buffer: self._lay(number, *entry, buffer),
+                    blocks.entries,
+                    _unheard,
+                )
             except BaseException:
                 disk.unlink()
                 raise
@@ -132,19 +138,19 @@ class Blocks:
         sizes = [path.stat().st_size for path in self._folder.glob("*/*")]
         return len(sizes), sum(sizes)
 
-    def _keep(self, disk: int, number: int, staging: Path) -> str | None:
-        data = os.pread(disk, SIZE, number * SIZE)
-        if data == _ZERO[: len(data)]:
+    def _keep(self, disk: int, number: int, staging: Path, buffer: bytearray) -> str | None:
+        size = os.preadv(disk, [buffer], number * SIZE)
+        buffer[size:] = bytes(SIZE - size)
+        if buffer == _ZERO:
             return None
-        data = data.ljust(SIZE, b"\0")
-        digest = hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(buffer).hexdigest()
         if not self.has(digest):
             try:
                 staged = os.open(staging / digest, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:  # The same block twice in one disk: the other is writing it.
                 return digest
             with os.fdopen(staged, "wb", buffering=0) as file:
-                _write_all(file.fileno(), data, 0)
+                _write_all(file.fileno(), buffer, 0)
         return digest
 
     def _name_blocks(self, staging: Path) -> None:
@@ -158,17 +164,18 @@ class Blocks:
             path.replace(self.path(path.name))
         durable.sync_disk(self._folder)
 
-    def _lay(self, disk: int, number: int, digest: str) -> None:
+    def _lay(self, disk: int, number: int, digest: str, buffer: bytearray) -> None:
         path = self.path(digest)
         try:
-            data = path.read_bytes()
+            with path.open("rb", buffering=0) as file:
+                size = file.readinto(buffer)
         except OSError as error:
             raise StoreDamaged(path, f"this block can't be read ({error.strerror})") from error
-        if hashlib.sha256(data).hexdigest() != digest:
+        if size != SIZE or hashlib.sha256(buffer).hexdigest() != digest:
             # Out of the way, so that a capture of the same content writes it anew.
             path.replace(path.with_suffix(".damaged"))
             raise StoreDamaged(path, "this block does not hold what its name says")
-        _write_all(disk, data, number * SIZE)
+        _write_all(disk, buffer, number * SIZE)
 
 
 def _numbers_with_data(disk: int) -> list[int]:
@@ -189,16 +196,20 @@ def _numbers_with_data(disk: int) -> list[int]:
 
 
 def _in_parallel(
-    work: Callable[[T], str | None], items: Sequence[T], progress: Progress
+    work: Callable[[T, bytearray], str | None], items: Sequence[T], progress: Progress
 ) -> list[str | None]:
-    """The results in the order of the items. The first error ends it, after the running ones."""
+    """The results in the order of the items. The first error ends it, after the running ones.
+
+    `work` gets a buffer of one block: a new one for each block costs more than reading it.
+    """
     results: list[str | None] = [None] * len(items)
     done, lock = 0, threading.Lock()
 
     def run(first: int) -> None:
         nonlocal done
+        buffer = bytearray(SIZE)
         for i, item in enumerate(items[first : first + RUN], first):
-            results[i] = work(item)
+            results[i] = work(item, buffer)
         with lock:
             done = min(done + RUN, len(items))
             progress(done * SIZE, len(items) * SIZE)
@@ -217,7 +228,7 @@ def _unheard(_done: int, _total: int) -> None:
     """For work that nobody watches."""
 
 
-def _write_all(file: int, data: bytes, offset: int) -> None:
+def _write_all(file: int, data: bytearray, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(file, view, offset)
