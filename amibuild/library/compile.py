@@ -124,7 +124,7 @@ def unit_text(service: Service) -> str:
             ("ExecStart", command),
             ("Restart", file.restart.value),
             *([] if file.restart is Restart.NO else [("RestartSec", f"{RESTART_S}s")]),
-            ("KillSignal", file.stop_signal),
+            ("KillSignal", file.stop_signal.value),
             ("TimeoutStopSec", f"{file.stop_timeout_s}s"),
             ("MemoryMax", f"{file.memory_mib}M"),
             *sandbox,

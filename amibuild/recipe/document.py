@@ -35,6 +35,13 @@ KINDS = {
     "string_type": "a string",
     "tuple_type": "a list",
 }
+LIMITS = {
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must be at most {max_length} characters long",
+    "string_too_short": "must be at least {min_length} characters long",
+    "too_short": "needs at least {min_length} item",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ class Document:
         try:
             return model.model_validate(self.values), []
         except ValidationError as error:
-            return None, [self._problem(model, e) for e in error.errors(include_url=False)]
+            found = error.errors(include_url=False)
+            return None, [self._problem(model, e) for e in found if not _follows(e, found)]
 
     def _problem(self, model: type[BaseModel], error: ErrorDetails) -> Problem:
         key = tuple(part for part in error["loc"] if part != "[key]")
@@ -80,6 +88,8 @@ class Document:
         if kind in KINDS:
             problem = f"must be {KINDS[kind]}, and is {_kind_of(found)}"
             return self.origin.problem(key, problem)
+        if kind in LIMITS:
+            return self.origin.problem(key, LIMITS[kind].format(**error["ctx"]))
         if kind == "value_error":
             return self.origin.problem(key, str(error["ctx"]["error"]))
         return self.origin.problem(key, error["msg"][:1].lower() + error["msg"][1:])
@@ -114,6 +124,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     candidates = {k.casefold(): k for k in known}
     close = difflib.get_close_matches(word.casefold(), candidates, n=1, cutoff=0.6)
     return f"did you mean {candidates[close[0]]}?" if close else None
+
+
+def _follows(error: ErrorDetails, all_errors: Sequence[ErrorDetails]) -> bool:
+    """A list that is too short because its items are wrong is no mistake of its own."""
+    at = error["loc"]
+    inside = (e for e in all_errors if len(e["loc"]) > len(at) and e["loc"][: len(at)] == at)
+    return error["type"] == "too_short" and any(inside)
 
 
 def _syntax_problem(path: Path, text: str, message: str) -> Problem:

@@ -123,8 +123,8 @@ def test_a_key_like_no_other_gets_no_suggestion(path: Path) -> None:
     ("text", "problem"),
     [
         ("[builder]\nvolume_gib = true\n", "must be a whole number"),
-        ("[builder]\nvolume_gib = 0\n", "greater than or equal to 1"),
-        ("[builder]\ninstance_types = []\n", "at least 1 item"),
+        ("[builder]\nvolume_gib = 0\n", "must be at least 1"),
+        ("[builder]\ninstance_types = []\n", "needs at least 1 item"),
         ('[builder]\ninstance_types = ["c7i.large", "c7i.large"]\n', "stands here twice"),
         ('[aws]\npublic_ip = "yes"\n', "must be true or false, and is a string"),
         ('[aws]\nregion = "useast1"\n', "is not a region"),
