@@ -56,7 +56,8 @@ WHERE = %r
 def __getattr__(name):
     if name not in WHERE:
         raise AttributeError(name)
-    value = globals()[name] = getattr(importlib.import_module(WHERE[name]), name)
+    module, own_name = WHERE[name]
+    value = globals()[name] = getattr(importlib.import_module(module), own_name)
     return value
 """
 MAIN = """
@@ -173,14 +174,13 @@ def _name_of(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def _names_of(front: ast.Module) -> dict[str, str]:
-    """Public name of pytest -> the module that it comes from."""
+def _names_of(front: ast.Module) -> dict[str, tuple[str, str]]:
+    """Public name of pytest -> the module that it comes from, and its name there."""
     return {
-        alias.name: node.module
+        alias.asname or alias.name: (node.module, alias.name)
         for node in front.body
         if isinstance(node, ast.ImportFrom) and node.module and node.module != "__future__"
         for alias in node.names
-        if alias.asname is None
     }
 
 
