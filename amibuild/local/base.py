@@ -25,6 +25,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amibuild import proc
+from amibuild.errors import HostError
 from amibuild.local import debian, disk, private
 from amibuild.local.durable import on_disk, write_whole
 from amibuild.local.records import ImageRecord, ParameterRecord, SnapshotRecord
@@ -33,6 +34,10 @@ from amibuild.local.store import Store
 log = logging.getLogger(__name__)
 
 Told = Callable[[str], None]
+PROGRAMS = (
+    *("setpriv", "unshare", "mmdebstrap", "grub-mkimage"),
+    *("mke2fs", "mkfs.vfat", "mmd", "mcopy"),
+)
 # What mmdebstrap says that means something to a person, and what we say instead.
 _STORY = {
     "running apt-get update": "reading Debian's package lists",
@@ -180,6 +185,11 @@ def _name_it(store: Store, image: ImageRecord) -> None:
 
 def _make(raw: Path, progress: Told) -> datetime:
     """Makes the disk and moves it to `raw` once it is whole; the moment that it is dated."""
+    missing = [program for program in PROGRAMS if proc.which(program) is None]
+    if missing:
+        raise HostError(
+            f"the base image can't be made without {', '.join(missing)}", hint="amibuild doctor"
+        )
     private.check()
     told = os.environ.get("SOURCE_DATE_EPOCH", "")
     epoch = int(told) if told.isdecimal() else int(time.time())

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from amibuild.errors import HostError
 from amibuild.local import base, debian
 from amibuild.local.store import ImageRecord, Store
 from tests.unit.stored import FIRST, capture, make_disk
@@ -118,3 +119,13 @@ def test_the_definition_follows_from_what_the_image_consists_of(
     assert debian.definition() == before
     monkeypatch.setattr(debian, "PACKAGES", (*debian.PACKAGES, "nano"))
     assert debian.definition() != before
+
+
+def test_a_host_that_can_not_make_it_is_told_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError, match="without .*mmdebstrap") as refused:
+        ensure(tmp_path / "store", tmp_path / "base")
+    assert refused.value.hint == "amibuild doctor"
+    assert [path.name for path in (tmp_path / "base").iterdir()] == ["lock"]
