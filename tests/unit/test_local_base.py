@@ -125,7 +125,7 @@ def test_a_host_that_can_not_make_it_is_told_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(HostError, match="without .*mmdebstrap") as refused:
+    with pytest.raises(HostError, match=r"without .*mmdebstrap") as refused:
         ensure(tmp_path / "store", tmp_path / "base")
     assert refused.value.hint == "amibuild doctor"
     assert [path.name for path in (tmp_path / "base").iterdir()] == ["lock"]
