@@ -1,0 +1,328 @@
+"""The bake against the endpoint with driver none: what is in the account before and after.
+
+Machines are scripted here, so nothing about provisioning is proven; order, ownership, names, tags
+and clean-up are. tests/local/test_scenario.py has the same flow on real machines.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from amibuild import proc
+from amibuild.aws.session import Cloud
+from amibuild.errors import (
+    AwsError,
+    CommandFailed,
+    Interrupted,
+    PlanError,
+    ResourceFailed,
+    VerifyFailed,
+)
+from amibuild.journal import Shown, StepStarted, read
+from amibuild.names import EndpointAccess
+from amibuild.project import Project
+from amibuild.reap import reap
+from amibuild.recipe.model import Recipe
+from amibuild.registry import find_image, list_images
+from amibuild.scope import OnError
+from tests.contract import builder
+from tests.contract.builder import STAGES, Answers, new_project
+from tests.contract.conftest import Aws, Start
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+
+
+def cloud_of(aws: Aws) -> Cloud:
+    access = EndpointAccess(aws.service.url, "AKIAIOSFODNN7EXAMPLE", "x")
+    return Cloud(region=aws.region, access=access)
+
+
+def account(aws: Aws) -> dict[str, set[str]]:
+    """Everything in the account that costs money or stands in the way."""
+    ec2 = aws.ec2
+    instances = ec2.describe_instances()["Reservations"]
+    return {
+        "instances": {
+            i["InstanceId"]
+            for r in instances
+            for i in r["Instances"]
+            if i["State"]["Name"] != "terminated"
+        },
+        "images": {i["ImageId"] for i in ec2.describe_images(Owners=["self"])["Images"]},
+        "snapshots": {
+            s["SnapshotId"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
+        },
+        "volumes": {v["VolumeId"] for v in ec2.describe_volumes()["Volumes"]},
+        "groups": {g["GroupId"] for g in ec2.describe_security_groups()["SecurityGroups"]},
+    }
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return new_project(tmp_path / "project")
+
+
+def changed(project: Project, **sections: dict[str, object]) -> Project:
+    """The project with other values in its recipe."""
+    body = project.recipe.model_dump(mode="json", exclude_none=True)
+    for section, values in sections.items():
+        body[section] = {**body[section], **values}
+    return replace(project, recipe=Recipe.model_validate(body))
+
+
+def test_only_the_image_and_its_snapshot_stay(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    before = account(aws)
+    result = builder.run(project, cloud_of(aws))
+    after = account(aws)
+    assert after["images"] - before["images"] == {result.image_id}
+    assert len(after["snapshots"] - before["snapshots"]) == 1
+    assert {k: after[k] - before[k] for k in ("instances", "volumes", "groups")} == {
+        "instances": set(),
+        "volumes": set(),
+        "groups": set(),
+    }
+
+
+def test_image_and_snapshot_carry_the_same_marks(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    result = builder.run(project, cloud_of(aws))
+    image = aws.ec2.describe_images(ImageIds=[result.image_id])["Images"][0]
+    snapshot_id = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+    snapshot = aws.ec2.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"][0]
+    tags = {t["Key"]: t["Value"] for t in image["Tags"]}
+    assert tags == {t["Key"]: t["Value"] for t in snapshot["Tags"]}
+    assert tags["amibuild:image"] == "game-host"
+    assert tags["amibuild:version"] == result.version
+    assert tags["amibuild:digest"] == result.digest
+    assert tags["amibuild:source-ami"] == aws.base
+    assert tags["amibuild:verified"] == "passed"
+    assert "amibuild:expires" not in tags, "a result has no end"
+
+
+def test_the_machines_ask_for_what_the_promises_say(
+    start: Start, project: Project, tmp_path: Path
+) -> None:
+    log = tmp_path / "calls.jsonl"
+    aws = start(script=Answers(), call_log=log)
+    seen: list[InstanceTypeDef] = []
+
+    def look(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == "connect":
+            found = aws.ec2.describe_instances()["Reservations"]
+            seen.extend(i for r in found for i in r["Instances"])
+
+    builder.run(project, cloud_of(aws), look)
+    (instance,) = seen
+    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+    assert len(instance["SecurityGroups"]) == 1
+    tags = {t["Key"]: t["Value"] for t in instance["Tags"]}
+    assert tags["amibuild:purpose"] == "build"
+    assert {"amibuild:bake-id", "amibuild:expires", "amibuild:token"} <= tags.keys()
+    calls = [json.loads(line) for line in log.read_text().splitlines()]
+    assert "AuthorizeSecurityGroupIngress" not in {c.get("operation") for c in calls}
+
+
+def test_steps_run_in_the_plans_order(start: Start, project: Project) -> None:
+    answers = Answers()
+    builder.run(project, cloud_of(start(script=answers)))
+    assert answers.jobs == [
+        "first-boot", "ssm-agent", "os", "minetest", "inventory", "seal",
+        "first-boot", "checks", "hygiene",
+    ]  # fmt: skip
+
+
+def test_versions_count_up_and_a_taken_name_is_passed_over(start: Start, project: Project) -> None:
+    aws = start("CreateImage:1=InvalidAMIName.Duplicate", script=Answers())
+    first = builder.run(project, cloud_of(aws))
+    second = builder.run(project, cloud_of(aws))
+    assert first.version.endswith(".2"), "the first name was refused as taken"
+    assert second.version.endswith(".3")
+    found = list_images(cloud_of(aws), "game-host")
+    assert [one.version for one in found] == [second.version, first.version]
+    assert find_image(cloud_of(aws), "game-host", first.version).id == first.image_id
+
+
+def test_an_unchanged_image_is_reused_until_it_is_too_old(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    first = builder.run(project, cloud_of(aws))
+    again = builder.run(project, cloud_of(aws), if_changed=True)
+    assert (again.image_id, again.reused) == (first.image_id, True)
+    stale = changed(project, verify={"max_age_days": 0})
+    anew = builder.run(stale, cloud_of(aws), if_changed=True)
+    assert anew.reused is False
+
+
+def test_an_image_that_was_never_verified_is_not_reused(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    first = builder.run(project, cloud_of(aws))
+    aws.ec2.delete_tags(Resources=[first.image_id], Tags=[{"Key": "amibuild:verified"}])
+    assert builder.run(project, cloud_of(aws), if_changed=True).reused is False
+
+
+def test_the_next_instance_type_is_taken_when_capacity_is_short(
+    start: Start, project: Project
+) -> None:
+    aws = start("RunInstances:1=InsufficientInstanceCapacity", script=Answers())
+    before = account(aws)
+    builder.run(project, cloud_of(aws))
+    assert account(aws)["instances"] == before["instances"]
+
+
+@pytest.mark.parametrize("stage", ["os", "seal", "first-boot"])
+def test_a_failing_step_leaves_the_account_as_it_was(
+    start: Start, project: Project, stage: str
+) -> None:
+    aws = start(script=Answers(exit_codes={stage: 3}))
+    before = account(aws)
+    with pytest.raises(CommandFailed) as caught:
+        builder.run(project, cloud_of(aws))
+    assert caught.value.tail == (f"{stage} says hello",)
+    assert account(aws) == before
+
+
+@pytest.mark.parametrize("half", ["checks", "hygiene"])
+def test_a_failed_proof_leaves_no_image(start: Start, project: Project, half: str) -> None:
+    answers = Answers()
+    finding = {"rule": "no swap", "path": "/swapfile", "detail": "is there"}
+    answers.results[half] = {
+        "checks": builder.checks("failed", "E   the port is closed"),
+        "hygiene": {"passed": [], "failed": [finding]},
+    }[half]
+    aws = start(script=answers)
+    before = account(aws)
+    with pytest.raises(VerifyFailed) as caught:
+        builder.run(project, cloud_of(aws))
+    assert any("port is closed" in f or "/swapfile" in f for f in caught.value.failures)
+    assert account(aws) == before
+    assert not (project.directory / "RUNBOOK.md").exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
+    start: Start, project: Project, stage: str
+) -> None:
+    def interrupt(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == stage:
+            raise Interrupted("SIGINT")
+
+    aws = start(script=Answers())
+    before = account(aws)
+    kept = stage == "record"  # the image is proven by then: it is the result
+    with pytest.raises(Interrupted):
+        builder.run(project, cloud_of(aws), interrupt)
+    after = account(aws)
+    if kept:
+        assert len(after.pop("images") - before.pop("images")) == 1
+        assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
+    assert after == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_after_kill_9_at_any_stage_reap_finds_it_all(
+    start: Start, tmp_path: Path, stage: str
+) -> None:
+    aws = start(script=Answers())
+    before = account(aws)
+    folder = tmp_path / "project"
+    killed = proc.run(
+        [sys.executable, "-m", "tests.contract.builder", aws.service.url, folder, stage],
+        cwd=builder.REPOSITORY,
+        check=False,
+    )
+    assert killed.exit_code == -signal.SIGKILL, killed.stderr.decode()
+    dry = reap(cloud_of(aws), folder / ".amibuild", dry_run=True)
+    there = account(aws)
+    report = reap(cloud_of(aws), folder / ".amibuild", dry_run=False)
+    assert report.left == []
+    assert sorted(report.removed) == sorted(dry.would_remove)
+    after = account(aws)
+    if stage == "record":
+        assert len(after.pop("images") - before.pop("images")) == 1
+        assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
+    assert after == before
+    assert stage in ("preflight", "access") or there != account(aws)
+
+
+def test_reap_leaves_a_live_bake_alone(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    reports = []
+
+    def look(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == "os":
+            reports.append(reap(cloud_of(aws), project.state_dir, dry_run=False))
+
+    result = builder.run(project, cloud_of(aws), look)
+    assert result.verified
+    assert reports[0].removed == []
+    assert len(reports[0].live) == 1
+
+
+def test_on_error_keep_leaves_the_builder_for_a_look(start: Start, project: Project) -> None:
+    aws = start(script=Answers(exit_codes={"os": 3}))
+    with pytest.raises(CommandFailed):
+        builder.run(project, cloud_of(aws), on_error=OnError.KEEP)
+    assert len(account(aws)["instances"]) == 1
+    assert reap(cloud_of(aws), project.state_dir, dry_run=False).removed == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("boot:1=out of memory", "out of memory"), ("capture:1=disk full", "disk full")],
+)
+def test_a_dead_state_is_told_with_its_reason_and_leaves_nothing(
+    start: Start, project: Project, fault: str, reason: str
+) -> None:
+    aws = start(fault, script=Answers())
+    before = account(aws)
+    with pytest.raises(ResourceFailed, match=reason):
+        builder.run(project, cloud_of(aws))
+    assert account(aws) == before
+
+
+@pytest.mark.parametrize(
+    "call", ["RunInstances", "CreateSecurityGroup", "CreateImage", "CreateVolume"]
+)
+def test_an_answer_that_got_lost_leaves_nothing_behind(
+    start: Start, project: Project, call: str
+) -> None:
+    aws = start(f"{call}:*=InvalidRequest:after", script=Answers())
+    before = account(aws)
+    with pytest.raises(AwsError, match="InvalidRequest"):
+        builder.run(project, cloud_of(aws))
+    assert account(aws) == before
+
+
+def test_preflight_tells_all_reasons_at_once_and_creates_nothing(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers())
+    before = account(aws)
+    hopeless = changed(
+        project,
+        aws={"bucket": "no-such-bucket", "instance_profile": "no-such-profile"},
+        publish={"accounts": ["123456789012"], "regions": ["eu-west-1"]},
+    )
+    with pytest.raises(PlanError) as caught:
+        builder.run(hopeless, cloud_of(aws))
+    for key in ("aws.bucket", "aws.instance_profile", "publish.accounts", "publish.regions"):
+        assert key in caught.value.message
+    assert account(aws) == before
+
+
+def test_the_journal_tells_the_whole_story(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    builder.run(project, cloud_of(aws))
+    (path,) = (project.state_dir / "journals").iterdir()
+    events = list(read(path))
+    assert [e.step for e in events if isinstance(e, StepStarted)] == list(STAGES)
+    assert events[0].event == "bake-started"
+    assert events[-1].event == "bake-ended"
