@@ -13,8 +13,11 @@ def test_the_boot_ended_with_no_unit_failed(host: Host) -> None:
 
 
 def test_base_packages_are_installed(host: Host, facts: Facts) -> None:
-    for name in facts["parameters"]["packages"]:
-        assert host.package(name).is_installed, name
+    # One question for all of them: under emulation each costs a tenth of a second.
+    wanted = facts["parameters"]["packages"]
+    states = "dpkg-query --show --showformat='${Package} ${db:Status-Status}\\n' "
+    seen = host.run(states + " ".join(["%s"] * len(wanted)), *wanted).stdout.splitlines()
+    assert {f"{name} installed" for name in wanted} <= set(seen)
 
 
 def test_no_package_is_half_installed(host: Host) -> None:
@@ -22,7 +25,7 @@ def test_no_package_is_half_installed(host: Host) -> None:
 
 
 def test_time_is_synchronised_at_boot(host: Host, facts: Facts) -> None:
-    assert host.service("systemd-timesyncd").is_enabled
+    assert host.check_output("systemctl is-enabled systemd-timesyncd") == "enabled"
     shown = host.check_output("systemd-analyze cat-config systemd/timesyncd.conf")
     assert f"NTP={' '.join(facts['parameters']['time_servers'])}" in shown.splitlines()
 

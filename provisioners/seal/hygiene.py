@@ -28,6 +28,13 @@ CREDENTIALS = (
     ".pgpass",
     ".pypirc",
 )
+CLOUD_INIT_WRITES = (
+    "etc/netplan",
+    "etc/network/interfaces.d",
+    "etc/ssh/sshd_config.d",
+    "etc/sudoers.d",
+    "etc/systemd/network",
+)
 GENERIC_HOSTNAMES = ("", "localhost", "debian")
 FIRST_PERSON = 1000
 NOBODY = 65534
@@ -108,9 +115,8 @@ def cloud_init(root: Path) -> Found:
         path = root / "var/lib/cloud" / name
         if path.is_symlink() or is_file(path) or any(True for _ in entries(path)):
             yield f"/var/lib/cloud/{name}", "cloud-init would take the machine for the builder"
-    for path_text in ("etc/netplan/50-cloud-init.yaml", "etc/sudoers.d/90-cloud-init-users"):
-        if os.path.lexists(root / path_text):
-            yield f"/{path_text}", "was written for the builder"
+    for folder in CLOUD_INIT_WRITES:
+        yield from each(root, folder, "[0-9]0-cloud-init*", "was written for the builder")
 
 
 @rule("no agent registration")

@@ -17,10 +17,13 @@ if [ -d /run/systemd/system ]; then
 fi
 
 if command -v cloud-init >/dev/null; then
-    cloud-init clean --logs --seed --configs all
+    cloud-init clean --logs --seed
 fi
-# A fresh boot makes the image's own default user anew, and who may use it.
-rm -f /etc/sudoers.d/90-cloud-init-users /etc/udev/rules.d/70-persistent-net.rules
+# What it wrote for this machine: its network, and who may become root. Each boot writes it anew.
+# (Debian 13's cloud-init would also do this, by --configs; Debian 12's can't.)
+rm -f /etc/netplan/50-cloud-init.yaml /etc/systemd/network/10-cloud-init-*.network \
+    /etc/network/interfaces.d/50-cloud-init* /etc/udev/rules.d/70-persistent-net.rules \
+    /etc/ssh/sshd_config.d/50-cloud-init.conf /etc/sudoers.d/90-cloud-init-users
 
 # People are not part of an image. Services have system users, below 1000.
 while IFS=: read -r name _ uid _; do

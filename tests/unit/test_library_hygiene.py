@@ -140,6 +140,11 @@ BROKEN: list[tuple[str, str, Breaks]] = [
         "/etc/sudoers.d/90-cloud-init-users",
         adds("etc/sudoers.d/90-cloud-init-users"),
     ),
+    (
+        "no traces of cloud-init's first boot",
+        "/etc/systemd/network/10-cloud-init-ens5.network",
+        adds("etc/systemd/network/10-cloud-init-ens5.network"),
+    ),
     ("no agent registration", "/var/lib/amazon/ssm/i-0a", adds("var/lib/amazon/ssm/i-0a/x")),
     ("no agent registration", "/var/lib/amazon/ssm/Vault", adds("var/lib/amazon/ssm/Vault/x")),
     ("no package lists and archives", "/var/lib/apt/lists/x", adds("var/lib/apt/lists/x")),
