@@ -194,6 +194,9 @@ def bake(
                 tuple(runs), inventory, proof, stages.total_s, dict(stages.seconds),
             )  # fmt: skip
             written = record(project, made)
+            if recipe.aws.bucket:
+                key = f"amibuild/manifests/{written.manifest.name}"
+                cloud.s3.put(recipe.aws.bucket, key, written.manifest_text.encode())
         result = BakeResult(
             image_id=image.id,
             image_name=captured.name,

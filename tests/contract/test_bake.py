@@ -318,6 +318,29 @@ def test_preflight_tells_all_reasons_at_once_and_creates_nothing(
     assert account(aws) == before
 
 
+def test_with_a_bucket_payloads_go_through_it_and_only_the_manifest_stays(
+    start: Start, project: Project
+) -> None:
+    answers = Answers()
+    aws = start(script=answers)
+    aws.s3.create_bucket(Bucket="a-bucket-of-ours")
+    result = builder.run(changed(project, aws={"bucket": "a-bucket-of-ours"}), cloud_of(aws))
+    kept = aws.s3.list_objects_v2(Bucket="a-bucket-of-ours")["Contents"]
+    assert [o["Key"] for o in kept] == [f"amibuild/manifests/{result.image_name}.json"]
+    sent = [c["Comment"] for c in aws.ssm.list_commands()["Commands"]]
+    assert not [c for c in sent if "sending" in c], "nothing had to go in pieces"
+    assert "checks" in answers.jobs
+
+
+def test_a_bucket_payload_is_removed_when_the_bake_fails(start: Start, project: Project) -> None:
+    answers = Answers(exit_codes={"hygiene": 1})
+    aws = start(script=answers)
+    aws.s3.create_bucket(Bucket="a-bucket-of-ours")
+    with pytest.raises(CommandFailed):
+        builder.run(changed(project, aws={"bucket": "a-bucket-of-ours"}), cloud_of(aws))
+    assert "Contents" not in aws.s3.list_objects_v2(Bucket="a-bucket-of-ours")
+
+
 def test_the_journal_tells_the_whole_story(start: Start, project: Project) -> None:
     aws = start(script=Answers())
     builder.run(project, cloud_of(aws))
