@@ -8,9 +8,8 @@ from pathlib import Path
 
 from amibuild import proc
 from amibuild.errors import HostError
-from amibuild.library.load import build_steps, load_library
+from amibuild.library.load import build_steps, load_project_parts
 from amibuild.library.step import BuildStep
-from amibuild.recipe.load import load_recipe
 from amibuild.recipe.model import Recipe
 
 
@@ -34,8 +33,7 @@ class Project:
 def load_project(path: Path, overrides: Sequence[str] = ()) -> Project:
     """Raises: RecipeError with everything that is wrong."""
     path = path.absolute()
-    recipe = load_recipe(path, overrides)
-    library = load_library(path.parent, recipe)
+    recipe, library = load_project_parts(path, overrides)
     return Project(recipe, path, build_steps(recipe, library))
 
 
