@@ -16,8 +16,8 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     folder = tmp_path_factory.mktemp("wheel")
-    words = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), REPOSITORY]
-    proc.run([sys.executable, *words])
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    proc.run([*pip, "--wheel-dir", folder, REPOSITORY])
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
         return set(opened.namelist())
