@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amibuild import proc
-from amibuild.errors import HostError
+from amibuild.errors import HostError, WaitTimeout
 from amibuild.names import EndpointAccess
 from amibuild.wait import Look, until
 
@@ -80,7 +80,7 @@ def open_endpoint(
             yield endpoint
         except BaseException:
             if keep and child is not None:
-                child.keep(endpoint)
+                _ask(child.port, "POST", "keep")
             raise
 
 
@@ -89,11 +89,8 @@ def start_detached(
 ) -> LocalEndpoint:
     """The endpoint that runs already, or a new one that stays: `local up`. Raises: HostError."""
     folder = data or data_dir()
-    with _opened(folder, machine, True, progress) as (endpoint, child):
-        if child is not None:
-            child.keep(endpoint)
-        else:
-            _ask(_port(endpoint), "POST", "keep")
+    with _opened(folder, machine, True, progress) as (endpoint, _):
+        _ask(int(endpoint.url.rpartition(":")[2]), "POST", "keep")
         return endpoint
 
 
@@ -110,8 +107,9 @@ def stop(data: Path | None = None) -> bool:
     """
     folder = data or data_dir()
     facts = _read(folder)
-    if facts is None or _ask(facts["port"], "POST", "stop") is None:
+    if facts is None or _ask(facts["port"], "GET", "status") is None:
         return False
+    _ask(facts["port"], "POST", "stop")
 
     def look() -> Look[bool]:
         alive = Path(f"/proc/{facts['pid']}/cmdline")
@@ -130,29 +128,30 @@ class _Child:
     def __init__(self, process: proc.Process, pipe: int, log_file: Path) -> None:
         self.process = process
         self.log_file = log_file
+        self.port = 0  # until it is ready
         self._pipe = pipe
-        self._kept = False
-
-    def keep(self, endpoint: LocalEndpoint) -> None:
-        _ask(_port(endpoint), "POST", "keep")
-        self._kept = True
 
     def end(self) -> None:
+        """Lets go of it: it ends with its machines, unless somebody else needs it."""
         os.close(self._pipe)
         if self.process.stdout is not None:
             self.process.stdout.close()
-        if self._kept:
-            # Its end is nobody's to wait for any longer, and Popen would warn of that.
+        try:
+            until(self._look, what=f"the endpoint (process {self.process.pid})", timeout_s=END_S)
+        except WaitTimeout as error:
+            log.warning("%s: it is killed; its log is %s", error, self.log_file)
+            self.process.kill()
+            self.process.wait()
+
+    def _look(self) -> Look[bool]:
+        if self.process.poll() is not None:
+            return Look("ended", True)
+        said = _ask(self.port, "GET", "status") if self.port else None
+        if said is not None and not (said["owned"] or said["ending"]):
+            # It stays. Popen would warn that nobody waits for it.
             self.process.returncode = 0
-            return
-        for give_up in (self.process.terminate, self.process.kill):
-            try:
-                self.process.wait(END_S)
-                return
-            except proc.TooLong:
-                log.warning("the endpoint did not end in %.0f s: see %s", END_S, self.log_file)
-                give_up()
-        self.process.wait()
+            return Look("needed by others", True)
+        return Look("ending")
 
 
 class _Busy(Exception):
@@ -165,7 +164,7 @@ def _opened(
 ) -> Iterator[tuple[LocalEndpoint, _Child | None]]:
     found = _join_or_start(data, machine, base, progress)
     if isinstance(found, _Joined):
-        with found.connection_held():
+        with found.held():
             yield found.endpoint, None
         return
     endpoint, child = found
@@ -177,17 +176,17 @@ def _opened(
 
 @dataclass(frozen=True)
 class _Joined:
-    """While the connection is open, the endpoint knows that somebody needs it."""
+    """While the answer is being read, the endpoint knows that somebody needs it."""
 
     endpoint: LocalEndpoint
-    connection: http.client.HTTPConnection
+    answer: http.client.HTTPResponse
 
     @contextmanager
-    def connection_held(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         try:
             yield
         finally:
-            self.connection.close()
+            self.answer.close()
 
 
 def _join_or_start(
@@ -223,20 +222,21 @@ def _join(data: Path, machine: str) -> _Joined | None:
     connection = http.client.HTTPConnection(HOST, facts["port"], timeout=ASK_S)
     try:
         connection.request("GET", "/amibuild/join")
-        if connection.getresponse().status != http.client.OK:
+        answer = connection.getresponse()
+        if answer.status != http.client.OK:
             raise ConnectionError("it is no endpoint of ours")
     except (OSError, http.client.HTTPException):
         # Killed, and the file is what it left; or it is about to end.
         connection.close()
         return None
     if machine not in {AUTO, facts["machine"]}:
-        connection.close()
+        answer.close()
         raise HostError(
             f"the endpoint that runs here was started with --machine {facts['machine']}, "
             f"not {machine}",
             hint="amibuild local down",
         )
-    return _Joined(_endpoint(facts, owned=False), connection)
+    return _Joined(_endpoint(facts, owned=False), answer)
 
 
 def _start(
@@ -261,7 +261,9 @@ def _start(
         os.close(reading)
     child = _Child(process, writing, log_file)
     try:
-        return _endpoint(_ready(child, progress), owned=True), child
+        facts = _ready(child, progress)
+        child.port = facts["port"]
+        return _endpoint(facts, owned=True), child
     except BaseException:
         child.end()
         raise
@@ -306,10 +308,6 @@ def _read(data: Path) -> dict[str, Any] | None:
         return {"pid": int(facts["pid"]), "port": int(facts["port"]), "machine": facts["machine"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _port(endpoint: LocalEndpoint) -> int:
-    return int(endpoint.url.rpartition(":")[2])
 
 
 def _ask(port: int, method: str, name: str) -> dict[str, Any] | None:

@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 Process = subprocess.Popen[bytes]
 PIPE = subprocess.PIPE
-# What `Process.wait` raises when its time is up.
-TooLong = subprocess.TimeoutExpired
 # Debian keeps these out of the path of a user who is not root, and some of ours live there.
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 

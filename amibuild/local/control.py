@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from werkzeug.wsgi import ClosingIterator
+
 from amibuild.local.gateway import Environ, StartResponse, json_response
 
 _LOOK_S = 0.5
@@ -79,14 +81,22 @@ class Control:
             self._lifetime.keep()
             answer = json_response(self._status())
         elif (method, name) == ("POST", "stop"):
-            answer = json_response(self._status())
-            self._lifetime.over.set()
+            body = json_response(self._status())(environ, start_response)
+            # Once the answer is sent: the process ends in milliseconds after this.
+            return ClosingIterator(body, self._lifetime.over.set)  # type: ignore[no-any-return]
         else:
             answer = json_response({"error": f"there is no {method} {name}"}, 404)
         return answer(environ, start_response)
 
     def _status(self) -> dict[str, Any]:
-        return {**self._facts(), "kept": self._lifetime.kept}
+        lifetime = self._lifetime
+        return {
+            **self._facts(),
+            "owned": lifetime.owned,
+            "joined": lifetime.joined,
+            "kept": lifetime.kept,
+            "ending": lifetime.over.is_set(),
+        }
 
     def _join(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         self._lifetime.join()

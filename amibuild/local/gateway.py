@@ -122,6 +122,10 @@ class Gateway:
             return refuse("UnsupportedOperation", "moto's own interface is closed here")
         if not call.signed and method not in {"GET", "HEAD"}:
             return refuse("MissingAuthenticationToken", "Request must be signed")
+        if call.service == "s3" and "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", ""):
+            # What many HTTP clients send with any body; Flask would take it for a form, and moto
+            # then keeps an empty object.
+            environ["CONTENT_TYPE"] = "binary/octet-stream"
         fault = self._faults.next(call.operation)
         if fault is not None and not fault.after:
             return self._fail(fault, environ, refuse)

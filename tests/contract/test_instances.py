@@ -76,9 +76,7 @@ def test_a_pending_instance_cannot_be_stopped(start: Start, refuses: Refuses) ->
     aws = start(latency="run=60")
     instance = aws.launch()
     message = refuses("IncorrectInstanceState", aws.ec2.stop_instances, InstanceIds=[instance])
-    assert message == (
-        f"The instance '{instance}' is not in a state from which it can be stopped."
-    )
+    assert message == (f"The instance '{instance}' is not in a state from which it can be stopped.")
 
 
 def test_stopping_a_stopped_instance_changes_nothing(aws: Aws) -> None:

@@ -82,7 +82,7 @@ def test_the_root_volume_is_as_large_as_asked_and_made_from_the_snapshot(aws: Aw
     volume = aws.ec2.describe_volumes(VolumeIds=[mapping["Ebs"]["VolumeId"]])["Volumes"][0]
     base = aws.ec2.describe_images(ImageIds=[aws.base])["Images"][0]
     assert volume["SnapshotId"] == base["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-    seen = [volume[k] for k in ("Size", "VolumeType", "Encrypted", "Iops", "Throughput")]  # type: ignore[literal-required]
+    seen = [volume[k] for k in ("Size", "VolumeType", "Encrypted", "Iops", "Throughput")]
     assert seen == [8, "gp3", True, 3000, 125]
     aws.until_state(instance, "running")
     assert aws.machine(instance).spec.disk.stat().st_size == 8 << 30

@@ -6,7 +6,6 @@ tested against an EC2 that is slow, and be measured alone.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
@@ -14,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from amibuild.errors import HostError, UsageError
 from amibuild.local.faults import Faults
@@ -85,8 +84,8 @@ def read_script(path: Path) -> CommandScript:
     Raises: UsageError.
     """
     try:
-        lines = [Line.model_validate(entry) for entry in json.loads(path.read_text())]
-    except (OSError, ValueError, ValidationError) as error:
+        lines = TypeAdapter(list[Line]).validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
         raise UsageError(f"{path}: {error}") from error
     return Script(lines)
 

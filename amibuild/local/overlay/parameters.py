@@ -108,11 +108,10 @@ class ParameterResponses(SimpleSystemManagerResponse):
         """moto makes the data type `text` when an overwrite leaves it out."""
         before = self.ssm_backend.get_parameter(self._get_param("Name"))
         kind = self._get_param("DataType") or (before.data_type if before else "text")
-        if kind == IMAGE_TYPE and not _IMAGE.fullmatch(self._get_param("Value")):
-            raise ValidationException(
-                f"The parameter value '{self._get_param('Value')}' is not a valid AMI ID"
-            )
         name, value = self._get_param("Name"), self._get_param("Value")
+        reserved = name.startswith("/aws/")  # which moto refuses, whatever the value is
+        if kind == IMAGE_TYPE and not reserved and not _IMAGE.fullmatch(value):
+            raise ValidationException(f"The parameter value '{value}' is not a valid AMI ID")
         parameter = self.ssm_backend.put_parameter(
             name,
             self._get_param("Description"),

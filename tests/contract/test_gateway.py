@@ -1,0 +1,170 @@
+"""The door in front of moto: S3 by URL, errors in AWS's words, failures on order, the log."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import Request, urlopen
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
+
+from tests.contract.conftest import Aws, Refuses, Start
+
+
+def test_an_operation_that_moto_lacks_is_named(aws: Aws, refuses: Refuses) -> None:
+    """Ours: EC2 has it, this endpoint does not. Plain moto answers 500 with a page of HTML."""
+    message = refuses(
+        "UnsupportedOperation", aws.ec2.describe_image_references, ImageIds=[aws.base]
+    )
+    assert "DescribeImageReferences" in message
+
+
+def test_so_it_is_with_systems_manager(aws: Aws, refuses: Refuses) -> None:
+    message = refuses("UnsupportedOperation", aws.ssm.describe_automation_executions)
+    assert "DescribeAutomationExecutions" in message
+
+
+def test_images_are_made_by_create_image_only(aws: Aws, refuses: Refuses) -> None:
+    """moto would register an image that no machine can boot."""
+    refuses("UnsupportedOperation", aws.ec2.register_image, Name="from-nothing")
+    refuses(
+        "UnsupportedOperation",
+        aws.ec2.copy_image,
+        Name="copy",
+        SourceImageId=aws.base,
+        SourceRegion="us-east-1",
+    )
+
+
+def test_a_presigned_url_is_all_that_is_needed(aws: Aws) -> None:
+    """S3 user guide, presigned URLs. The URL names 127.0.0.1, which means the same inside."""
+    aws.s3.create_bucket(Bucket="payloads")
+    aws.s3.put_object(Bucket="payloads", Key="a/payload", Body=b"12345")
+    asked = {"Bucket": "payloads", "Key": "a/payload"}
+    url = aws.s3.generate_presigned_url("get_object", Params=asked, ExpiresIn=60)
+    assert urlparse(url).netloc == f"127.0.0.1:{aws.service.port}"
+    with urlopen(url, timeout=10) as answer:
+        assert answer.read() == b"12345"
+
+
+def test_a_presigned_url_takes_a_log(aws: Aws) -> None:
+    aws.s3.create_bucket(Bucket="logs")
+    asked = {"Bucket": "logs", "Key": "log"}
+    url = aws.s3.generate_presigned_url("put_object", Params=asked, ExpiresIn=60)
+    with urlopen(Request(url, data=b"done", method="PUT"), timeout=10):
+        pass
+    assert aws.s3.get_object(Bucket="logs", Key="log")["Body"].read() == b"done"
+
+
+def test_a_request_without_a_signature_is_refused(aws: Aws) -> None:
+    """EC2 API reference: MissingAuthenticationToken. A web page can't sign."""
+    connection = http.client.HTTPConnection("127.0.0.1", aws.service.port, timeout=10)
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/", "Action=DescribeInstances&Version=2016-11-15", form)
+    answer = connection.getresponse()
+    assert answer.status == 400
+    assert b"MissingAuthenticationToken" in answer.read()
+    connection.close()
+
+
+def test_moto_cannot_be_reset_from_outside(aws: Aws) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", aws.service.port, timeout=10)
+    connection.request("POST", "/moto-api/reset")
+    assert connection.getresponse().status == 400
+    connection.close()
+    assert aws.image_state(aws.base) == "available"
+
+
+def test_the_second_call_fails_on_order(start: Start, refuses: Refuses) -> None:
+    """RequestLimitExceeded: status 503 (EC2 API reference, Error codes, server errors)."""
+    aws = start("DescribeInstances:2=RequestLimitExceeded")
+    aws.ec2.describe_instances()
+    with pytest.raises(ClientError) as refused:
+        aws.ec2.describe_instances()
+    assert refused.value.response["Error"]["Code"] == "RequestLimitExceeded"
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+    aws.ec2.describe_instances()
+
+
+def test_a_call_that_fails_before_does_nothing(start: Start, refuses: Refuses) -> None:
+    aws = start("RunInstances:1=InsufficientInstanceCapacity")
+    refuses("InsufficientInstanceCapacity", aws.launch)
+    assert aws.ec2.describe_instances()["Reservations"] == []
+
+
+def test_a_call_that_fails_after_was_carried_out(start: Start, refuses: Refuses) -> None:
+    """As when the answer is lost: the client token finds what was made."""
+    aws = start("RunInstances:1=InternalError:after")
+    refuses("InternalError", aws.launch, ClientToken="a-token")
+    reservations = aws.ec2.describe_instances()["Reservations"]
+    (made,) = [i["InstanceId"] for r in reservations for i in r["Instances"]]
+    assert aws.launch(ClientToken="a-token") == made
+
+
+def test_an_answer_can_get_lost(start: Start) -> None:
+    aws = start("RunInstances:1=ConnectionLost:after")
+    with pytest.raises((ConnectionClosedError, EndpointConnectionError)):
+        aws.launch(ClientToken="a-token")
+    assert len(aws.ec2.describe_instances()["Reservations"]) == 1
+
+
+def test_the_service_may_not_know_its_own_command_yet(start: Start, refuses: Refuses) -> None:
+    """GetCommandInvocation: InvocationDoesNotExist right after SendCommand is allowed."""
+    aws = start("GetCommandInvocation:1=InvocationDoesNotExist")
+    instance = aws.running()
+    command = aws.ssm.send_command(
+        InstanceIds=[instance],
+        DocumentName="AWS-RunShellScript",
+        Parameters={"commands": ["true"]},
+    )["Command"]["CommandId"]
+    asked = {"CommandId": command, "InstanceId": instance}
+    refuses("InvocationDoesNotExist", aws.ssm.get_command_invocation, **asked)
+    aws.until(
+        lambda: aws.ssm.get_command_invocation(CommandId=command, InstanceId=instance)["Status"],
+        "Success",
+    )
+
+
+def test_every_call_is_in_the_log_with_its_time(start: Start, tmp_path: Path) -> None:
+    log = tmp_path / "calls.jsonl"
+    aws = start("DescribeImages:1=Unavailable", call_log=log)
+    instance = aws.launch()
+    with pytest.raises(ClientError):
+        aws.ec2.describe_images()
+    aws.s3.create_bucket(Bucket="logs")
+    aws.service.close()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    seen = [(c["service"], c["operation"], c["status"], c["error"]) for c in lines]
+    assert seen == [
+        ("ssm", "GetParameter", 200, ""),
+        ("ec2", "RunInstances", 200, ""),
+        ("ec2", "DescribeImages", 503, "Unavailable"),
+        ("s3", "CreateBucket", 200, ""),
+    ]
+    assert all(c["ms"] > 0 and c["time"].endswith("+00:00") for c in lines)
+    assert instance.startswith("i-")
+
+
+def test_requests_at_once_do_not_mix(aws: Aws) -> None:
+    """moto's books have no locks: every EC2 request holds ours."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    client = aws.ec2
+    base = aws.base
+
+    def launch(number: int) -> str:
+        asked = {"ImageId": base, "InstanceType": "c7i.large", "MinCount": 1, "MaxCount": 1}
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "n", "Value": str(number)}]}]
+        made = client.run_instances(**asked, ClientToken=str(number % 8), TagSpecifications=tags)  # type: ignore[arg-type]
+        return made["Instances"][0]["InstanceId"]
+
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(launch, range(8)))
+    assert len(set(made)) == 8
+    for instance in made:
+        aws.until_state(instance, "running")
+    numbers = {aws.service.fleet.life(i).order.network_index for i in made}  # type: ignore[union-attr]
+    assert len(numbers) == 8
