@@ -21,7 +21,8 @@ cd /
 umask 077
 name=$1 report=$2; shift 2
 folder={FOLDER}/$name
-mkdir -p "$folder" && cat >"$folder/script" || kill -9 $$
+mkdir -p "$folder" || kill -9 $$
+cat >"$folder/script" || kill -9 $$
 systemd-run --quiet --pipe --wait --collect --service-type=exec --unit="amibuild-$name" \\
   --property=TimeoutStopSec={STOP_S} --setenv=HOME=/root -- \\
   /bin/sh -c 'folder=$1; shift; "$@" "$folder/script"; echo $? >"$folder/code"' \\

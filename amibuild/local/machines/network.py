@@ -23,6 +23,7 @@ from amibuild.local.machines.order import (
     METADATA_ADDRESS,
     TAP_ADDRESS,
     Addresses,
+    Isolation,
     Order,
     listeners,
 )
@@ -48,7 +49,7 @@ def listen_inside(order: Order) -> list[socket.socket]:
 def start_slirp(order: Order, namespace_fd: int) -> proc.Process:
     """The way out. To be called in the host's network namespace; returns once it is configured."""
     ready, told = os.pipe()
-    api = ["--api-socket", "slirp.sock"] if not order.privileged else []
+    api = ["--api-socket", "slirp.sock"] if order.isolation is Isolation.USER else []
     slirp = proc.start(
         [
             "slirp4netns",

@@ -21,7 +21,7 @@ from amibuild.local.machines import network
 from amibuild.local.machines.base import Driver, Machine, MachineSpec, MetadataHandler
 from amibuild.local.machines.command import CANCELLED, OUTPUT_LIMIT, cancel_argv, launch_argv
 from amibuild.local.machines.console import CONSOLE_LIMIT, Reader
-from amibuild.local.machines.order import DNS, Order, Root
+from amibuild.local.machines.order import DNS, Isolation, Order, Root
 from amibuild.local.machines.processes import namespace_pids
 from amibuild.local.machines.seed import write_seed_folder
 from amibuild.local.machines.supervised import Supervised
@@ -102,7 +102,7 @@ class NspawnDriver:
             run_dir=str(run_dir),
             network_index=index,
             endpoint_port=spec.endpoint_port,
-            privileged=True,
+            isolation=Isolation.FULL,
             ssh_port=22,
             argv=nspawn_argv(spec, root, seed),
             environment=NSPAWN_ENVIRONMENT,

@@ -57,6 +57,18 @@ class Addresses:
 INSIDE_LINK = "ami0"  # not en*, eth* or host0: systemd-networkd inside must leave it alone
 
 
+class Isolation(StrEnum):
+    """What keeps a machine and the host apart.
+
+    FULL: root; namespaces, a veth pair to the host. USER: the same below a user namespace, with a
+    forwarded port instead of the veth. PLAIN: none, where the host allows none; QEMU only.
+    """
+
+    FULL = "full"
+    USER = "user"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True)
 class Root:
     """The file system to mount before the machine starts: a partition of its disk."""
@@ -78,7 +90,7 @@ class Order:
     run_dir: str
     network_index: int
     endpoint_port: int
-    privileged: bool
+    isolation: Isolation
     ssh_port: int
     argv: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
@@ -107,6 +119,7 @@ class Order:
         return cls(
             **{
                 **fields,
+                "isolation": Isolation(fields["isolation"]),
                 "argv": tuple(fields["argv"]),
                 "environment": tuple((k, v) for k, v in fields["environment"]),
                 "inherit": tuple(fields["inherit"]),

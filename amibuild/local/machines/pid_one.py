@@ -16,7 +16,7 @@ from amibuild import proc
 from amibuild.errors import AmibuildError, HostError
 from amibuild.local.machines import cgroups, kernel, network
 from amibuild.local.machines.kernel import MountFlag, Namespace
-from amibuild.local.machines.order import DNS, Order, Root, Stage, message
+from amibuild.local.machines.order import DNS, Isolation, Order, Root, Stage, message
 
 
 def run(
@@ -58,7 +58,7 @@ def _prepare(order: Order, control: socket.socket, keeper: socket.socket) -> Non
     os.close(own_network)
     if keeper.recv(16) != b"go":
         raise HostError("the machine's network could not be set up")
-    if order.privileged:
+    if order.isolation is Isolation.FULL:
         network.configure_inside(order.addresses)
     _mounts(order)
 

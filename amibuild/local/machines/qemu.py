@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -20,120 +19,17 @@ from amibuild.local.machines.base import Driver, Machine, MachineSpec, MetadataH
 from amibuild.local.machines.console import CONSOLE_LIMIT, Reader
 from amibuild.local.machines.guest_agent import AgentGone, AgentSilent, GuestAgent, GuestCommand
 from amibuild.local.machines.monitor import Monitor
-from amibuild.local.machines.order import METADATA_ADDRESS, TAP_ADDRESS, Addresses, Order
+from amibuild.local.machines.order import METADATA_ADDRESS, TAP_ADDRESS, Addresses, Isolation, Order
+from amibuild.local.machines.qemu_argv import (
+    SLOTS,
+    Wiring,
+    find_firmware,
+    guest_network,
+    plain_network,
+    qemu_argv,
+)
 from amibuild.local.machines.seed import write_seed_drive
 from amibuild.local.machines.supervised import Supervised
-
-AGENT_PORT = "org.qemu.guest_agent.0"
-SLOTS = ("slot1", "slot2")
-
-
-@dataclass(frozen=True)
-class Firmware:
-    code: Path
-    variables: Path
-
-
-# Debian and Ubuntu, Fedora, Arch, Homebrew.
-FIRMWARE = (
-    Firmware(Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")),
-    Firmware(Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVMF/OVMF_VARS.fd")),
-    Firmware(Path("/usr/share/edk2/ovmf/OVMF_CODE.fd"), Path("/usr/share/edk2/ovmf/OVMF_VARS.fd")),
-    Firmware(
-        Path("/usr/share/edk2/x64/OVMF_CODE.4m.fd"), Path("/usr/share/edk2/x64/OVMF_VARS.4m.fd")
-    ),
-    Firmware(
-        Path("/opt/homebrew/share/qemu/edk2-x86_64-code.fd"),
-        Path("/opt/homebrew/share/qemu/edk2-i386-vars.fd"),
-    ),
-    Firmware(
-        Path("/usr/local/share/qemu/edk2-x86_64-code.fd"),
-        Path("/usr/local/share/qemu/edk2-i386-vars.fd"),
-    ),
-)
-
-
-def find_firmware() -> Firmware | None:
-    return next((f for f in FIRMWARE if f.code.exists() and f.variables.exists()), None)
-
-
-@dataclass(frozen=True)
-class Wiring:
-    """What differs from machine to machine besides its spec: files, and descriptors by number."""
-
-    firmware: Firmware
-    variables: Path
-    seed: Path
-    agent: int
-    monitor: int
-    console: int
-    network: str
-
-
-def guest_network(index: int, forward_address: str, forward_port: int) -> str:
-    """QEMU's own network for the guest, whose address there is the one the host knows it by.
-
-    A connection that the guest makes is made anew by QEMU, in the namespace that QEMU runs in:
-    that is how 169.254.169.254 leads to our listener there.
-    """
-    addresses = Addresses(index)
-    return (
-        f"user,id=net,ipv6=off,net={addresses.network},host={addresses.host},"
-        f"dns={addresses.dns},dhcpstart={addresses.machine},"
-        f"hostfwd=tcp:{forward_address}:{forward_port}-{addresses.machine}:22"
-    )
-
-
-def qemu_argv(spec: MachineSpec, accelerator: Accelerator, wiring: Wiring) -> tuple[str, ...]:
-    machine = {
-        Accelerator.KVM: ("q35,accel=kvm", "host"),
-        Accelerator.HVF: ("q35,accel=hvf", "host"),
-        Accelerator.TCG: ("q35", "max"),
-    }[accelerator]
-    tcg = ("-accel", "tcg,thread=multi") if accelerator is Accelerator.TCG else ()
-    firmware = "if=pflash,format=raw"
-    # A throwaway disk: nobody waits for the host's disk, and a crash of the host ends it anyway.
-    disk = "if=none,format=raw,cache=unsafe,aio=threads,discard=unmap"
-    return (
-        EMULATOR,
-        "-nodefaults",
-        "-no-user-config",
-        *("-name", spec.instance_id),
-        *("-display", "none"),
-        *("-machine", machine[0]),
-        *tcg,
-        *("-cpu", machine[1]),
-        *("-smp", str(spec.cpus)),
-        *("-m", str(spec.memory_mib)),
-        *("-drive", f"{firmware},unit=0,readonly=on,file={_option(wiring.firmware.code)}"),
-        *("-drive", f"{firmware},unit=1,file={_option(wiring.variables)}"),
-        *("-drive", f"{disk},id=root,file={_option(spec.disk.resolve())}"),
-        *("-device", "virtio-blk-pci,drive=root,bootindex=0"),
-        *("-drive", f"if=none,format=raw,readonly=on,id=seed,file={_option(wiring.seed)}"),
-        *("-device", "virtio-blk-pci,drive=seed"),
-        *("-netdev", wiring.network),
-        # Without its boot ROM: the firmware would try the network.
-        *("-device", "virtio-net-pci,netdev=net,romfile="),
-        # Where a second disk can be plugged in while it runs: not into the root complex itself.
-        *(
-            word
-            for number, slot in enumerate(SLOTS, start=1)
-            for word in ("-device", f"pcie-root-port,id={slot},chassis={number}")
-        ),
-        *("-device", "virtio-rng-pci"),
-        *("-device", "virtio-serial-pci"),
-        *("-chardev", f"socket,id=agent,fd={wiring.agent}"),
-        *("-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"),
-        *("-chardev", f"socket,id=monitor,fd={wiring.monitor}"),
-        *("-mon", "chardev=monitor,mode=control"),
-        *("-chardev", f"socket,id=console,fd={wiring.console}"),
-        *("-serial", "chardev:console"),
-    )
-
-
-def _option(path: Path) -> str:
-    """A path inside an option of QEMU, where a comma ends the value."""
-    return str(path).replace(",", ",,")
 
 
 class QemuDriver:
@@ -150,7 +46,7 @@ class QemuDriver:
         ]
         if find_firmware() is None:
             found.append("the UEFI firmware OVMF is not installed")
-        if sys.platform.startswith("linux") and os.geteuid() == 0:
+        if isolation() is Isolation.FULL:
             found += [
                 f"{program} is not installed"
                 for program in ("slirp4netns", "ip")
@@ -169,9 +65,16 @@ class QemuDriver:
         write_seed_drive(spec, seed)
         accelerator = self._accelerator(spec.disk)
         index, claim = network.claim(spec.network_index)
-        privileged = os.geteuid() == 0
-        addresses = Addresses(index)
-        forward = addresses.machine if privileged else TAP_ADDRESS
+        kind, addresses = isolation(), Addresses(index)
+        ssh_port = 22 if kind is Isolation.FULL else _free_port(addresses.loopback)
+        own_listeners: list[socket.socket] = []
+        if kind is Isolation.PLAIN:
+            own_listeners = [socket.create_server((addresses.loopback, 0))]
+            metadata_port = own_listeners[0].getsockname()[1]
+            net = plain_network(addresses.loopback, ssh_port, metadata_port, spec.endpoint_port)
+        else:
+            outside = addresses.machine if kind is Isolation.FULL else TAP_ADDRESS
+            net = guest_network(index, outside, 22)
         agent, agent_far = socket.socketpair()
         monitor, monitor_far = socket.socketpair()
         console, console_far = socket.socketpair()
@@ -182,15 +85,15 @@ class QemuDriver:
             agent=agent_far.fileno(),
             monitor=monitor_far.fileno(),
             console=console_far.fileno(),
-            network=guest_network(index, forward, 22),
+            network=net,
         )
         order = Order(
             instance_id=spec.instance_id,
             run_dir=str(run_dir),
             network_index=index,
             endpoint_port=spec.endpoint_port,
-            privileged=privileged,
-            ssh_port=22 if privileged else _free_port(addresses.loopback),
+            isolation=kind,
+            ssh_port=ssh_port,
             argv=qemu_argv(spec, accelerator, wiring),
             environment=(),
             inherit=(wiring.agent, wiring.monitor, wiring.console),
@@ -222,8 +125,26 @@ class QemuDriver:
                 claim.detach(),
             ),
             when_gone=close,
+            own_listeners=own_listeners,
         )
         return QemuMachine(order, supervised, guest_agent, button, reader)
+
+
+def isolation() -> Isolation:
+    """The best that this host allows this user."""
+    if not sys.platform.startswith("linux"):
+        return Isolation.PLAIN
+    if os.geteuid() == 0:
+        return Isolation.FULL
+    # slirp4netns opens it; some hosts and most containers keep it for root.
+    tun = os.access("/dev/net/tun", os.R_OK | os.W_OK)
+    if not (tun and proc.which("slirp4netns") and proc.which("ip")):
+        return Isolation.PLAIN
+    try:
+        proc.run(["unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "true"])
+    except HostError:  # no user namespaces here
+        return Isolation.PLAIN
+    return Isolation.USER
 
 
 def _free_port(address: str) -> int:
@@ -244,7 +165,8 @@ class QemuMachine:
         console: Reader,
     ) -> None:
         addresses = order.addresses
-        self.private_ip = addresses.machine if order.privileged else addresses.loopback
+        full = order.isolation is Isolation.FULL
+        self.private_ip = addresses.machine if full else addresses.loopback
         self.ssh_port = order.ssh_port
         self._endpoint_port = order.endpoint_port
         self._supervised = supervised

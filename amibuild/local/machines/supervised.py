@@ -9,7 +9,7 @@ import select
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import amibuild
@@ -47,8 +47,11 @@ class Supervised:
         *,
         handed_over: tuple[int, ...],
         when_gone: Callable[[], None],
+        own_listeners: Sequence[socket.socket] = (),
     ) -> Supervised:
         """Returns once the machine's own program runs. `handed_over` is closed on this side.
+
+        `own_listeners` take the place of those that the supervisor makes in its namespaces.
 
         Raises: HostError, with nothing left behind.
         """
@@ -79,7 +82,9 @@ class Supervised:
         ).start()
         try:
             near.send(order.encode())
-            found = self._await(Stage.LISTENING, len(listeners(order.endpoint_port)))
+            found = list(own_listeners)
+            if not found:
+                found = self._await(Stage.LISTENING, len(listeners(order.endpoint_port)))
             self._relay = Relay(found, metadata, order.endpoint_port)
             self._await(Stage.STARTED, 0)
         except BaseException:

@@ -17,12 +17,13 @@ import select
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 from amibuild import proc
 from amibuild.errors import AmibuildError
 from amibuild.local.machines import cgroups, kernel, network, pid_one
-from amibuild.local.machines.order import Order, Stage, message
+from amibuild.local.machines.order import Isolation, Order, Stage, message
 from amibuild.wait import Look, until
 
 ORDER_LIMIT = 1 << 20
@@ -34,6 +35,9 @@ def main(control: socket.socket) -> int:
     os.chdir(order.run_dir)
     groups: tuple[Path, ...] = ()
     try:
+        if order.isolation is Isolation.PLAIN:
+            _keep_plain(order, control)
+            return 0
         if order.own_cgroup:
             groups = cgroups.create(order.instance_id)
         _keep(order, control, groups)
@@ -41,7 +45,7 @@ def main(control: socket.socket) -> int:
         _tell_failure(control, error)
         return 1
     finally:
-        if order.privileged:
+        if order.isolation is Isolation.FULL:
             network.remove_link(order.addresses)
         if order.root is not None:
             _await_free_loop(Path(order.root.disk))
@@ -52,7 +56,7 @@ def main(control: socket.socket) -> int:
 def _keep(order: Order, control: socket.socket, groups: tuple[Path, ...]) -> None:
     """From the fork of PID 1 to its end."""
     host_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
-    if not order.privileged:
+    if order.isolation is Isolation.USER:
         _become_root_of_a_user_namespace()
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     kernel.unshare(kernel.Namespace.PID)
@@ -70,7 +74,7 @@ def _keep(order: Order, control: socket.socket, groups: tuple[Path, ...]) -> Non
             # Still forking into PID 1's pid namespace: slirp4netns dies with it.
             slirp = network.start_slirp(order, descriptors[0])
             os.close(descriptors[0])
-            if order.privileged:
+            if order.isolation is Isolation.FULL:
                 kernel.enter(host_pids)
                 network.join_host(order.addresses, machine)
             else:
@@ -84,9 +88,27 @@ def _keep(order: Order, control: socket.socket, groups: tuple[Path, ...]) -> Non
             slirp.kill()
             slirp.wait()
         os.waitpid(machine, 0)
-        if order.privileged:
+        if order.isolation is Isolation.FULL:
             kernel.enter(host_pids)
         os.close(host_pids)
+
+
+def _keep_plain(order: Order, control: socket.socket) -> None:
+    """No namespaces: the program is one process of the host, and ends with us."""
+    machine = proc.start(order.argv, stdout=2, stderr=2, pass_fds=order.inherit)
+    for descriptor in order.handed_on:
+        os.close(descriptor)
+    near, far = socket.socketpair()
+
+    def tell_its_end() -> None:
+        machine.wait()
+        far.close()
+
+    threading.Thread(target=tell_its_end, name="machine", daemon=True).start()
+    control.send(message(Stage.STARTED))
+    select.select([control, near], [], [])
+    machine.kill()
+    machine.wait()
 
 
 def _become_root_of_a_user_namespace() -> None:

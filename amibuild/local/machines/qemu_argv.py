@@ -1,0 +1,151 @@
+"""QEMU's command line for a machine: firmware, disks, network, channels. Pure, but for one look
+for the firmware."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from amibuild.local.machines import pipe
+from amibuild.local.machines.accelerator import EMULATOR, Accelerator
+from amibuild.local.machines.base import MachineSpec
+from amibuild.local.machines.order import METADATA_ADDRESS, Addresses
+
+AGENT_PORT = "org.qemu.guest_agent.0"
+SLOTS = ("slot1", "slot2")
+
+
+@dataclass(frozen=True)
+class Firmware:
+    code: Path
+    variables: Path
+
+
+# Debian and Ubuntu, Fedora, Arch, Homebrew.
+FIRMWARE = (
+    Firmware(Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")),
+    Firmware(Path("/usr/share/OVMF/OVMF_CODE.fd"), Path("/usr/share/OVMF/OVMF_VARS.fd")),
+    Firmware(Path("/usr/share/edk2/ovmf/OVMF_CODE.fd"), Path("/usr/share/edk2/ovmf/OVMF_VARS.fd")),
+    Firmware(
+        Path("/usr/share/edk2/x64/OVMF_CODE.4m.fd"), Path("/usr/share/edk2/x64/OVMF_VARS.4m.fd")
+    ),
+    Firmware(
+        Path("/opt/homebrew/share/qemu/edk2-x86_64-code.fd"),
+        Path("/opt/homebrew/share/qemu/edk2-i386-vars.fd"),
+    ),
+    Firmware(
+        Path("/usr/local/share/qemu/edk2-x86_64-code.fd"),
+        Path("/usr/local/share/qemu/edk2-i386-vars.fd"),
+    ),
+)
+
+
+def find_firmware() -> Firmware | None:
+    return next((f for f in FIRMWARE if f.code.exists() and f.variables.exists()), None)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What differs from machine to machine besides its spec: files, and descriptors by number."""
+
+    firmware: Firmware
+    variables: Path
+    seed: Path
+    agent: int
+    monitor: int
+    console: int
+    network: str
+
+
+def guest_network(index: int, forward_address: str, forward_port: int) -> str:
+    """QEMU's own network for the guest, whose address there is the one the host knows it by.
+
+    A connection that the guest makes is made anew by QEMU, in the namespace that QEMU runs in:
+    that is how 169.254.169.254 leads to our listener there.
+    """
+    addresses = Addresses(index)
+    return (
+        f"user,id=net,ipv6=off,net={addresses.network},host={addresses.host},"
+        f"dns={addresses.dns},dhcpstart={addresses.machine},"
+        f"hostfwd=tcp:{forward_address}:{forward_port}-{addresses.machine}:22"
+    )
+
+
+def plain_network(address: str, ssh_port: int, metadata_port: int, endpoint_port: int) -> str:
+    """The same where QEMU has the host's own network: 169.254.169.254 is part of the guest's net.
+
+    The host's loopback is reachable from inside, at the gateway: what namespaces are for.
+    """
+    doors = {80: metadata_port, endpoint_port: endpoint_port}
+    commands = {
+        port: shlex.join(
+            [
+                *(sys.executable, "-I", "-S", pipe.__file__),
+                *(address if port == 80 else "127.0.0.1", str(behind)),
+            ]
+        )
+        for port, behind in doors.items()
+    }
+    return (
+        "user,id=net,ipv6=off,net=169.254.169.248/29,host=169.254.169.249,"
+        "dns=169.254.169.250,dhcpstart=169.254.169.251,"
+        f"hostfwd=tcp:{address}:{ssh_port}-169.254.169.251:22"
+        + "".join(
+            f",guestfwd=tcp:{METADATA_ADDRESS}:{port}-cmd:{command.replace(',', ',,')}"
+            for port, command in commands.items()
+        )
+    )
+
+
+def qemu_argv(spec: MachineSpec, accelerator: Accelerator, wiring: Wiring) -> tuple[str, ...]:
+    machine = {
+        Accelerator.KVM: ("q35,accel=kvm", "host"),
+        Accelerator.HVF: ("q35,accel=hvf", "host"),
+        Accelerator.TCG: ("q35", "max"),
+    }[accelerator]
+    tcg = ("-accel", "tcg,thread=multi") if accelerator is Accelerator.TCG else ()
+    firmware = "if=pflash,format=raw"
+    # A throwaway disk: nobody waits for the host's disk, and a crash of the host ends it anyway.
+    disk = "if=none,format=raw,cache=unsafe,aio=threads,discard=unmap"
+    return (
+        EMULATOR,
+        "-nodefaults",
+        "-no-user-config",
+        *("-name", spec.instance_id),
+        *("-display", "none"),
+        *("-machine", machine[0]),
+        *tcg,
+        *("-cpu", machine[1]),
+        *("-smp", str(spec.cpus)),
+        *("-m", str(spec.memory_mib)),
+        *("-drive", f"{firmware},unit=0,readonly=on,file={_option(wiring.firmware.code)}"),
+        *("-drive", f"{firmware},unit=1,file={_option(wiring.variables)}"),
+        *("-drive", f"{disk},id=root,file={_option(spec.disk.resolve())}"),
+        *("-device", "virtio-blk-pci,drive=root,bootindex=0"),
+        *("-drive", f"if=none,format=raw,readonly=on,id=seed,file={_option(wiring.seed)}"),
+        *("-device", "virtio-blk-pci,drive=seed"),
+        *("-netdev", wiring.network),
+        # Without its boot ROM: the firmware would try the network.
+        *("-device", "virtio-net-pci,netdev=net,romfile="),
+        # Where a second disk can be plugged in while it runs: not into the root complex itself.
+        *(
+            word
+            for number, slot in enumerate(SLOTS, start=1)
+            for word in ("-device", f"pcie-root-port,id={slot},chassis={number}")
+        ),
+        *("-device", "virtio-rng-pci"),
+        *("-device", "virtio-serial-pci"),
+        *("-chardev", f"socket,id=agent,fd={wiring.agent}"),
+        *("-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"),
+        *("-chardev", f"socket,id=monitor,fd={wiring.monitor}"),
+        *("-mon", "chardev=monitor,mode=control"),
+        *("-chardev", f"socket,id=console,fd={wiring.console}"),
+        *("-serial", "chardev:console"),
+    )
+
+
+def _option(path: Path) -> str:
+    """A path inside an option of QEMU, where a comma ends the value."""
+    return str(path).replace(",", ",,")
