@@ -71,39 +71,26 @@ def until(
     timeout_s: float,
     clock: Clock | None = None,
     observer: Observer = silent,
-    streak: int = 1,
-    expected_s: float | None = None,
     hint: str | None = None,
 ) -> T:
-    """The value of the first `streak` looks in a row that have one.
+    """The value of the first look that has one.
 
     A dead state is the look's own business: it raises ResourceFailed, which passes through.
-    `expected_s` is how long it took last time: the looks are far apart before, close around it.
     Raises: WaitTimeout at the deadline, with the state seen last.
     """
     clock = clock or SystemClock()
     started = clock.monotonic()
-    good = 0
     while True:
         seen = look()
         elapsed = clock.monotonic() - started
         observer(Waiting(what, seen.state, elapsed, timeout_s))
-        good = good + 1 if seen.value is not None else 0
-        if seen.value is not None and good >= streak:
+        if seen.value is not None:
             return seen.value
         if elapsed >= timeout_s:
             raise WaitTimeout(what=what, waited_s=elapsed, last_state=seen.state, hint=hint)
-        pause = _pause(elapsed) if expected_s is None else _pause_around(expected_s, elapsed)
-        clock.sleep(min(pause, max(timeout_s - elapsed, FIRST_INTERVAL_S)))
+        clock.sleep(min(_pause(elapsed), max(timeout_s - elapsed, FIRST_INTERVAL_S)))
 
 
 def _pause(elapsed_s: float) -> float:
     least = FIRST_INTERVAL_S if elapsed_s < 1 else LATER_INTERVAL_S
     return min(max(least, SHARE_OF_ELAPSED * elapsed_s), LONGEST_INTERVAL_S)
-
-
-def _pause_around(expected_s: float, elapsed_s: float) -> float:
-    """Half of what is left before the expected moment, a tenth of what is over after it."""
-    left = expected_s - elapsed_s
-    pause = left / 2 if left > 0 else -left / 10
-    return min(max(pause, 0.25), LONGEST_INTERVAL_S)

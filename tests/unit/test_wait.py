@@ -33,20 +33,6 @@ def test_a_long_wait_overshoots_little_and_asks_seldom(seconds: int) -> None:
     assert len(looks) <= 60 + seconds / LONGEST_INTERVAL_S
 
 
-def test_knowing_how_long_it_took_last_time_saves_calls() -> None:
-    def count(expected_s: float | None) -> int:
-        clock, looks = FakeClock(), []
-
-        def look() -> Look[str]:
-            looks.append(clock.now)
-            return after(clock, 68)
-
-        until(look, what="x", timeout_s=600, clock=clock, expected_s=expected_s)
-        return len(looks)
-
-    assert count(68) < count(None)
-
-
 def test_the_deadline_says_what_was_seen_last() -> None:
     clock = FakeClock()
     with pytest.raises(WaitTimeout) as caught:
@@ -65,19 +51,6 @@ def test_a_dead_state_ends_it_at_once() -> None:
     with pytest.raises(ResourceFailed, match="ami-1 is failed: disk"):
         until(look, what="ami-1", timeout_s=30, clock=clock)
     assert clock.sleeps == []
-
-
-def test_a_streak_must_be_unbroken() -> None:
-    clock = FakeClock()
-    seen = iter(["it", None, "it", "it", "it"])
-    looks = []
-
-    def look() -> Look[str]:
-        looks.append(1)
-        return Look("s", next(seen))
-
-    until(look, what="x", timeout_s=30, clock=clock, streak=3)
-    assert len(looks) == 5
 
 
 def test_the_observer_hears_every_look() -> None:
