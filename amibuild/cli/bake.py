@@ -48,12 +48,15 @@ def bake(
 
         # The recipe first: its mistakes need neither boto3 nor an endpoint.
         project = load_project(recipe, overrides or ())
-        from amibuild import bake as flow
         from amibuild.cli.target import open_target
-        from amibuild.scope import OnError
 
         keep = on_error is OnErrorName.KEEP
-        with open_target(project.recipe, target, machine, run.story, keep=keep) as opened:
+        with open_target(
+            project.recipe, target, machine, run.story, keep=keep, flow="amibuild.bake"
+        ) as opened:
+            from amibuild import bake as flow
+            from amibuild.scope import OnError
+
             flow.bake(
                 project,
                 opened.cloud,
@@ -95,10 +98,13 @@ def plan(
         from amibuild.project import load_project
 
         project = load_project(recipe, overrides or ())
-        from amibuild.bake import plan_bake
         from amibuild.cli.target import open_target
 
-        with open_target(project.recipe, target, machine, run.story) as opened:
+        with open_target(
+            project.recipe, target, machine, run.story, flow="amibuild.bake"
+        ) as opened:
+            from amibuild.bake import plan_bake
+
             planned, reusable = plan_bake(project, opened.cloud)
         run.result(plan_text(planned, reusable), plan_json(planned, reusable))
 

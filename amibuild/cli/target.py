@@ -5,9 +5,11 @@ The only place that knows both. What comes out is a Cloud either way.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from amibuild.cli.options import MachineName, TargetName
@@ -34,15 +36,20 @@ def open_target(
     *,
     keep: bool = False,
     base: bool = True,
+    flow: str = "amibuild.aws.session",
 ) -> Iterator[Opened]:
     """`keep` lets a local endpoint that this run started outlive a failure, until `local down`.
 
     Without `base` the local target makes no base image: enough for a look at what is there.
+    `flow` is the module that the verb needs next: it is imported while the endpoint starts, which
+    saves half a second of the two that an unchanged bake takes.
     """
-    from amibuild.aws.session import connect
-
+    importing = threading.Thread(target=import_module, args=(flow,), name="import", daemon=True)
+    importing.start()
     target = chosen or TargetName(recipe.target.default.value)
     if target is TargetName.AWS:
+        from amibuild.aws.session import connect
+
         story.say(f"target aws: {recipe.aws.region}")
         yield Opened(connect(recipe.aws, endpoint=None), target.value)
         return
@@ -50,6 +57,9 @@ def open_target(
 
     with open_endpoint(machine=machine.value, keep=keep, base=base, progress=story.say) as access:
         story.say(f"target local: {access.url}")
+        importing.join()
+        from amibuild.aws.session import connect
+
         try:
             yield Opened(connect(recipe.aws, endpoint=access), target.value)
         except AmibuildError:
