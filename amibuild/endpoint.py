@@ -248,12 +248,16 @@ def _start(
     if log_file.exists() and log_file.stat().st_size > LOG_LIMIT_BYTES:
         log_file.unlink()
     reading, writing = os.pipe()
-    words: list[str | Path] = [sys.executable, "-m", "amibuild.local.endpoint", "--data", data]
+    # Not from the working folder (-P), which may hold another amibuild, but this very one.
+    words: list[str | Path] = [sys.executable, "-P", "-m", "amibuild.local.endpoint"]
+    words += ["--data", data]
     words += ["--machine", machine, "--owner-fd", str(reading)]
     words += [] if base else ["--no-base"]
     try:
         with log_file.open("ab") as stderr:
-            process = proc.start(words, stdout=proc.PIPE, stderr=stderr, pass_fds=(reading,))
+            process = proc.start(
+                words, stdout=proc.PIPE, stderr=stderr, pass_fds=(reading,), env=_python_path()
+            )
     except BaseException:
         os.close(writing)
         raise
@@ -267,6 +271,11 @@ def _start(
     except BaseException:
         child.end()
         raise
+
+
+def _python_path() -> dict[str, str]:
+    ours = str(Path(__file__).parents[1])
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")]))}
 
 
 def _ready(child: _Child, progress: Progress) -> Mapping[str, Any]:
