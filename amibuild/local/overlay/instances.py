@@ -19,9 +19,10 @@ from amibuild.errors import HostError
 from amibuild.local.fleet import machine_size
 from amibuild.local.life import Life, Order, Wish
 from amibuild.local.machines.base import Machine, MachineDriver
-from amibuild.local.metadata import Identity, metadata_handler
+from amibuild.local.metadata import metadata_handler
 from amibuild.local.overlay import launching
 from amibuild.local.overlay.desk import Desk, Refusal
+from amibuild.local.overlay.identity import identity_of
 from amibuild.names import Tag
 
 CODES = {
@@ -126,7 +127,9 @@ class InstanceBooks(EC2Backend):
                 memory_mib=memory_mib,
                 endpoint_port=desk.port,
                 prepare=prepare,
-                metadata=metadata_handler(_identity(self, instance, hostname, wanted)),
+                metadata=metadata_handler(
+                    identity_of(self, instance, hostname, wanted.public_key, wanted.user_data)
+                ),
                 terminate_on_shutdown=lambda: (
                     instance.instance_initiated_shutdown_behavior == "terminate"
                 ),
@@ -203,53 +206,6 @@ def listed() -> list[dict[str, Any]]:
                     }
                 )
     return found
-
-
-def _identity(backend: Any, instance: Any, hostname: str, wanted: Wanted) -> Callable[[], Identity]:
-    def look() -> Identity:
-        with Desk.current.lock:
-            options, nic = instance.metadata_options, instance.nics[0]
-            tags = {t["key"]: t["value"] for t in instance.get_tags()}
-            arn, profile_id, role = _profile(backend, instance)
-            zone = backend.get_zone_by_name(instance.availability_zone)
-            return Identity(
-                instance_id=instance.id,
-                image_id=instance.image_id,
-                instance_type=instance.instance_type,
-                region=backend.region_name,
-                zone=instance.availability_zone,
-                zone_id=zone.zone_id if zone else "",
-                account_id=backend.account_id,
-                hostname=hostname,
-                private_ip=nic.private_ip_address,
-                public_ip=nic.public_ip,
-                mac=nic.mac_address,
-                launched=instance.launch_time,
-                architecture=instance.architecture,
-                security_groups=tuple(sorted(g.name for g in nic.group_set)),
-                launch_index=instance.ami_launch_index,
-                reservation_id=instance.reservation_id,
-                key=(instance.key_name, wanted.public_key) if wanted.public_key else None,
-                user_data=wanted.user_data,
-                tags=tags if options.instance_metadata_tags == "enabled" else None,
-                profile_arn=arn,
-                profile_id=profile_id,
-                role=role,
-                enabled=options.http_endpoint == "enabled",
-                token_required=options.http_tokens == "required",
-            )
-
-    return look
-
-
-def _profile(backend: Any, instance: Any) -> tuple[str | None, str, str | None]:
-    """ARN, id and role of the instance's profile, as it is attached now."""
-    association = backend.iam_instance_profile_associations.get(instance.id)
-    if association is None:
-        return None, "", None
-    profile = association.iam_instance_profile
-    role = profile.roles[0].name if profile.roles else None
-    return profile.arn, profile.id, role
 
 
 class InstanceResponses(EC2Response):
