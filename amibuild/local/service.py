@@ -119,6 +119,7 @@ class Service:
             store=self.store,
             fleet=self.fleet,
             grow=_lengthen if options.scripted else disk.grow,
+            trim=_leave if options.scripted else disk.trim,
             before_capture=self.scripted.before_capture,
             many_disks=options.scripted,
         )
@@ -183,6 +184,10 @@ def _warm_up() -> None:
     """botocore's models of EC2 and SSM take 0.2 s: read while the client still starts."""
     for service in ("ec2", "ssm"):
         get_service_model(service)
+
+
+def _leave(_: Path) -> None:
+    """A scripted machine's disk has no file system."""
 
 
 def _lengthen(disk: Path, size_gib: int) -> None:

@@ -35,6 +35,7 @@ class Desk:
     store: Store
     fleet: Fleet
     grow: Callable[[Path, int], None]
+    trim: Callable[[Path], object]
     before_capture: Callable[[], None]
     many_disks: bool
     port: int = 0

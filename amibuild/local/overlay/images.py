@@ -189,6 +189,7 @@ class ImageBooks(EC2Backend):
         try:
             desk.before_capture()
             desk.go_on()
+            desk.trim(still)  # or a deleted file would be in the snapshot
             record = desk.store.capture(
                 still,
                 snapshot.id,
