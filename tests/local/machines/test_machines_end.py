@@ -1,0 +1,170 @@
+"""The end of machines, in every way they may come to it: their disk stays, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from amibuild import proc
+from amibuild.errors import HostError
+from amibuild.local import disk as disks
+from amibuild.local.machines.base import Driver, MetadataResponse
+from amibuild.local.machines.nspawn import NspawnDriver
+from amibuild.local.machines.order import Addresses
+from amibuild.wait import Look, until
+from tests.local.machines.leftovers import leftovers
+from tests.local.machines.running import DRIVERS, Start, fetch, new_spec
+
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.skipif(os.geteuid() != 0, reason="nspawn, mounts and veth need root"),
+]
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("driver", list(DRIVERS), ids=str)
+def test_a_shut_down_machine_leaves_its_disk_and_nothing_else(driver: Driver, start: Start) -> None:
+    one = start(DRIVERS[driver]())
+    one.await_ready()
+    assert one.left()
+    one.ask("cloud-init status --wait >/dev/null || [ $? -eq 2 ]; echo kept > /root/kept")
+    one.machine.shutdown()
+    one.await_exit()
+    assert not one.left()
+    assert one.machine.host_pids() == ()
+    assert b"Power" in one.machine.console()[-4000:]
+    mount_point = one.spec.run_dir.parent / "mounted"
+    mount_point.mkdir()
+    read = disks.on_root(one.spec.disk, mount_point, ["cat", mount_point / "root/kept"])
+    assert read.text == "kept\n"
+
+
+def test_a_machine_may_power_itself_off(start: Start) -> None:
+    one = start(NspawnDriver())
+    one.await_ready()
+    with pytest.raises(HostError):  # the command goes with the machine
+        one.run("systemctl poweroff; sleep 60")
+    one.await_exit()
+    assert not one.left()
+
+
+def test_a_machine_may_reboot_itself(start: Start) -> None:
+    one = start(NspawnDriver())
+    one.await_ready()
+    boot = one.ask("cat /proc/sys/kernel/random/boot_id; stat -c %Y /run/systemd")
+    leader = one.machine.host_pids()[4]
+    with pytest.raises(HostError):
+        one.run("systemctl reboot; sleep 60")
+    until(
+        lambda: Look("up", not Path("/proc", str(leader)).exists() or None),
+        what="its going down",
+        timeout_s=60,
+    )
+    one.await_ready()
+    assert one.ask("cat /proc/sys/kernel/random/boot_id; stat -c %Y /run/systemd") != boot
+    url = "http://169.254.169.254/latest/meta-data/instance-id"
+    assert one.ask(fetch(url)) == one.spec.instance_id
+    one.machine.kill()
+    assert not one.left()
+
+
+@pytest.mark.parametrize("driver", list(DRIVERS), ids=str)
+def test_a_killed_machine_leaves_nothing_and_a_second_kill_does_nothing(
+    driver: Driver, start: Start
+) -> None:
+    one = start(DRIVERS[driver]())
+    assert one.left().processes
+    one.machine.kill()
+    assert one.machine.exited()
+    assert not one.left()
+    one.machine.kill()
+    assert not one.machine.agent_ready()
+    with pytest.raises(HostError):
+        one.machine.execute(b"#!/bin/sh\n", name="late")
+
+
+START_AND_WAIT = """
+import sys, threading
+from pathlib import Path
+from amibuild.local.machines.base import MachineSpec, MetadataResponse
+from amibuild.local.machines.nspawn import NspawnDriver
+from amibuild.local.machines.qemu import QemuDriver
+name, disk, run_dir, instance_id, index, port = sys.argv[1:]
+driver = {"nspawn": NspawnDriver, "qemu": QemuDriver}[name]()
+spec = MachineSpec(instance_id=instance_id, disk=Path(disk), run_dir=Path(run_dir), hostname="h",
+    public_key=None, user_data=None, network_index=int(index), cpus=2, memory_mib=1024,
+    endpoint_port=int(port))
+machine = driver.start(spec, lambda request: MetadataResponse(200))
+print(machine.private_ip, flush=True)
+while name == "nspawn" and not machine.agent_ready():
+    threading.Event().wait(0.05)
+print("ready", flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("driver", list(DRIVERS), ids=str)
+def test_nothing_is_left_when_the_endpoint_is_killed(
+    driver: Driver, base_disk: Path, endpoint_port: int, tmp_path: Path
+) -> None:
+    spec = new_spec(base_disk, tmp_path, endpoint_port)
+    words = [str(driver), spec.disk, spec.run_dir, spec.instance_id, spec.network_index]
+    read, write = os.pipe()
+    endpoint = proc.start(
+        [sys.executable, "-c", START_AND_WAIT, *map(str, words), str(endpoint_port)],
+        stdout=write,
+        stderr=2,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    os.close(write)
+    with os.fdopen(read) as said:
+        address = said.readline().strip()
+        assert said.readline() == "ready\n"
+    number = int(address.split(".")[2]) * 32 + int(address.split(".")[3]) // 8
+    link = Addresses(number).link
+    before = leftovers(spec.instance_id, spec.run_dir, spec.disk, link)
+    assert before.processes
+    assert before.links
+    endpoint.kill()
+    endpoint.wait()
+
+    def look() -> Look[bool]:
+        left = leftovers(spec.instance_id, spec.run_dir, spec.disk, link)
+        return Look(str(left), not left or None)
+
+    until(look, what="the machine to go with its endpoint", timeout_s=20)
+    shutil.rmtree(spec.run_dir)
+    spec.disk.unlink()
+
+
+def test_a_machine_that_cannot_start_leaves_nothing(
+    endpoint_port: int, base_disk: Path, tmp_path: Path
+) -> None:
+    spec = new_spec(base_disk, tmp_path, endpoint_port)
+    root = disks.root_partition(spec.disk)
+    with spec.disk.open("r+b") as file:  # no file system there any more
+        file.seek(root.offset)
+        file.write(bytes(1 << 20))
+    with pytest.raises(HostError, match="mount"):
+        NspawnDriver().start(spec, lambda _: MetadataResponse(200))
+    assert not leftovers(spec.instance_id, spec.run_dir, spec.disk)
+    spec.disk.unlink()
+
+
+def test_two_machines_with_the_same_number_do_not_meet(start: Start) -> None:
+    """Two endpoints on a host number their machines by themselves."""
+    first, second = start(NspawnDriver()), start(NspawnDriver())
+    assert first.machine.private_ip != second.machine.private_ip
+    first.await_ready()
+    second.await_ready()
+    assert first.ask("cat /var/lib/cloud/data/instance-id") == first.spec.instance_id
+    first.machine.kill()
+    assert second.ask("cat /var/lib/cloud/data/instance-id") == second.spec.instance_id
+    second.machine.kill()
+    assert not first.left()
+    assert not second.left()
