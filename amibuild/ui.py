@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
-from amibuild.errors import AmibuildError
+from amibuild.errors import AmibuildError, HostError
 from amibuild.journal import LeftBehind, Removed, Shown, StepEnded, StepFailed, StepStarted
 from amibuild.wait import Waiting
 from amibuild.wording import (
@@ -234,16 +234,26 @@ class LiveView:
 
 
 def print_result(text: str) -> None:
-    """To stdout and out of the buffer. A reader that has gone is no error: the work is done."""
+    """To stdout and out of the buffer. A reader that has gone is no error: the work is done.
+
+    Raises: HostError when it can't be written otherwise, to a full disk for example.
+    """
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered would fail again when Python flushes at exit.
-        with suppress(OSError, ValueError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, sys.stdout.fileno())
-            os.close(null)
+        _forget_stdout()
+    except OSError as error:
+        _forget_stdout()
+        raise HostError(f"the result can't be written to stdout: {error.strerror}") from error
+
+
+def _forget_stdout() -> None:
+    """What is still buffered would fail again when Python flushes at exit."""
+    with suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
 class _QuietStream:

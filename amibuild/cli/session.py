@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from amibuild import signals
-from amibuild.errors import AmibuildError, LeftoverError, RecipeError
+from amibuild.errors import AmibuildError, HostError, LeftoverError, RecipeError
 
 if TYPE_CHECKING:
     from amibuild.ui import Story
 
 LEFTOVERS = LeftoverError.exit_code
+HOST_ERRNOS = frozenset(
+    {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+)
 
 
 @dataclass
@@ -58,7 +62,8 @@ def session(context: typer.Context, *, as_json: bool) -> Iterator[Session]:
     with signals.catch(), open_story(color=common.color, live=not common.debug) as story:
         run = Session(story, as_json=as_json)
         try:
-            yield run
+            with _of_the_host():
+                yield run
         except AmibuildError as error:
             if common.debug:
                 logging.getLogger(__name__).debug("failed", exc_info=error)
@@ -66,6 +71,18 @@ def session(context: typer.Context, *, as_json: bool) -> Iterator[Session]:
             if as_json and not run.answered:
                 run.result("", failure_json(error))
             raise typer.Exit(exit_code(error)) from None
+
+
+@contextmanager
+def _of_the_host() -> Iterator[None]:
+    """A full disk or a folder that may not be written to is no bug, and needs no traceback."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in HOST_ERRNOS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        raise HostError(f"{where}{error.strerror}") from error
 
 
 def exit_code(error: AmibuildError) -> int:

@@ -191,6 +191,20 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert (done.exit_code, done.text, done.stderr) == (0, "{\n", b"")
 
 
+def test_a_result_that_cannot_be_written_is_an_error_without_a_traceback() -> None:
+    command = f"{sys.executable} -m amibuild.cli.main schema >/dev/full"
+    done = proc.run(["bash", "-c", command], check=False)
+    said = b"failed: the result can't be written to stdout: No space left on device\n"
+    assert (done.exit_code, done.stderr) == (1, said)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = amibuild("init", tmp_path / "file" / "below")
+    assert done.exit_code == 1
+    assert done.stderr.decode() == f"failed: {tmp_path}/file/below: Not a directory\n"
+
+
 def test_columns_are_as_wide_as_their_widest_cell() -> None:
     assert columns([("a", "bb", ""), ("ccc", "d", "e")]) == "a    bb\nccc  d   e"
     assert columns([]) == ""
