@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,13 +25,14 @@ from amibuild.library.bootstrap import bootstrap_user_data
 from amibuild.names import Tag, expiry, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
-from amibuild.record import Made, record
+from amibuild.record import Made, check_writable, is_of, record
 from amibuild.registry import ImageFacts, find_reusable
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
 from amibuild.steps.capture import capture, wait_until_available
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
+from amibuild.steps.console import console_kept
 from amibuild.steps.distribute import distribute
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
 from amibuild.steps.preflight import preflight
@@ -89,11 +90,13 @@ def bake(
         result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
         on_result(result)
         return result
+    bootstrap = bootstrap_user_data(plan.steps, cloud.region)
+    check_writable(project)
     recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
     logs = project.state_dir / "logs" / bake_id
     commit = commit_of(project.directory)
     tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
-    temporary = {**tags, Tag.EXPIRES: expiry(began)}
+    temporary = {**tags, Tag.EXPIRES: expiry(began, project.lease)}
     started = BakeStarted(
         bake_id=bake_id,
         image=plan.image,
@@ -114,13 +117,16 @@ def bake(
             bake_id=bake_id,
             region=cloud.region,
             on_error=on_error,
+            clock=clock,
         ) as scope,
     ):
         watch = journal.show
         with stages.run("preflight", "checks what can be refused before it costs"):
             ready = preflight(cloud, recipe)
+            for note in ready.notes:
+                journal.write(Noted(text=note))
         with stages.run("access", "a security group that lets nothing in"):
-            group = make_access(cloud, scope, ready.network, bake_id, temporary)
+            group = make_access(cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch)
         with stages.run("launch", f"a builder from {plan.source.id}"):
             wanted = Launch(
                 purpose=Purpose.BUILD,
@@ -128,12 +134,12 @@ def bake(
                 root_device=plan.source.root_device,
                 volume_gib=plan.volume_gib,
                 instance_types=recipe.builder.instance_types,
-                network=ready.network,
+                networks=ready.networks,
                 security_group_id=group,
                 instance_profile=recipe.aws.instance_profile,
                 kms_key=recipe.aws.kms_key,
                 public_ip=recipe.aws.public_ip,
-                user_data=bootstrap_user_data(plan.steps, cloud.region),
+                user_data=bootstrap,
                 tags=temporary,
             )
             builder = launch(cloud, scope, bake_id, wanted)
@@ -147,21 +153,22 @@ def bake(
         def connect(instance: str) -> Communicator:
             return SsmCommunicator(cloud.ssm, instance, upload=upload, clock=clock)
 
-        with stages.run("connect", f"to {builder} over SSM"):
-            wait_for_agent(
-                cloud, builder, timeout_s=recipe.builder.connect_timeout_s, observer=watch
-            )
-            communicator = connect(builder)
-            wait_for_first_boot(communicator, watch)
         runs: list[StepRun] = []
         *provisioning, seal = plan.steps
-        for step in provisioning:
-            with stages.run(step.name, step.purpose):
-                runs.append(run_step(communicator, step, logs, watch))
-        with stages.run("inventory", "what is on the machine now"):
-            inventory = take_inventory(communicator, watch)
-        with stages.run(seal.name, seal.purpose):
-            runs.append(run_step(communicator, seal, logs, watch))
+        with console_kept(cloud, builder, logs / "builder-console.log"):
+            with stages.run("connect", f"to {builder} over SSM"):
+                wait_for_agent(
+                    cloud, builder, timeout_s=recipe.builder.connect_timeout_s, observer=watch
+                )
+                communicator = connect(builder)
+                wait_for_first_boot(communicator, watch)
+            for step in provisioning:
+                with stages.run(step.name, step.purpose):
+                    runs.append(run_step(communicator, step, logs, watch))
+            with stages.run("inventory", "what is on the machine now"):
+                inventory = take_inventory(communicator, watch)
+            with stages.run(seal.name, seal.purpose):
+                runs.append(run_step(communicator, seal, logs, watch))
         with stages.run("shutdown", f"stops {builder}"):
             cloud.ec2.stop_instance(builder)
             wait_until_stopped(
@@ -172,7 +179,7 @@ def bake(
             marks = {**temporary, Tag.DIGEST: plan.digest, Tag.SOURCE_AMI: plan.source.id}
             if commit:
                 marks[Tag.COMMIT] = commit
-            captured = capture(cloud, scope, builder, plan.image, marks)
+            captured = capture(cloud, scope, builder, plan.image, recipe.image.description, marks)
             journal.write(Noted(text=f"{captured.image_id} will be {captured.name}"))
             image = wait_until_available(
                 cloud,
@@ -182,21 +189,12 @@ def bake(
             )
             scope.begin_removal(builder)
         with stages.run("verify", f"{image.id} on a fresh boot"):
-            subject = Subject(image, plan.steps, recipe, ready.network, group, temporary, logs)
+            subject = Subject(image, plan.steps, recipe, ready.networks, group, temporary, logs)
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
             require(proof, image.id)
         with stages.run("distribute", f"marks {image.id} as verified"):
             distribute(cloud, image, recipe.publish.accounts)
             scope.keep(image.id, "the result")
-        with stages.run("record", "the manifest, RUNBOOK.md and Terraform's variables"):
-            made = Made(
-                plan, bake_id, began, target, cloud.region, commit, image, captured.version,
-                tuple(runs), inventory, proof, stages.total_s, dict(stages.seconds),
-            )  # fmt: skip
-            written = record(project, made)
-            if recipe.aws.bucket:
-                key = f"amibuild/manifests/{written.manifest.name}"
-                cloud.s3.put(recipe.aws.bucket, key, written.manifest_text.encode())
         result = BakeResult(
             image_id=image.id,
             image_name=captured.name,
@@ -205,12 +203,28 @@ def bake(
             digest=plan.digest,
             reused=False,
             verified=True,
-            manifest=written.manifest,
-            runbook=written.runbook,
+            manifest=None,
+            runbook=None,
             seconds_total=stages.total_s,
             seconds_by_step=dict(stages.seconds),
         )
-        on_result(result)
+        # The image is there and proven: whatever happens to its papers, its id must be told.
+        try:
+            with stages.run("record", "the manifest, RUNBOOK.md and Terraform's variables"):
+                made = Made(
+                    plan, bake_id, began, target, cloud.region, commit, image, captured.version,
+                    tuple(runs), inventory, proof, stages.total_s, dict(stages.seconds),
+                )  # fmt: skip
+                written = record(project, made)
+                result = replace(result, manifest=written.manifest, runbook=written.runbook)
+                if recipe.aws.bucket:
+                    key = f"amibuild/manifests/{written.manifest.name}"
+                    cloud.s3.put(recipe.aws.bucket, key, written.manifest_text.encode())
+        finally:
+            result = replace(
+                result, seconds_total=stages.total_s, seconds_by_step=dict(stages.seconds)
+            )
+            on_result(result)
     return result
 
 
@@ -225,7 +239,7 @@ def _reused(project: Project, image: ImageFacts, seconds: float) -> BakeResult:
         digest=image.digest,
         reused=True,
         verified=image.verified,
-        manifest=manifest if manifest.exists() else None,
+        manifest=manifest if is_of(manifest, image.id) else None,
         runbook=runbook if runbook.exists() else None,
         seconds_total=seconds,
         seconds_by_step={},

@@ -80,7 +80,11 @@ class HostError(AmibuildError):
 
 
 class AwsError(AmibuildError):
-    """A refused or failed call. `resource` is the id or name that it was about, where one was."""
+    """A refused or failed call. `resource` is the id or name that it was about, where one was.
+
+    `answered` is False when the call may have been carried out all the same: its answer was lost,
+    or was an error of the server's own.
+    """
 
     def __init__(
         self,
@@ -91,6 +95,7 @@ class AwsError(AmibuildError):
         region: str,
         request_id: str | None = None,
         resource: str | None = None,
+        answered: bool = True,
         hint: str | None = None,
     ) -> None:
         about = f" on {resource}" if resource else ""
@@ -100,6 +105,7 @@ class AwsError(AmibuildError):
         self.region = region
         self.request_id = request_id
         self.resource = resource
+        self.answered = answered
 
 
 class NotFound(AwsError):

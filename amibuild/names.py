@@ -22,9 +22,6 @@ SnapshotId = NewType("SnapshotId", str)
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,99}")
 VERSION = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})\.(?P<counter>\d+)")
 
-# What a bake leaves behind is free for `reap` after this, unless the bake still lives.
-LEASE = timedelta(hours=6)
-
 
 class Tag:
     """The tags that amibuild sets. All of them go into the creating call, VERIFIED aside."""
@@ -47,9 +44,9 @@ def new_bake_id(now: datetime | None = None) -> BakeId:
     return BakeId(f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
 
 
-def expiry(began: datetime) -> str:
-    """The value of the tag EXPIRES: `2026-11-22T16:15:00Z`."""
-    return f"{(began + LEASE).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+def expiry(began: datetime, lease: timedelta) -> str:
+    """The value of the tag EXPIRES, such as `2026-11-22T16:15:00Z`: free for `reap` after that."""
+    return f"{(began + lease).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def client_token(bake_id: BakeId, purpose: str) -> str:

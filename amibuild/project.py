@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from amibuild import proc
@@ -28,6 +29,20 @@ class Project:
     @property
     def state_dir(self) -> Path:
         return self.directory / ".amibuild"
+
+    @property
+    def lease(self) -> timedelta:
+        """Longer than a bake of this recipe can take: after it, what is left is nobody's."""
+        builder, verify = self.recipe.builder, self.recipe.verify
+        waits_s = (
+            2 * builder.launch_timeout_s
+            + builder.connect_timeout_s
+            + builder.shutdown_timeout_s
+            + builder.capture_timeout_s
+            + 2 * verify.timeout_s
+            + sum(step.timeout_s for step in self.steps)
+        )
+        return timedelta(hours=1, seconds=waits_s)
 
 
 def load_project(path: Path, overrides: Sequence[str] = ()) -> Project:

@@ -6,14 +6,14 @@ its things carry a date before which nobody but it may remove them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
-from amibuild.errors import AmibuildError, Leftover
+from amibuild.errors import AmibuildError, Interrupted, Leftover
 from amibuild.journal import (
     Abandoned,
     BakeEnded,
@@ -30,7 +30,8 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import BakeId, Tag
-from amibuild.wait import Clock
+from amibuild.scope import KEPT_FOR_A_LOOK
+from amibuild.wait import Clock, silent
 
 # Machines first: volumes, groups and images are in use until theirs is gone.
 ORDER = (
@@ -45,141 +46,180 @@ ORDER = (
 
 @dataclass
 class ReapReport:
-    """What went, what would go (`dry_run`), what could not, and the live bakes left alone."""
+    """What went, what would go (`dry_run`), what could not; the live bakes left alone, and those
+    of another target or region, which only a call for that one can clean."""
 
     removed: list[tuple[str, str]] = field(default_factory=list)
     would_remove: list[tuple[str, str]] = field(default_factory=list)
     left: list[Leftover] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Dead:
+    """One thing to remove, and the token of the call that made it."""
+
+    kind: ResourceKind
+    id: str
+    token: str
 
 
 def reap(
     cloud: Cloud,
     state_dir: Path,
     *,
+    target: str,
     dry_run: bool,
+    kept: bool = False,
     subscribers: Sequence[Subscriber] = (),
     now: datetime | None = None,
     clock: Clock | None = None,
 ) -> ReapReport:
-    remover = CloudRemover(cloud, clock)
-    report = ReapReport()
+    """`kept` removes also what `--on-error keep` left for a look, before its time is over."""
+    reaper = _Reaper(cloud, CloudRemover(cloud, clock), dry_run, kept, tuple(subscribers))
     moment = now or datetime.now(UTC)
     for path in sorted((state_dir / "journals").glob("*.jsonl")):
         if is_live(path):
-            report.live.append(path.stem)
-            continue
-        _from_journal(cloud, remover, path, report, dry_run, tuple(subscribers), moment)
-    _from_tags(cloud, remover, report, dry_run, moment)
-    return report
+            reaper.report.live.append(path.stem)
+        else:
+            reaper.from_journal(path, target, moment)
+    reaper.from_tags(moment)
+    return reaper.report
 
 
-def _from_journal(
-    cloud: Cloud,
-    remover: CloudRemover,
-    path: Path,
-    report: ReapReport,
-    dry_run: bool,
-    subscribers: tuple[Subscriber, ...],
-    now: datetime,
-) -> None:
-    remains = Remains(path)
-    started = remains.started
-    if started is None or started.region != cloud.region:
-        return
-    # What is kept is the result, or was left for a look by `--on-error keep`: then its tags say
-    # until when, and `_from_tags` goes by those.
-    todo = [
-        (created.kind, id_, created.token)
-        for id_, created in remains.resources.items()
-        if id_ not in remains.kept
-    ]
-    if dry_run:
-        report.would_remove += [(kind, id_) for kind, id_, _ in todo]
-        for intent in remains.intents.values():
-            found = remover.find(intent.kind, BakeId(started.bake_id), intent.token, intent.name)
-            report.would_remove += [(intent.kind, id_) for id_ in found]
-        return
-    if not todo and not remains.intents:
-        return
-    try:
-        journal = Journal(path, subscribers)
-    except JournalBusy:
-        report.live.append(path.stem)
-        return
-    with journal:
+class _Reaper:
+    def __init__(
+        self,
+        cloud: Cloud,
+        remover: CloudRemover,
+        dry_run: bool,
+        kept: bool,
+        subscribers: tuple[Subscriber, ...],
+    ) -> None:
+        self.report = ReapReport()
+        self._cloud = cloud
+        self._remover = remover
+        self._dry_run = dry_run
+        self._kept = kept
+        self._subscribers = subscribers
+
+    def from_journal(self, path: Path, target: str, now: datetime) -> None:
+        remains = Remains(path)
+        started = remains.started
+        # What is kept is the result, or was left for a look: then its tags say until when.
+        spared = {
+            id_
+            for id_, kept in remains.kept.items()
+            if not (self._kept and kept.why == KEPT_FOR_A_LOOK)
+        }
+        todo = [
+            _Dead(created.kind, id_, created.token)
+            for id_, created in remains.resources.items()
+            if id_ not in spared
+        ]
+        if started is None or not (todo or remains.intents):
+            return
+        if (started.target, started.region) != (target, self._cloud.region):
+            # There its ids mean nothing, and "not found" would be taken for "gone".
+            self.report.elsewhere.append(f"{path.stem} ({started.target}, {started.region})")
+            return
+        if self._dry_run:
+            todo += self._intended(remains, BakeId(started.bake_id), None)
+            self.report.would_remove += [(dead.kind, dead.id) for dead in todo]
+            return
+        try:
+            journal = Journal(path, self._subscribers)
+        except JournalBusy:
+            self.report.live.append(path.stem)
+            return
+        with journal:
+            todo += self._intended(remains, BakeId(started.bake_id), journal)
+            for dead in sorted(todo, key=lambda one: ORDER.index(one.kind)):
+                self._remove(dead, journal)
+            if remains.ended is None:
+                spent = max((now - started.at).total_seconds(), 0.0)
+                journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
+
+    def from_tags(self, now: datetime) -> None:
+        """What carries our tags and is past its date, whoever's journal knows it."""
+        done = {id_ for _, id_ in (*self.report.removed, *self.report.would_remove)}
+        for dead, tags in self._temporary():
+            if dead.id in done or tags.get(Tag.BAKE_ID) in self.report.live:
+                continue
+            try:
+                expires = datetime.fromisoformat(tags[Tag.EXPIRES].replace("Z", "+00:00"))
+            except ValueError:
+                continue  # not a date that we wrote: not ours to remove
+            if expires > now:
+                continue
+            if self._dry_run:
+                self.report.would_remove.append((dead.kind, dead.id))
+            else:
+                self._remove(dead, None)
+
+    def _intended(self, remains: Remains, bake_id: BakeId, journal: Journal | None) -> list[_Dead]:
+        """What intents without an id came to, by their tokens."""
+        found = []
         for token, intent in remains.intents.items():
-            found = remover.find(intent.kind, BakeId(started.bake_id), token, intent.name)
-            for id_ in found:
-                journal.write(Created(kind=intent.kind, id=id_, token=token, region=cloud.region))
-                todo.append((intent.kind, id_, token))
-            if not found:
+            try:
+                ids = self._remover.find(intent.kind, bake_id, token, intent.name)
+            except Interrupted:
+                raise
+            except AmibuildError as error:
+                # One bucket that is gone must not keep the rest from going.
+                self._leave(_Dead(intent.kind, intent.name, token), error, None)
+                continue
+            found += [_Dead(intent.kind, id_, token) for id_ in ids]
+            if journal is None:
+                continue
+            for id_ in ids:
+                journal.write(
+                    Created(kind=intent.kind, id=id_, token=token, region=self._cloud.region)
+                )
+            if not ids:
                 journal.write(Abandoned(token=token))
-        for kind, id_, _ in sorted(todo, key=lambda one: ORDER.index(one[0])):
-            _remove(cloud, remover, journal, kind, id_, report)
-        if remains.ended is None:
-            spent = max((now - started.at).total_seconds(), 0.0)
-            journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
+        return found
 
+    def _remove(self, dead: _Dead, journal: Journal | None) -> None:
+        observer = journal.show if journal else silent
+        try:
+            self._remover.remove(dead.kind, dead.id, dead.token, observer)
+        except Interrupted:
+            raise
+        except AmibuildError as error:
+            self._leave(dead, error, journal)
+            return
+        if journal:
+            journal.write(Removed(kind=dead.kind, id=dead.id, region=self._cloud.region))
+        self.report.removed.append((dead.kind, dead.id))
 
-def _remove(
-    cloud: Cloud,
-    remover: CloudRemover,
-    journal: Journal | None,
-    kind: ResourceKind,
-    id_: str,
-    report: ReapReport,
-) -> None:
-    try:
-        remover.remove(kind, id_, journal.show if journal else lambda _: None)
-    except AmibuildError as error:
+    def _leave(self, dead: _Dead, error: AmibuildError, journal: Journal | None) -> None:
         event = LeftBehind(
-            kind=kind,
-            id=id_,
-            region=cloud.region,
+            kind=dead.kind,
+            id=dead.id,
+            region=self._cloud.region,
             reason=error.message,
-            command=remover.command(kind, id_),
+            command=self._remover.command(dead.kind, dead.id),
         )
         if journal:
             journal.write(event)
-        report.left.append(leftover(event))
-        return
-    if journal:
-        journal.write(Removed(kind=kind, id=id_, region=cloud.region))
-    report.removed.append((kind, id_))
+        self.report.left.append(leftover(event))
 
-
-def _from_tags(
-    cloud: Cloud, remover: CloudRemover, report: ReapReport, dry_run: bool, now: datetime
-) -> None:
-    """What carries our tags and is past its date, whoever's journal knows it."""
-    known = {id_ for _, id_ in report.removed} | {id_ for _, id_ in report.would_remove}
-    for kind, id_, expires in _expiring(cloud):
-        if id_ in known or expires > now:
-            continue
-        if dry_run:
-            report.would_remove.append((kind, id_))
-        else:
-            _remove(cloud, remover, None, kind, id_, report)
-
-
-def _expiring(cloud: Cloud) -> list[tuple[ResourceKind, str, datetime]]:
-    """Temporary things with their date; an image counts as one until it is verified."""
-    found: dict[ResourceKind, dict[str, str]] = {
-        ResourceKind.INSTANCE: cloud.ec2.instances_with(Tag.EXPIRES),
-        ResourceKind.VOLUME: cloud.ec2.volumes_with(Tag.EXPIRES),
-        ResourceKind.SECURITY_GROUP: cloud.ec2.security_groups_with(Tag.EXPIRES),
-        ResourceKind.IMAGE: {
-            image.id: image.tags[Tag.EXPIRES]
-            for image in cloud.images.search(owners=["self"], filters={"tag-key": [Tag.EXPIRES]})
-            if image.tags.get(Tag.VERIFIED) != "passed"
-        },
-    }
-    dated = []
-    for kind, ids in found.items():
-        for id_, text in ids.items():
-            try:
-                dated.append((kind, id_, datetime.fromisoformat(text.replace("Z", "+00:00"))))
-            except ValueError:
-                continue  # not a date that we wrote: not ours to remove
-    return dated
+    def _temporary(self) -> list[tuple[_Dead, Mapping[str, str]]]:
+        """All that has an end by its tags. A verified image, or its snapshot, has none."""
+        ec2, images = self._cloud.ec2, self._cloud.images
+        unproven = images.search(owners=["self"], filters={"tag-key": [Tag.EXPIRES]})
+        found: dict[ResourceKind, Mapping[str, Mapping[str, str]]] = {
+            ResourceKind.INSTANCE: ec2.instances_with(Tag.EXPIRES),
+            ResourceKind.VOLUME: ec2.volumes_with(Tag.EXPIRES),
+            ResourceKind.IMAGE: {image.id: image.tags for image in unproven},
+            ResourceKind.SNAPSHOT: images.snapshots_with(Tag.EXPIRES),
+            ResourceKind.SECURITY_GROUP: ec2.security_groups_with(Tag.EXPIRES),
+        }
+        return [
+            (_Dead(kind, id_, tags.get(Tag.TOKEN, "")), tags)
+            for kind, things in found.items()
+            for id_, tags in things.items()
+            if tags.get(Tag.VERIFIED) != "passed"
+        ]

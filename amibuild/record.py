@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import socket
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from amibuild import __version__
 from amibuild.aws.images import Image
-from amibuild.errors import RecipeError
+from amibuild.errors import HostError, PlanError, RecipeError
 from amibuild.files import write_atomically
 from amibuild.library.step import StepKind
 from amibuild.names import BakeId
@@ -23,6 +24,8 @@ from amibuild.steps.provision import Inventory, StepRun
 from amibuild.verify.boot import Proof
 
 log = logging.getLogger(__name__)
+
+RUNBOOK = "RUNBOOK.md"
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,43 @@ class Written:
     manifest_text: str
 
 
+def check_writable(project: Project) -> None:
+    """Before anything costs: whether the papers can be written at the end.
+
+    Raises: PlanError when RUNBOOK.md's markers are broken; HostError when a folder is closed.
+    """
+    book = project.directory / RUNBOOK
+    try:
+        runbook.merge(book.read_text() if book.exists() else None, "")
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{book} is no text: {error}") from error
+    for folder in (
+        project.state_dir / "manifests",
+        project.directory / project.recipe.terraform.directory,
+    ):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostError(f"{folder} can't be made: {error}") from error
+        if not os.access(folder, os.W_OK):
+            raise HostError(f"{folder} can't be written to")
+
+
+def is_of(path: Path, image_id: str) -> bool:
+    """Whether this is the manifest of that image. Two targets may give out the same name."""
+    return path.exists() and image_id in path.read_text(errors="replace")
+
+
 def record(project: Project, made: Made) -> Written:
     """Writes all files; the manifest first, since the others only repeat it."""
     manifest = _manifest(project, made)
     path = project.state_dir / "manifests" / f"{made.image.name}.json"
     text = m.to_json(manifest)
+    if path.exists() and not is_of(path, made.image.id):
+        # Another target gave out the same name: both stay in the history.
+        path.rename(path.with_name(f"{path.stem}-before-{made.image.id}.json"))
     write_atomically(path, text)
-    book = project.directory / "RUNBOOK.md"
+    book = project.directory / RUNBOOK
     known = [manifest, *_earlier(path, made.plan.image)]
     existing = book.read_text() if book.exists() else None
     write_atomically(book, runbook.merge(existing, runbook.render(known)))
@@ -84,6 +117,13 @@ def _earlier(newest: Path, image: str) -> list[m.Manifest]:
     return found
 
 
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as CI containers have
+        return str(os.getuid())
+
+
 def _manifest(project: Project, made: Made) -> m.Manifest:
     seal = made.runs[-1].step.name
     return m.build_manifest(
@@ -103,7 +143,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
             started=made.began,
             ended=datetime.now(UTC),
             target=made.target,
-            user=getpass.getuser(),
+            user=_user(),
             host=socket.gethostname(),
             amibuild_version=__version__,
         ),

@@ -15,7 +15,14 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from amibuild import signals
-from amibuild.errors import AmibuildError, Interrupted, Leftover, LeftoverError
+from amibuild.errors import (
+    AmibuildError,
+    AwsError,
+    Interrupted,
+    Leftover,
+    LeftoverError,
+    WaitTimeout,
+)
 from amibuild.journal import (
     Abandoned,
     Created,
@@ -28,9 +35,14 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import BakeId, client_token
-from amibuild.wait import Observer
+from amibuild.wait import Clock, Look, Observer, until
 
 log = logging.getLogger(__name__)
+
+# How long EC2 may hide from a search what a lost call has made; seconds in practice.
+SEARCH_S = 30
+# Why something was kept that is no result: `reap` goes by it.
+KEPT_FOR_A_LOOK = "--on-error keep"
 
 
 class OnError(StrEnum):
@@ -47,8 +59,9 @@ class Remover(Protocol):
     def begin(self, kind: ResourceKind, id_: str) -> None:
         """Starts a removal that takes time; nothing for kinds that go at once."""
 
-    def remove(self, kind: ResourceKind, id_: str, observer: Observer) -> None:
-        """Gone when this returns. What is already gone is a success."""
+    def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer) -> None:
+        """Gone when this returns, with what the same call made along the way (an image's
+        snapshots, found by `token`). What is already gone is a success."""
 
     def command(self, kind: ResourceKind, id_: str) -> str:
         """The AWS CLI line that removes it by hand."""
@@ -58,6 +71,7 @@ class Remover(Protocol):
 class _Owned:
     kind: ResourceKind
     id: str
+    token: str
     keep: str | None = None
 
 
@@ -72,7 +86,9 @@ class Scope:
         bake_id: BakeId,
         region: str,
         on_error: OnError = OnError.CLEAN,
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock
         self._journal = journal
         self._remover = remover
         self._bake_id = bake_id
@@ -97,16 +113,17 @@ class Scope:
             self._arm(kind, id_, token)
         return id_
 
-    def adopt(self, kind: ResourceKind, id_: str, token: str) -> None:
-        """Owns what another call created along the way, such as an image's snapshot."""
-        with signals.hold():
-            self._arm(kind, id_, token)
-
     def begin_removal(self, id_: str) -> None:
-        """Starts it without waiting; the end of the scope waits."""
+        """Starts it without waiting; the end of the scope waits, and tries again if need be."""
         for owned in self._owned:
             if owned.id == id_:
-                self._remover.begin(owned.kind, id_)
+                self._begin(owned)
+
+    def _begin(self, owned: _Owned) -> None:
+        try:
+            self._remover.begin(owned.kind, owned.id)
+        except AwsError as error:
+            log.debug("removal of %s did not begin", owned.id, exc_info=error)
 
     def keep(self, id_: str, why: str) -> None:
         """It outlives the scope."""
@@ -116,20 +133,35 @@ class Scope:
                 self._journal.write(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
 
     def _arm(self, kind: ResourceKind, id_: str, token: str) -> None:
+        # Owned first: a journal that can't be written (a full disk) must not cost a removal.
+        self._owned.append(_Owned(kind, id_, token))
         self._journal.write(Created(kind=kind, id=id_, token=token, region=self._region))
-        self._owned.append(_Owned(kind, id_))
 
     def _search(self, kind: ResourceKind, token: str, name: str, error: BaseException) -> None:
-        try:
+        """What a failed creation may have made all the same is owned like the rest."""
+        lost = not (isinstance(error, AwsError) and error.answered)
+
+        def look() -> Look[list[str]]:
             found = self._remover.find(kind, self._bake_id, token, name)
+            return Look("not there", found or None)
+
+        try:
+            found = until(
+                look,
+                what=f"{kind} {token}",
+                timeout_s=SEARCH_S if lost else 0,
+                clock=self._clock,
+                observer=self._journal.show,
+            )
+        except WaitTimeout:
+            if not lost:
+                self._journal.write(Abandoned(token=token))
+            # Else the intent stays in the journal without an id: `reap` looks again.
         except AmibuildError as search_error:
-            # The intent stays in the journal without an id: `reap` looks again.
             error.add_note(f"whether {kind} {token} exists is not known: {search_error.message}")
-            return
-        for id_ in found:
-            self._arm(kind, id_, token)
-        if not found:
-            self._journal.write(Abandoned(token=token))
+        else:
+            for id_ in found:
+                self._arm(kind, id_, token)
 
     def __enter__(self) -> Self:
         return self
@@ -158,17 +190,19 @@ class Scope:
     def _keep_all(self) -> None:
         for owned in self._owned:
             if owned.keep is None:
-                self.keep(owned.id, "--on-error keep")
+                self.keep(owned.id, KEPT_FOR_A_LOOK)
 
     def _undo(self) -> list[Leftover]:
         """Removes in reverse order; a failure is journalled and never stops the rest."""
         left: list[Leftover] = []
         with signals.hold(deliver=False):
-            for owned in reversed(self._owned):
-                if owned.keep is not None:
-                    continue
+            doomed = [owned for owned in reversed(self._owned) if owned.keep is None]
+            # All machines at once: their ends take the longest, and free what else is to go.
+            for owned in doomed:
+                self._begin(owned)
+            for owned in doomed:
                 try:
-                    self._remover.remove(owned.kind, owned.id, self._journal.show)
+                    self._remover.remove(owned.kind, owned.id, owned.token, self._journal.show)
                 except Exception as error:  # an undo must never stop the others
                     log.debug("removal of %s failed", owned.id, exc_info=error)
                     event = LeftBehind(
@@ -178,8 +212,14 @@ class Scope:
                         reason=str(error),
                         command=self._remover.command(owned.kind, owned.id),
                     )
-                    self._journal.write(event)
                     left.append(leftover(event))
+                    self._tell(event)
                 else:
-                    self._journal.write(Removed(kind=owned.kind, id=owned.id, region=self._region))
+                    self._tell(Removed(kind=owned.kind, id=owned.id, region=self._region))
         return left
+
+    def _tell(self, event: LeftBehind | Removed) -> None:
+        try:
+            self._journal.write(event)
+        except OSError as error:  # a full disk: the removals go on, `reap` finds them done
+            log.warning("the journal can't be written: %s", error)

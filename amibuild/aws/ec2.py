@@ -52,8 +52,6 @@ class InstanceFacts:
     state: str
     reason: str
     zone: str
-    private_ip: str | None
-    public_ip: str | None
 
 
 class Ec2:
@@ -61,8 +59,8 @@ class Ec2:
         self._client = client
         self._region = region
 
-    def network(self, subnet_id: str | None) -> Network:
-        """The named subnet, else a default subnet of the default VPC (DescribeSubnets).
+    def networks(self, subnet_id: str | None) -> tuple[Network, ...]:
+        """The named subnet, else the default VPC's, one in each zone (DescribeSubnets).
 
         Raises: NotFound when there is neither.
         """
@@ -81,8 +79,10 @@ class Ec2:
                 region=self._region,
                 hint="name one: aws.subnet",
             )
-        subnet = min(found, key=lambda s: s["AvailabilityZone"])
-        return Network(subnet["SubnetId"], subnet["VpcId"], subnet["AvailabilityZone"])
+        return tuple(
+            Network(subnet["SubnetId"], subnet["VpcId"], subnet["AvailabilityZone"])
+            for subnet in sorted(found, key=lambda s: s["AvailabilityZone"])
+        )
 
     def create_security_group(
         self, name: str, description: str, vpc_id: str, tags: Mapping[str, str]
@@ -95,6 +95,15 @@ class Ec2:
                 VpcId=vpc_id,
                 TagSpecifications=[_tagged("security-group", tags)],
             )["GroupId"]
+
+    def security_group_visible(self, group_id: str) -> bool:
+        """DescribeSecurityGroups: whether EC2 knows it by now."""
+        try:
+            with calling("DescribeSecurityGroups", self._region, group_id):
+                self._client.describe_security_groups(GroupIds=[group_id])
+        except NotFound:
+            return False
+        return True
 
     def delete_security_group(self, group_id: str) -> None:
         with calling("DeleteSecurityGroup", self._region, group_id):
@@ -166,8 +175,6 @@ class Ec2:
             state=instance["State"]["Name"],
             reason=instance.get("StateReason", {}).get("Message", ""),
             zone=instance["Placement"]["AvailabilityZone"],
-            private_ip=instance.get("PrivateIpAddress"),
-            public_ip=instance.get("PublicIpAddress"),
         )
 
     def stop_instance(self, instance_id: str) -> None:
@@ -222,15 +229,15 @@ class Ec2:
     def volumes_tagged(self, tags: Mapping[str, str]) -> list[str]:
         return [v["VolumeId"] for v in self._volumes(_filters(tags))]
 
-    def instances_with(self, key: str) -> dict[str, str]:
-        """Instance id -> that tag's value, for those that have it."""
-        return {i["InstanceId"]: _value(i["Tags"], key) for i in self._instances(_having(key))}
+    def instances_with(self, key: str) -> dict[str, dict[str, str]]:
+        """Instance id -> its tags, for those that have this one and are not gone."""
+        return {i["InstanceId"]: _tags(i["Tags"]) for i in self._instances(_having(key))}
 
-    def security_groups_with(self, key: str) -> dict[str, str]:
-        return {g["GroupId"]: _value(g["Tags"], key) for g in self._security_groups(_having(key))}
+    def security_groups_with(self, key: str) -> dict[str, dict[str, str]]:
+        return {g["GroupId"]: _tags(g["Tags"]) for g in self._security_groups(_having(key))}
 
-    def volumes_with(self, key: str) -> dict[str, str]:
-        return {v["VolumeId"]: _value(v["Tags"], key) for v in self._volumes(_having(key))}
+    def volumes_with(self, key: str) -> dict[str, dict[str, str]]:
+        return {v["VolumeId"]: _tags(v["Tags"]) for v in self._volumes(_having(key))}
 
     def _instances(self, filters: list[FilterTypeDef]) -> list[InstanceTypeDef]:
         alive: FilterTypeDef = {
@@ -258,8 +265,8 @@ def _having(key: str) -> list[FilterTypeDef]:
     return [{"Name": "tag-key", "Values": [key]}]
 
 
-def _value(tags: Sequence[TagTypeDef], key: str) -> str:
-    return next(tag["Value"] for tag in tags if tag["Key"] == key)
+def _tags(tags: Sequence[TagTypeDef]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in tags}
 
 
 def _filters(tags: Mapping[str, str]) -> list[FilterTypeDef]:

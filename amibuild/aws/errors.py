@@ -20,6 +20,7 @@ from botocore.parsers import ResponseParserError
 from amibuild.errors import AwsError, Denied, Duplicate, InUse, NoCapacity, NotFound, Throttled
 
 _BY_CODE: dict[str, type[AwsError]] = {
+    "403": Denied,  # HeadBucket has no body to tell more
     "AccessDenied": Denied,
     "AccessDeniedException": Denied,
     "AuthFailure": Denied,
@@ -32,6 +33,7 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "Throttling": Throttled,
     "ThrottlingException": Throttled,
     "DependencyViolation": InUse,
+    "IncorrectState": InUse,  # a volume that is still being made
     "InvalidSnapshot.InUse": InUse,
     "VolumeInUse": InUse,
     "InvalidAMIName.Duplicate": Duplicate,
@@ -86,6 +88,7 @@ def calling(operation: str, region: str, resource: str | None = None) -> Iterato
             message=str(error),
             region=region,
             resource=resource,
+            answered=False,
             hint="is the endpoint reachable from here?",
         ) from error
     except (ResponseParserError, BotoCoreError) as error:
@@ -95,6 +98,7 @@ def calling(operation: str, region: str, resource: str | None = None) -> Iterato
             message=str(error),
             region=region,
             resource=resource,
+            answered=False,
         ) from error
 
 
@@ -104,12 +108,16 @@ def _from_client_error(
     body = error.response.get("Error", {})
     code = body.get("Code", "Unknown")
     kind = _BY_CODE.get(code, NotFound if code.endswith(".NotFound") else AwsError)
+    metadata = error.response.get("ResponseMetadata", {})
+    # "Insufficient capacity" comes as a server's error, and is an answer all the same.
+    answered = kind is NoCapacity or metadata.get("HTTPStatusCode", 500) < 500
     return kind(
         operation=operation,
         code=code,
         message=body.get("Message", str(error)),
         region=region,
-        request_id=error.response.get("ResponseMetadata", {}).get("RequestId"),
+        request_id=metadata.get("RequestId"),
         resource=resource,
+        answered=answered,
         hint=_HINTS.get(kind),
     )

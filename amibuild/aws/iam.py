@@ -23,10 +23,14 @@ class Iam:
             found = self._client.get_instance_profile(InstanceProfileName=profile)
         return [role["RoleName"] for role in found["InstanceProfile"]["Roles"]]
 
-    def attached_policies(self, role: str) -> list[str]:
-        """ListAttachedRolePolicies: the names of its managed policies."""
+    def policies(self, role: str) -> set[str]:
+        """The names of its policies (ListAttachedRolePolicies), of its inline ones too
+        (ListRolePolicies)."""
         with calling("ListAttachedRolePolicies", self._region, role):
             pages = self._client.get_paginator("list_attached_role_policies").paginate(
                 RoleName=role
             )
-            return [p["PolicyName"] for page in pages for p in page["AttachedPolicies"]]
+            found = {p["PolicyName"] for page in pages for p in page["AttachedPolicies"]}
+        with calling("ListRolePolicies", self._region, role):
+            inline = self._client.get_paginator("list_role_policies").paginate(RoleName=role)
+            return found | {name for page in inline for name in page["PolicyNames"]}

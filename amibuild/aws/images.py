@@ -14,12 +14,15 @@ from amibuild.names import AmiId
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
-    from mypy_boto3_ec2.type_defs import ImageTypeDef
+    from mypy_boto3_ec2.type_defs import ImageTypeDef, SnapshotTypeDef
 
 
 @dataclass(frozen=True)
 class Image:
-    """What DescribeImages says. `snapshots` are the ids behind its volumes; sizes are GiB."""
+    """What DescribeImages says. Sizes are GiB.
+
+    `snapshots` are the ids behind its volumes, `root_snapshot` the one of its root device.
+    """
 
     id: AmiId
     name: str
@@ -31,6 +34,7 @@ class Image:
     root_device: str
     size_gib: int
     snapshots: tuple[str, ...]
+    root_snapshot: str
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -106,16 +110,10 @@ class Images:
                     UserIds=users,
                 )
 
-    def remove(self, image_id: str) -> None:
-        """DeregisterImage, then DeleteSnapshot for each of its snapshots."""
-        snapshots = self.image(image_id).snapshots
+    def deregister(self, image_id: str) -> None:
+        """DeregisterImage; its snapshots stay."""
         with calling("DeregisterImage", self._region, image_id):
             self._client.deregister_image(ImageId=image_id)
-        for snapshot in snapshots:
-            try:
-                self.delete_snapshot(snapshot)
-            except NotFound:
-                continue
 
     def delete_snapshot(self, snapshot_id: str) -> None:
         with calling("DeleteSnapshot", self._region, snapshot_id):
@@ -139,19 +137,30 @@ class Images:
         ]
 
     def snapshots_tagged(self, tags: Mapping[str, str]) -> list[str]:
+        filters = {f"tag:{key}": value for key, value in tags.items()}
+        return [snapshot["SnapshotId"] for snapshot in self._snapshots(filters)]
+
+    def snapshots_with(self, key: str) -> dict[str, dict[str, str]]:
+        """Snapshot id -> its tags, for those that have this one."""
+        return {
+            snapshot["SnapshotId"]: {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]}
+            for snapshot in self._snapshots({"tag-key": key})
+        }
+
+    def _snapshots(self, filters: Mapping[str, str]) -> list[SnapshotTypeDef]:
         with calling("DescribeSnapshots", self._region):
             pages = self._client.get_paginator("describe_snapshots").paginate(
                 OwnerIds=["self"],
-                Filters=[{"Name": f"tag:{key}", "Values": [v]} for key, v in tags.items()],
+                Filters=[{"Name": name, "Values": [value]} for name, value in filters.items()],
             )
-            return [s["SnapshotId"] for page in pages for s in page["Snapshots"]]
+            return [snapshot for page in pages for snapshot in page["Snapshots"]]
 
 
 def _image(raw: ImageTypeDef) -> Image:
     mappings: list[Any] = [m["Ebs"] for m in raw.get("BlockDeviceMappings", []) if "Ebs" in m]
     root = raw.get("RootDeviceName", "/dev/xvda")
-    sizes = [
-        m["Ebs"].get("VolumeSize", 0)
+    roots: list[Any] = [
+        m["Ebs"]
         for m in raw.get("BlockDeviceMappings", [])
         if "Ebs" in m and m.get("DeviceName") == root
     ]
@@ -164,7 +173,8 @@ def _image(raw: ImageTypeDef) -> Image:
         created=datetime.fromisoformat(raw["CreationDate"].replace("Z", "+00:00")),
         architecture=raw.get("Architecture", ""),
         root_device=root,
-        size_gib=max(sizes, default=0),
+        size_gib=roots[0].get("VolumeSize", 0) if roots else 0,
         snapshots=tuple(m["SnapshotId"] for m in mappings if m.get("SnapshotId")),
+        root_snapshot=roots[0].get("SnapshotId", "") if roots else "",
         tags={tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])},
     )

@@ -14,6 +14,8 @@ from amibuild.wait import Clock, Look, Observer, silent, until
 # Terminating took 35 s in Packer's measured run and can take minutes; volumes follow it.
 TERMINATION_S = 600
 IN_USE_S = 300
+# Over a second, at the pace of `until`.
+UNSEEN_LOOKS = 10
 
 
 class CloudRemover:
@@ -43,7 +45,7 @@ class CloudRemover:
         if kind is ResourceKind.INSTANCE:
             self._cloud.ec2.terminate_instance(id_)
 
-    def remove(self, kind: ResourceKind, id_: str, observer: Observer = silent) -> None:
+    def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer = silent) -> None:
         try:
             match kind:
                 case ResourceKind.INSTANCE:
@@ -53,7 +55,7 @@ class CloudRemover:
                 case ResourceKind.VOLUME:
                     self._once_unused(id_, self._cloud.ec2.delete_volume, observer)
                 case ResourceKind.IMAGE:
-                    self._cloud.images.remove(id_)
+                    self._remove_image(id_, token, observer)
                 case ResourceKind.SNAPSHOT:
                     self._once_unused(id_, self._cloud.images.delete_snapshot, observer)
                 case ResourceKind.OBJECT:
@@ -86,11 +88,19 @@ class CloudRemover:
                 assert_never(kind)
 
     def _remove_instance(self, id_: str, observer: Observer) -> None:
-        if self._cloud.ec2.instance(id_).state not in {"shutting-down", "terminated"}:
-            self._cloud.ec2.terminate_instance(id_)
+        unseen = 0
 
         def look() -> Look[bool]:
-            state = self._cloud.ec2.instance(id_).state
+            nonlocal unseen
+            try:
+                state = self._cloud.ec2.instance(id_).state
+                if state not in {"shutting-down", "terminated"}:
+                    self._cloud.ec2.terminate_instance(id_)
+            except NotFound:
+                # One that was made a moment ago may not be visible yet; one that has been gone
+                # for an hour never is again.
+                unseen += 1
+                return Look("not visible", True if unseen >= UNSEEN_LOOKS else None)
             return Look(state, True if state == "terminated" else None)
 
         until(
@@ -100,6 +110,23 @@ class CloudRemover:
             clock=self._clock,
             observer=observer,
         )
+
+    def _remove_image(self, id_: str, token: str, observer: Observer) -> None:
+        """The image, then its snapshots: those it names, and those of the call that made it.
+
+        A pending image may not name its snapshot yet, and one that is gone names none.
+        """
+        snapshots = self._cloud.images.snapshots_tagged({Tag.TOKEN: token}) if token else []
+        try:
+            snapshots += self._cloud.images.image(id_).snapshots
+            self._cloud.images.deregister(id_)
+        except NotFound:
+            pass  # its snapshots may be there still
+        for snapshot in sorted(set(snapshots)):
+            try:
+                self._once_unused(snapshot, self._cloud.images.delete_snapshot, observer)
+            except NotFound:
+                continue
 
     def _once_unused(self, id_: str, delete: Callable[[str], None], observer: Observer) -> None:
         """EC2 goes on seeing a user of it for some seconds after that user is gone."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 # Adaptive slows down by itself when the account is throttled; ten tries are about a minute.
 RETRIES = {"mode": "adaptive", "total_max_attempts": 10}
+
+
+def _without_profile() -> botocore.session.Session:
+    """AWS_PROFILE is for AWS: another endpoint must not fail for a profile that is gone."""
+    return botocore.session.Session(session_vars={"profile": (None, None, None, None)})
 
 
 def connect(settings: Aws, *, endpoint: EndpointAccess | None) -> Cloud:
@@ -60,6 +66,7 @@ class Cloud:
         self._access = access
         try:
             self._session = boto3.Session(
+                botocore_session=_without_profile() if access else None,
                 region_name=region,
                 profile_name=None if access else profile,
                 aws_access_key_id=access.access_key_id if access else None,
@@ -114,6 +121,8 @@ class Cloud:
     def _config(self) -> Config:
         path_style = {"addressing_style": "path"} if self._endpoint("s3") else {}
         return Config(
+            # An endpoint of one's own is near: no proxy of the environment leads there.
+            proxies={} if self._access else None,
             connect_timeout=10,
             read_timeout=60,
             retries=RETRIES,  # type: ignore[arg-type]  # the stubs want literals

@@ -28,6 +28,10 @@ def reap(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would be removed.")
     ] = False,
+    kept: Annotated[
+        bool,
+        typer.Option("--kept", help="Also what --on-error keep left, before its time is over."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove what dead bakes left, by journals and by tags. Live bakes are left alone."""
@@ -42,11 +46,15 @@ def reap(
             report = flow.reap(
                 opened.cloud,
                 recipe.absolute().parent / ".amibuild",
+                target=opened.target,
                 dry_run=dry_run,
+                kept=kept,
                 subscribers=(run.story.show,),
             )
         for bake_id in report.live:
             run.story.say(f"bake {bake_id} is alive: left alone")
+        for bake in report.elsewhere:
+            run.story.say(f"bake {bake} left something elsewhere: call reap for that one")
         if not (report.removed or report.would_remove or report.left):
             run.story.say("nothing was left behind")
         run.result(report_text(report), report_json(report))

@@ -83,7 +83,10 @@ class SsmCommunicator:
         packed = reply.first
         while len(packed) < reply.size:
             done = self._short(f"{name} (its log)", shell.piece(name, len(packed)), silent)
-            packed += shell.read_piece(done.stdout)
+            piece = shell.read_piece(done.stdout)
+            if not piece:
+                break  # it is shorter than it said: the hash below tells
+            packed += piece
         if hashlib.sha256(packed).hexdigest() != reply.sha256:
             raise CommandFailed(
                 what=name,
@@ -128,6 +131,8 @@ class SsmCommunicator:
 
 def _why(done: Invocation, timeout_s: int) -> str:
     match done.status:
+        case "TimedOut" if "Delivery" in done.details:
+            return "never reached the machine: its agent does not answer"
         case "TimedOut":
             return f"did not end within {timeout_s} s"
         case "Cancelled":

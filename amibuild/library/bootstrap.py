@@ -8,12 +8,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from amibuild.errors import PlanError
 from amibuild.library.step import BuildStep
 
 AGENT_STEP = "ssm-agent"
 BOOTSTRAP = "files/bootstrap.sh"
-# EC2 takes 16,384 bytes of user-data; this is a small part of it by intent.
-LIMIT_BYTES = 2048
+# EC2's limit, before base64 (user guide, instance user data).
+LIMIT_BYTES = 16_384
 
 
 def bootstrap_user_data(steps: Sequence[BuildStep], region: str) -> bytes | None:
@@ -30,5 +31,6 @@ def bootstrap_user_data(steps: Sequence[BuildStep], region: str) -> bytes | None
     variables = {**step.environment, "REGION": region}
     exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
     text = "\n".join([shebang, *exports, body]).encode()
-    assert len(text) <= LIMIT_BYTES, f"the bootstrap grew to {len(text)} bytes"
+    if len(text) > LIMIT_BYTES:
+        raise PlanError(f"user-data of {AGENT_STEP} has {len(text)} bytes; EC2 takes {LIMIT_BYTES}")
     return text

@@ -223,13 +223,14 @@ class Aws(Section):
         default=None,
         min_length=3,
         max_length=63,
-        description="Bucket for payloads over 64 KB, whole logs and manifests.",
+        description="Bucket for payloads over 64 KB and copies of the manifests.",
     )
     kms_key: str | None = Field(
         default=None, min_length=1, description="KMS key for the disks; aws/ebs when left out."
     )
-    public_ip: Switch = Field(
-        default=False, description="Give the machine a public address; needed without a NAT."
+    public_ip: Switch | None = Field(
+        default=None,
+        description="Whether the machines get a public address; as the subnet says when left out.",
     )
     source_cidr: Annotated[str, _matching(NETWORK, "a network such as 203.0.113.7/32")] | None = (
         Field(

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from amibuild.aws.ec2 import Network
 from amibuild.aws.session import Cloud
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
+from amibuild.wait import Look, Observer, until
+
+VISIBLE_S = 60
 
 
 def make_access(
-    cloud: Cloud, scope: Scope, network: Network, bake_id: BakeId, tags: Mapping[str, str]
+    cloud: Cloud,
+    scope: Scope,
+    vpc_id: str,
+    bake_id: BakeId,
+    tags: Mapping[str, str],
+    observer: Observer,
 ) -> str:
-    """The id of the group, owned by the scope."""
+    """The id of the group, owned by the scope; EC2 would launch with it."""
     name = temporary_name(bake_id, "access")
 
     def create(token: str) -> str:
         return cloud.ec2.create_security_group(
             name,
             "amibuild: no inbound, for the time of one bake",
-            network.vpc_id,
+            vpc_id,
             {**tags, Tag.TOKEN: token, "Name": name},
         )
 
-    return scope.own(ResourceKind.SECURITY_GROUP, "access", name, create)
+    group = scope.own(ResourceKind.SECURITY_GROUP, "access", name, create)
+
+    def look() -> Look[bool]:
+        # A launch in the moments after its creation may call it unknown.
+        return Look("not visible yet", cloud.ec2.security_group_visible(group) or None)
+
+    until(look, what=group, timeout_s=VISIBLE_S, observer=observer)
+    return group

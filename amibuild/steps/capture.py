@@ -26,7 +26,12 @@ class Captured:
 
 
 def capture(
-    cloud: Cloud, scope: Scope, instance_id: str, image: str, tags: Mapping[str, str]
+    cloud: Cloud,
+    scope: Scope,
+    instance_id: str,
+    image: str,
+    description: str,
+    tags: Mapping[str, str],
 ) -> Captured:
     """The image, pending yet, owned by the scope. The version is the day's next free one.
 
@@ -46,10 +51,16 @@ def capture(
                 id_ = cloud.images.create(
                     instance_id,
                     name,
-                    f"{image} {version}, made by amibuild",
+                    description or f"{image} {version}, made by amibuild",
                     {**tags, Tag.VERSION: version, Tag.TOKEN: token, "Name": name},
                 )
             except Duplicate:
+                # CreateImage has no client token: the name may be taken by our own call, whose
+                # answer was lost.
+                ours = cloud.images.search(owners=["self"], filters={f"tag:{Tag.TOKEN}": [token]})
+                if ours:
+                    named.append(ours[0].tags[Tag.VERSION])
+                    return ours[0].id
                 if attempt == NAME_TRIES - 1:
                     raise
                 taken.append(version)
@@ -77,7 +88,9 @@ def wait_until_available(
             return Look("not visible yet")  # the first reads after CreateImage may miss it
         if image.state in DEAD:
             raise ResourceFailed(what=image_id, state=image.state, reason=image.reason)
-        progress = cloud.images.snapshot_progress(image.snapshots[0]) if image.snapshots else ""
+        progress = (
+            cloud.images.snapshot_progress(image.root_snapshot) if image.root_snapshot else ""
+        )
         return Look(
             f"{image.state} {progress}".strip(), image if image.state == "available" else None
         )

@@ -11,8 +11,8 @@ from amibuild.names import Tag
 
 def distribute(cloud: Cloud, image: Image, accounts: Sequence[str]) -> None:
     """From here on the image is a result: marked as verified, and no longer with an end."""
+    if accounts:
+        cloud.images.share(image, accounts)
     ids = [image.id, *image.snapshots]
     cloud.images.tag(ids, {Tag.VERIFIED: "passed"})
     cloud.images.untag(ids, Tag.EXPIRES)
-    if accounts:
-        cloud.images.share(image, accounts)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from amibuild.aws.ec2 import InstanceFacts, LaunchRequest, Network
 from amibuild.aws.session import Cloud
-from amibuild.errors import NoCapacity, ResourceFailed
+from amibuild.errors import NoCapacity, NotFound, ResourceFailed
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, InstanceId, Tag, temporary_name
 from amibuild.scope import Scope
@@ -31,7 +32,7 @@ class Launch:
     root_device: str
     volume_gib: int
     instance_types: Sequence[str]
-    network: Network
+    networks: Sequence[Network]
     security_group_id: str
     instance_profile: str | None
     kms_key: str | None
@@ -41,15 +42,18 @@ class Launch:
 
 
 def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> InstanceId:
-    """The instance, owned by the scope; not running yet. Tries the types in their order.
+    """The instance, owned by the scope; not running yet. Tries each type in each zone, in order.
 
-    Raises: NoCapacity when no type can be had.
+    Raises: NoCapacity when no type can be had in any zone.
     """
     name = temporary_name(bake_id, wanted.purpose)
     shortage: NoCapacity | None = None
-    for number, instance_type in enumerate(wanted.instance_types):
+    wishes = itertools.product(wanted.instance_types, wanted.networks)
+    for number, (instance_type, network) in enumerate(wishes):
 
-        def create(token: str, instance_type: str = instance_type) -> str:
+        def create(
+            token: str, instance_type: str = instance_type, network: Network = network
+        ) -> str:
             tags = {
                 **wanted.tags,
                 Tag.PURPOSE: str(wanted.purpose),
@@ -61,7 +65,7 @@ def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> Insta
                 instance_type=instance_type,
                 root_device=wanted.root_device,
                 volume_gib=wanted.volume_gib,
-                network=wanted.network,
+                network=network,
                 security_group_id=wanted.security_group_id,
                 tags=tags,
                 user_data=wanted.user_data,
@@ -72,7 +76,7 @@ def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> Insta
             return cloud.ec2.run_instance(request, token)
 
         try:
-            # A token of its own for each type: EC2 refuses one token with other parameters.
+            # A token of its own for each try: EC2 refuses one token with other parameters.
             id_ = scope.own(ResourceKind.INSTANCE, f"{wanted.purpose}-{number}", name, create)
             return InstanceId(id_)
         except NoCapacity as error:
@@ -103,8 +107,17 @@ _DEAD = {
 def _wait_for_state(
     cloud: Cloud, instance_id: str, wanted: str, timeout_s: float, observer: Observer
 ) -> InstanceFacts:
+    seen = False
+
     def look() -> Look[InstanceFacts]:
-        facts = cloud.ec2.instance(instance_id)
+        nonlocal seen
+        try:
+            facts = cloud.ec2.instance(instance_id)
+        except NotFound:
+            if seen:
+                raise
+            return Look("not visible yet")  # the first reads after RunInstances may miss it
+        seen = True
         if facts.state in _DEAD[wanted]:
             raise ResourceFailed(what=instance_id, state=facts.state, reason=facts.reason)
         return Look(facts.state, facts if facts.state == wanted else None)

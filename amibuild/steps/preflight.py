@@ -7,27 +7,44 @@ from dataclasses import dataclass
 from amibuild.aws.ec2 import Network
 from amibuild.aws.iam import MANAGED_CORE
 from amibuild.aws.session import Cloud
-from amibuild.errors import NotFound, PlanError
+from amibuild.errors import Denied, NotFound, PlanError
 from amibuild.recipe.model import Recipe
+
+# Any of these lets an agent register (Systems Manager user guide, instance permissions).
+ENOUGH = frozenset(
+    {
+        "AmazonSSMManagedInstanceCore",
+        "AmazonSSMManagedEC2InstanceDefaultPolicy",
+        "AmazonEC2RoleforSSM",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """What preflight found out: where to launch, and what lets the agent register."""
+    """What preflight found out: where a launch may go, and what could not be made sure of."""
 
-    network: Network
-    agent_role: str
+    networks: tuple[Network, ...]
+    notes: tuple[str, ...]
 
 
 def preflight(cloud: Cloud, recipe: Recipe) -> Ready:
     """Raises: PlanError, whose message lists every reason at once."""
     problems = [*_unsupported(cloud, recipe), *_sharing(recipe), *_bucket(cloud, recipe)]
-    role, reason = _agent_role(cloud, recipe.aws.instance_profile)
-    if reason:
-        problems.append(reason)
+    notes: list[str] = []
+    networks: tuple[Network, ...] = ()
+    try:
+        networks = cloud.ec2.networks(recipe.aws.subnet)
+    except NotFound as error:
+        problems.append(f"aws.subnet: {error.message}")
+    try:
+        problems += _agent_problems(cloud, recipe.aws.instance_profile, notes)
+    except Denied as error:
+        # A role that may bake need not be allowed to look at roles.
+        notes.append(f"whether the agent may register was not checked: {error.message}")
     if problems:
         raise PlanError("\n".join(problems))
-    return Ready(cloud.ec2.network(recipe.aws.subnet), role)
+    return Ready(networks, tuple(notes))
 
 
 def _unsupported(cloud: Cloud, recipe: Recipe) -> list[str]:
@@ -45,7 +62,7 @@ def _unsupported(cloud: Cloud, recipe: Recipe) -> list[str]:
 
 def _sharing(recipe: Recipe) -> list[str]:
     """A snapshot under the default aws/ebs key can't be shared (EBS user guide, sharing)."""
-    if recipe.publish.accounts and recipe.aws.kms_key is None:
+    if recipe.publish.accounts and recipe.aws.kms_key in {None, "alias/aws/ebs"}:
         return [
             "publish.accounts: an image under the default aws/ebs key can't be shared; "
             "name a key of your own: aws.kms_key"
@@ -59,33 +76,36 @@ def _bucket(cloud: Cloud, recipe: Recipe) -> list[str]:
     try:
         cloud.s3.check_bucket(recipe.aws.bucket)
     except NotFound:
-        return [f"aws.bucket: there is no bucket {recipe.aws.bucket}, or not for this account"]
+        return [f"aws.bucket: there is no bucket {recipe.aws.bucket}"]
+    except Denied as error:
+        return [f"aws.bucket: {recipe.aws.bucket} can't be used: {error.message}"]
     return []
 
 
-def _agent_role(cloud: Cloud, profile: str | None) -> tuple[str, str | None]:
-    """The role by which the agent may register, and the problem where there is none.
-
-    Without a profile, Default Host Management must be on in this region.
+def _agent_problems(cloud: Cloud, profile: str | None, notes: list[str]) -> list[str]:
+    """Why the builder's agent could not register. Without a profile, Default Host Management must
+    be on in this region; a profile's role must have some policy, and is trusted if it is not ours.
     """
+    key = "aws.instance_profile"
     if profile is None:
-        role = cloud.ssm.host_management_role()
-        if role is None:
-            return "", (
-                "aws.instance_profile: not set, and Default Host Management is off in "
-                f"{cloud.region}, so the builder's agent could not register; name a profile whose "
-                f"role has {MANAGED_CORE}"
-            )
-        return role, None
+        if cloud.ssm.host_management_role() is not None:
+            return []
+        return [
+            f"{key}: not set, and Default Host Management is off in {cloud.region}, so the "
+            f"builder's agent could not register; name a profile whose role has {MANAGED_CORE}"
+        ]
     try:
         roles = cloud.iam.profile_roles(profile)
     except NotFound:
-        return "", f"aws.instance_profile: there is no instance profile {profile}"
+        return [f"{key}: there is no instance profile {profile}"]
     if not roles:
-        return "", f"aws.instance_profile: {profile} has no role"
-    if MANAGED_CORE not in cloud.iam.attached_policies(roles[0]):
-        return "", (
-            f"aws.instance_profile: the role {roles[0]} of {profile} lacks the policy "
-            f"{MANAGED_CORE}, so the builder's agent could not register"
-        )
-    return roles[0], None
+        return [f"{key}: {profile} has no role"]
+    policies = cloud.iam.policies(roles[0])
+    if not policies:
+        return [
+            f"{key}: the role {roles[0]} of {profile} has no policy, so the builder's agent could "
+            f"not register; attach {MANAGED_CORE}"
+        ]
+    if not ENOUGH & policies:
+        notes.append(f"the role {roles[0]} has policies of your own: they must let the agent in")
+    return []

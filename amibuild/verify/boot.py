@@ -9,9 +9,6 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 
-from amibuild.verify.bundle import build_bundle
-from amibuild.verify.report import VerifyReport, parse_report
-
 from amibuild import __version__
 from amibuild.aws.ec2 import Network
 from amibuild.aws.images import Image
@@ -19,7 +16,7 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
-from amibuild.errors import AmibuildError, VerifyFailed
+from amibuild.errors import VerifyFailed
 from amibuild.files import write_atomically
 from amibuild.journal import BakeStarted, Journal, Subscriber, journal_path
 from amibuild.library.load import hygiene_rules
@@ -32,18 +29,19 @@ from amibuild.scope import Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
+from amibuild.steps.console import console_kept
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
 from amibuild.steps.preflight import preflight
 from amibuild.steps.upload import BucketUpload
+from amibuild.verify.bundle import build_bundle
 from amibuild.verify.disk import (
     HygieneReport,
     attach_disk_copy,
     check_hygiene,
     make_disk_copy,
 )
+from amibuild.verify.report import VerifyReport, parse_report
 from amibuild.wait import Observer
-
-CHECKS_S = 1800
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Subject:
     image: Image
     steps: Sequence[BuildStep]
     recipe: Recipe
-    network: Network
+    networks: Sequence[Network]
     security_group_id: str
     tags: Mapping[str, str]
     logs: Path
@@ -92,7 +90,7 @@ def verify(
     tags = {
         Tag.IMAGE: project.recipe.image.name,
         Tag.BAKE_ID: str(run_id),
-        Tag.EXPIRES: expiry(datetime.now(UTC)),
+        Tag.EXPIRES: expiry(datetime.now(UTC), project.lease),
     }
     started = BakeStarted(
         bake_id=run_id,
@@ -112,11 +110,11 @@ def verify(
         stages.run("verify", f"{image.id} on a fresh boot"),
     ):
         ready = preflight(cloud, project.recipe)
-        group = make_access(cloud, scope, ready.network, run_id, tags)
+        group = make_access(cloud, scope, ready.networks[0].vpc_id, run_id, tags, journal.show)
         bucket = project.recipe.aws.bucket
         upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
         logs = project.state_dir / "logs" / run_id
-        subject = Subject(image, project.steps, project.recipe, ready.network, group, tags, logs)
+        subject = Subject(image, project.steps, project.recipe, ready.networks, group, tags, logs)
         return prove(
             cloud,
             scope,
@@ -137,20 +135,16 @@ def prove(
 ) -> Proof:
     """Boots a fresh machine from the image and checks it, and its disk.
 
-    The machine's removal has begun when this returns. Its console is kept in `logs` when it
-    did not get as far as its checks.
+    The machine's removal has begun when this returns.
     """
     recipe, image = subject.recipe, subject.image
-    volume = make_disk_copy(
-        cloud, scope, bake_id, image, subject.network, recipe.aws.kms_key, subject.tags
-    )
     wanted = Launch(
         purpose=Purpose.VERIFY,
         image_id=image.id,
         root_device=image.root_device,
         volume_gib=image.size_gib,
         instance_types=recipe.verify.instance_types or recipe.builder.instance_types,
-        network=subject.network,
+        networks=subject.networks,
         security_group_id=subject.security_group_id,
         instance_profile=recipe.aws.instance_profile,
         kms_key=recipe.aws.kms_key,
@@ -159,28 +153,30 @@ def prove(
         tags=subject.tags,
     )
     machine = launch(cloud, scope, bake_id, wanted)
-    try:
-        wait_until_running(
+    with console_kept(cloud, machine, subject.logs / "verify-console.log"):
+        facts = wait_until_running(
             cloud, machine, timeout_s=recipe.builder.launch_timeout_s, observer=observer
         )
-        wait_for_agent(
-            cloud, machine, timeout_s=recipe.builder.connect_timeout_s, observer=observer
+        volume = make_disk_copy(
+            cloud, scope, bake_id, image, facts.zone, recipe.aws.kms_key, subject.tags
         )
+        limit_s = recipe.verify.timeout_s
+        wait_for_agent(cloud, machine, timeout_s=limit_s, observer=observer)
         communicator = connect(machine)
         attach_disk_copy(cloud, volume, machine, observer)
-        rules = hygiene_rules()
         wait_for_first_boot(communicator, observer)
-        report = run_checks(communicator, subject.steps, subject.logs, observer)
-        hygiene = check_hygiene(communicator, volume, rules, observer)
-    except BaseException as error:
-        _keep_console(cloud, machine, subject.logs, error)
-        raise
+        report = run_checks(communicator, subject.steps, subject.logs, limit_s, observer)
+        hygiene = check_hygiene(communicator, volume, hygiene_rules(), observer)
     scope.begin_removal(machine)
     return Proof(report, hygiene)
 
 
 def run_checks(
-    communicator: Communicator, steps: Sequence[BuildStep], logs: Path, observer: Observer
+    communicator: Communicator,
+    steps: Sequence[BuildStep],
+    logs: Path,
+    timeout_s: int,
+    observer: Observer,
 ) -> VerifyReport:
     """All checks of all steps, as one command. Their log is in `logs`.
 
@@ -188,7 +184,7 @@ def run_checks(
     """
     script = files("amibuild.verify").joinpath("checks.sh").read_text()
     bundle = StepFile("checks.pyz", build_bundle(steps))
-    result = communicator.run(RemoteJob("checks", script, CHECKS_S, (bundle,)), observer)
+    result = communicator.run(RemoteJob("checks", script, timeout_s, (bundle,)), observer)
     write_atomically(logs / "checks.log", result.log)
     if not result.result:
         raise VerifyFailed(
@@ -203,16 +199,5 @@ def require(proof: Proof, image_id: str) -> None:
     if failures:
         count = "one check" if len(failures) == 1 else f"{len(failures)} checks"
         raise VerifyFailed(f"{image_id} failed {count}", failures=failures)
-    if not proof.report.checks:
-        raise VerifyFailed(f"{image_id} has no checks, so nothing is proven")
-
-
-def _keep_console(cloud: Cloud, machine: str, logs: Path, error: BaseException) -> None:
-    """The last words of a machine that failed, before it is gone."""
-    path = logs / "console.log"
-    try:
-        write_atomically(path, cloud.ec2.console_output(machine))
-    except AmibuildError as unreadable:
-        error.add_note(f"its console could not be read: {unreadable.message}")
-    else:
-        error.add_note(f"its console: {path}")
+    if not proof.report.passed:
+        raise VerifyFailed(f"{image_id} passed no check, so nothing is proven")

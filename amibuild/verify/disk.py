@@ -10,7 +10,6 @@ from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict
 
-from amibuild.aws.ec2 import Network
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob, check
@@ -48,19 +47,19 @@ def make_disk_copy(
     scope: Scope,
     bake_id: BakeId,
     image: Image,
-    network: Network,
+    zone: str,
     kms_key: str | None,
     tags: Mapping[str, str],
 ) -> str:
-    """A volume from the image's snapshot, owned by the scope.
+    """A volume from the image's root snapshot, in the machine's zone, owned by the scope.
 
-    Made before the machine that it will be attached to, so that it is removed after it.
+    It is free to go once the machine has terminated, which the scope's end begins first.
     """
     name = temporary_name(bake_id, "disk")
 
     def create(token: str) -> str:
         marked = {**tags, Tag.TOKEN: token, "Name": name}
-        return cloud.ec2.create_volume(image.snapshots[0], network.zone, kms_key, marked, token)
+        return cloud.ec2.create_volume(image.root_snapshot, zone, kms_key, marked, token)
 
     return scope.own(ResourceKind.VOLUME, "disk", name, create)
 

@@ -20,7 +20,7 @@ done
 udevadm settle --timeout=30 || true
 # The root file system is the largest one on the disk.
 read -r root kind < <(lsblk --bytes --noheadings --raw --output PATH,FSTYPE,SIZE "$disk" |
-    awk '$2 == "ext4" || $2 == "xfs" { print $3, $1, $2 }' | sort -rn | awk 'NR == 1 { print $2, $3 }')
+    awk '$2 == "ext4" || $2 == "xfs" { print $3, $1, $2 }' | sort -rn | awk 'NR == 1 { print $2, $3 }') || true
 case $kind in
     ext4) options=ro,noload ;;
     xfs) options=ro,norecovery,nouuid ;;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -64,20 +64,20 @@ def replay(cloud: Cloud, manifest: dict[str, object], runbook: str, folder: Path
     run_id = new_bake_id()
     source = manifest["source"]
     assert isinstance(source, dict)
-    tags = {Tag.BAKE_ID: str(run_id), Tag.EXPIRES: expiry(datetime.now(UTC))}
+    tags = {Tag.BAKE_ID: str(run_id), Tag.EXPIRES: expiry(datetime.now(UTC), timedelta(hours=1))}
     with (
         Journal(folder / "journal.jsonl") as journal,
         Scope(journal, CloudRemover(cloud), bake_id=run_id, region=cloud.region) as scope,
     ):
-        network = cloud.ec2.network(None)
-        group = make_access(cloud, scope, network, run_id, tags)
+        networks = cloud.ec2.networks(None)
+        group = make_access(cloud, scope, networks[0].vpc_id, run_id, tags, silent)
         wanted = Launch(
             purpose=Purpose.BUILD,
             image_id=source["ami_id"],
             root_device="/dev/xvda",
             volume_gib=8,
             instance_types=["c7i.large"],
-            network=network,
+            networks=networks,
             security_group_id=group,
             instance_profile=None,
             kms_key=None,
@@ -94,7 +94,7 @@ def replay(cloud: Cloud, manifest: dict[str, object], runbook: str, folder: Path
         check("the runbook", communicator.run(pasted, silent))
         cloud.ec2.stop_instance(machine)
         wait_until_stopped(cloud, machine, timeout_s=120, observer=silent)
-        captured = capture(cloud, scope, machine, "replayed", tags)
+        captured = capture(cloud, scope, machine, "replayed", "", tags)
         image = wait_until_available(cloud, captured.image_id, timeout_s=300, observer=silent)
         scope.keep(image.id, "compared below")
         return image.id

@@ -47,7 +47,7 @@ class Account:
     def begin(self, kind: ResourceKind, id_: str) -> None:
         self.begun.append(id_)
 
-    def remove(self, kind: ResourceKind, id_: str, observer: Observer) -> None:
+    def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer) -> None:
         if id_ in self.stuck:
             raise refused("DependencyViolation")
         self.there.pop(id_, None)
@@ -198,9 +198,9 @@ def test_a_signal_while_creating_waits_until_the_id_is_known(
 
 def test_a_second_signal_does_not_stop_the_undo(account: Account, path: Path) -> None:
     class Impatient(Account):
-        def remove(self, kind: ResourceKind, id_: str, observer: Observer) -> None:
+        def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer) -> None:
             os.kill(os.getpid(), signal.SIGINT)
-            super().remove(kind, id_, observer)
+            super().remove(kind, id_, token, observer)
 
     impatient = Impatient()
     with (
