@@ -9,7 +9,6 @@ While a bake lives, its process holds a lock on the file: that is how `reap` kno
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -21,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from amibuild.errors import Leftover
 from amibuild.wait import Waiting
+
+# Why something was kept that is no result: `reap` and the story go by it.
+KEPT_FOR_A_LOOK = "--on-error keep"
 
 
 class ResourceKind(StrEnum):
@@ -261,9 +263,3 @@ def leftover(event: LeftBehind) -> Leftover:
 
 def journal_path(state_dir: Path, bake_id: str) -> Path:
     return state_dir / "journals" / f"{bake_id}.jsonl"
-
-
-def schema() -> dict[str, object]:
-    """The JSON Schema of one line."""
-    loaded: dict[str, object] = json.loads(json.dumps(_EVENT.json_schema()))
-    return loaded

@@ -15,6 +15,7 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.errors import AmibuildError, Interrupted, Leftover
 from amibuild.journal import (
+    KEPT_FOR_A_LOOK,
     Abandoned,
     BakeEnded,
     Created,
@@ -30,7 +31,6 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import BakeId, Tag
-from amibuild.scope import KEPT_FOR_A_LOOK
 from amibuild.wait import Clock, silent
 
 # Machines first: volumes, groups and images are in use until theirs is gone.

@@ -24,6 +24,7 @@ from amibuild.errors import (
     WaitTimeout,
 )
 from amibuild.journal import (
+    KEPT_FOR_A_LOOK,
     Abandoned,
     Created,
     Intended,
@@ -41,8 +42,6 @@ log = logging.getLogger(__name__)
 
 # How long EC2 may hide from a search what a lost call has made; seconds in practice.
 SEARCH_S = 30
-# Why something was kept that is no result: `reap` goes by it.
-KEPT_FOR_A_LOOK = "--on-error keep"
 
 
 class OnError(StrEnum):

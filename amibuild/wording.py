@@ -19,6 +19,7 @@ from amibuild.errors import (
     VerifyFailed,
 )
 from amibuild.journal import (
+    KEPT_FOR_A_LOOK,
     Abandoned,
     BakeEnded,
     BakeStarted,
@@ -67,7 +68,7 @@ class History:
         match shown:
             case Removed(kind=kind, id=id_):
                 self.removed.append(f"{kind} {id_}")
-            case Kept(kind=kind, id=id_):
+            case Kept(kind=kind, id=id_, why=why) if why == KEPT_FOR_A_LOOK:
                 self.kept.append(f"{kind} {id_}")
             case LeftBehind(id=id_):
                 self.left[id_] = shown
@@ -136,7 +137,7 @@ def failure_lines(error: AmibuildError, history: History | None = None) -> Seque
     if history.removed:
         lines.append(Line(f"cleaned: {', '.join(history.removed)}"))
     if history.kept:
-        lines.append(Line(f"kept: {', '.join(history.kept)}; `amibuild reap` removes it"))
+        lines.append(Line(f"kept: {', '.join(history.kept)}; `amibuild reap --kept` removes it"))
     for left in error.leftovers:
         lines.append(
             Line(f"not cleaned: {left.kind} {left.id} in {left.region}: {left.reason}", Style.BAD)

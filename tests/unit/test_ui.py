@@ -189,7 +189,7 @@ def test_what_was_kept_is_told_with_the_way_to_remove_it() -> None:
     story, stream = plain(Ticks())
     story.show(Kept(kind=INSTANCE, id="i-1", region=REGION, why="--on-error keep"))
     story.failed(HostError("broken"))
-    assert "kept: instance i-1; `amibuild reap` removes it\n" in stream.getvalue()
+    assert "kept: instance i-1; `amibuild reap --kept` removes it\n" in stream.getvalue()
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "2", "7", "80", "100000"])

@@ -28,5 +28,5 @@ chmod 755 "$at" # apt reads it as another user
 echo "fetching $url"
 python3 -c 'import sys, urllib.request as u; u.urlretrieve(*sys.argv[1:])' "$url" "$at/agent.deb"
 echo "$PARAM_SHA256  $at/agent.deb" | sha256sum --check -
-apt-get -y -o DPkg::Lock::Timeout=300 install "$at/agent.deb"
+apt-get -y -o DPkg::Lock::Timeout=300 --allow-downgrades install "$at/agent.deb"
 systemctl enable --now amazon-ssm-agent
