@@ -1,6 +1,6 @@
 """A builder that needs no machine: answers each job of a bake as a machine would.
 
-Run as a program, it is a bake that kills itself with SIGKILL when a named stage begins.
+Run as a program, it is a bake that kills itself with SIGKILL at a named moment.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 import tarfile
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from amibuild.journal import Shown, StepStarted, Subscriber
 from amibuild.names import EndpointAccess
 from amibuild.project import Project, load_project
 from amibuild.scope import OnError
+from amibuild.wait import Waiting
 
 if TYPE_CHECKING:
     from amibuild.local.machines.none import Outcome
@@ -123,15 +125,22 @@ def run(
     return result
 
 
-def die_at(stage: str) -> Subscriber:
+def die_at(when: str) -> Subscriber:
+    """Killed when that stage begins, or at an event of the journal such as `created:2`."""
+    heard: Counter[str] = Counter()
+
     def hear(shown: Shown) -> None:
-        if isinstance(shown, StepStarted) and shown.step == stage:
+        if isinstance(shown, Waiting):
+            return
+        heard[shown.event] += 1
+        stage = isinstance(shown, StepStarted) and shown.step == when
+        if stage or f"{shown.event}:{heard[shown.event]}" == when:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return hear
 
 
 if __name__ == "__main__":
-    _, _url, _folder, _stage = sys.argv
+    _, _url, _folder, _when = sys.argv
     _cloud = Cloud(region="us-east-1", access=EndpointAccess(_url, "AKIAIOSFODNN7EXAMPLE", "x"))
-    run(new_project(Path(_folder)), _cloud, die_at(_stage))
+    run(new_project(Path(_folder)), _cloud, die_at(_when))

@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -233,30 +234,76 @@ def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
     assert after == before
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_after_kill_9_at_any_stage_reap_finds_it_all(
-    start: Start, tmp_path: Path, stage: str
+# Between intent and creation, between creation and what follows, and in the clean-up: group,
+# builder, image, verify machine, disk copy.
+MOMENTS = [
+    *STAGES,
+    *(f"{event}:{number}" for event in ("intended", "created") for number in range(1, 6)),
+    *(f"removed:{number}" for number in range(1, 5)),
+]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_after_kill_9_at_any_moment_reap_finds_it_all(
+    start: Start, tmp_path: Path, moment: str
 ) -> None:
     aws = start(script=Answers())
     before = account(aws)
     folder = tmp_path / "project"
     killed = proc.run(
-        [sys.executable, "-m", "tests.contract.builder", aws.service.url, folder, stage],
+        [sys.executable, "-m", "tests.contract.builder", aws.service.url, folder, moment],
         cwd=builder.REPOSITORY,
         check=False,
     )
     assert killed.exit_code == -signal.SIGKILL, killed.stderr.decode()
-    dry = reap(cloud_of(aws), folder / ".amibuild", target="local", dry_run=True)
     there = account(aws)
+    dry = reap(cloud_of(aws), folder / ".amibuild", target="local", dry_run=True)
+    assert account(aws) == there, "a dry run changes nothing"
     report = reap(cloud_of(aws), folder / ".amibuild", target="local", dry_run=False)
     assert report.left == []
     assert sorted(report.removed) == sorted(dry.would_remove)
     after = account(aws)
-    if stage == "record":
+    if moment == "record" or moment.startswith("removed:"):
+        # Proven by then: the image is the result, whoever writes it down.
         assert len(after.pop("images") - before.pop("images")) == 1
         assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
     assert after == before
-    assert stage in ("preflight", "access") or there != account(aws)
+    again = reap(cloud_of(aws), folder / ".amibuild", target="local", dry_run=True)
+    assert again.would_remove == []
+
+
+def test_reap_leaves_the_journal_of_another_target_alone(start: Start, project: Project) -> None:
+    aws = start(script=Answers(exit_codes={"os": 3}))
+    with pytest.raises(CommandFailed):
+        builder.run(project, cloud_of(aws), on_error=OnError.KEEP)
+    (path,) = (project.state_dir / "journals").iterdir()
+    text = path.read_text()
+    report = reap(cloud_of(aws), project.state_dir, target="aws", dry_run=False, kept=True)
+    assert (report.removed, len(report.elsewhere)) == ([], 1)
+    assert path.read_text() == text
+    assert len(account(aws)["instances"]) == 1
+
+
+def test_what_was_kept_for_a_look_goes_when_asked_or_when_its_time_is_over(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers(exit_codes={"os": 3}))
+    before = account(aws)
+    for more in ({"kept": True}, {"now": datetime.now(UTC) + timedelta(days=2)}):
+        with pytest.raises(CommandFailed):
+            builder.run(project, cloud_of(aws), on_error=OnError.KEEP)
+        assert reap(cloud_of(aws), project.state_dir, target="local", dry_run=False).removed == []
+        reap(cloud_of(aws), project.state_dir, target="local", dry_run=False, **more)
+        assert account(aws) == before
+
+
+def test_nothing_without_our_tags_is_ever_reaped(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    theirs = aws.running()
+    later = datetime.now(UTC) + timedelta(days=400)
+    report = reap(cloud_of(aws), project.state_dir, target="local", dry_run=False, now=later)
+    assert report.removed == []
+    assert aws.state(theirs) == "running"
 
 
 def test_reap_leaves_a_live_bake_alone(start: Start, project: Project) -> None:
@@ -271,14 +318,6 @@ def test_reap_leaves_a_live_bake_alone(start: Start, project: Project) -> None:
     assert result.verified
     assert reports[0].removed == []
     assert len(reports[0].live) == 1
-
-
-def test_on_error_keep_leaves_the_builder_for_a_look(start: Start, project: Project) -> None:
-    aws = start(script=Answers(exit_codes={"os": 3}))
-    with pytest.raises(CommandFailed):
-        builder.run(project, cloud_of(aws), on_error=OnError.KEEP)
-    assert len(account(aws)["instances"]) == 1
-    assert reap(cloud_of(aws), project.state_dir, target="local", dry_run=False).removed == []
 
 
 @pytest.mark.parametrize(
