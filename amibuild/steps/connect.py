@@ -36,8 +36,12 @@ def wait_for_agent(cloud: Cloud, instance_id: str, *, timeout_s: float, observer
     )
 
 
+def first_boot() -> bytes:
+    """A script that ends when cloud-init has, and fails when cloud-init did."""
+    return files("amibuild.steps").joinpath("first-boot.sh").read_bytes()
+
+
 def wait_for_first_boot(communicator: Communicator, observer: Observer) -> None:
     """Until cloud-init has done its work. Raises: CommandFailed when cloud-init failed."""
-    script = files("amibuild.steps").joinpath("first-boot.sh").read_text()
-    job = RemoteJob("first-boot", script, timeout_s=FIRST_BOOT_S)
+    job = RemoteJob("first-boot", first_boot().decode(), timeout_s=FIRST_BOOT_S)
     check("the first boot", communicator.run(job, observer))

@@ -28,7 +28,7 @@ from amibuild.registry import find_image
 from amibuild.scope import Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
-from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
+from amibuild.steps.connect import first_boot, wait_for_agent
 from amibuild.steps.console import console_kept
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
 from amibuild.steps.preflight import preflight
@@ -164,7 +164,6 @@ def prove(
         wait_for_agent(cloud, machine, timeout_s=limit_s, observer=observer)
         communicator = connect(machine)
         attach_disk_copy(cloud, volume, machine, observer)
-        wait_for_first_boot(communicator, observer)
         report = run_checks(communicator, subject.steps, subject.logs, limit_s, observer)
         hygiene = check_hygiene(communicator, volume, hygiene_rules(), observer)
     scope.begin_removal(machine)
@@ -183,8 +182,9 @@ def run_checks(
     Raises: VerifyFailed when they could not run at all.
     """
     script = files("amibuild.verify").joinpath("checks.sh").read_text()
-    bundle = StepFile("checks.pyz", build_bundle(steps))
-    result = communicator.run(RemoteJob("checks", script, timeout_s, (bundle,)), observer)
+    # The wait for the first boot travels along: the bundle is on its way while the boot ends.
+    sent = (StepFile("checks.pyz", build_bundle(steps)), StepFile("first-boot.sh", first_boot()))
+    result = communicator.run(RemoteJob("checks", script, timeout_s, sent), observer)
     write_atomically(logs / "checks.log", result.log)
     if not result.result:
         raise VerifyFailed(
