@@ -8,6 +8,7 @@ Source: QEMU Guest Agent Protocol Reference (guest-sync-delimited, guest-exec).
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import socket
@@ -56,6 +57,8 @@ class GuestAgent:
         self._sync_sent = float("-inf")
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):  # for a thread that waits for an answer
+            self._port.shutdown(socket.SHUT_RDWR)
         self._port.close()
 
     def listening(self) -> bool:
@@ -147,8 +150,8 @@ class GuestAgent:
 
     def _send(self, raw: bytes, deadline: float) -> None:
         # While nothing in the guest has the port open, QEMU reads nothing, and this end fills up.
-        self._port.settimeout(max(deadline - time.monotonic(), 0.01))
         try:
+            self._port.settimeout(max(deadline - time.monotonic(), 0.01))
             self._port.sendall(raw)
         except TimeoutError as error:
             raise AgentSilent("the guest agent takes no requests") from error
@@ -161,8 +164,8 @@ class GuestAgent:
         guest-exec-status sends all that it captured in one line: up to 16 MiB, in base64.
         """
         while b"\n" not in self._received:
-            self._port.settimeout(max(deadline - time.monotonic(), 0.01))
             try:
+                self._port.settimeout(max(deadline - time.monotonic(), 0.01))
                 chunk = self._port.recv(1 << 20)
             except TimeoutError:
                 return None
