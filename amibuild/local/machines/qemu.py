@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from time import monotonic
 
 from amibuild import proc
 from amibuild.errors import HostError
@@ -30,6 +31,9 @@ from amibuild.local.machines.qemu_argv import (
 )
 from amibuild.local.machines.seed import write_seed_drive
 from amibuild.local.machines.supervised import Supervised
+
+# Each question costs an emulated guest 65 ms: asked four times a second, a quarter of a CPU.
+STILL_READY_S = 5.0
 
 
 class QemuDriver:
@@ -175,6 +179,8 @@ class QemuMachine:
         self._console = console
         self._lock = threading.Lock()
         self._slots = list(SLOTS)
+        self._resets_when_ready = -1
+        self._ask_again = 0.0
         self._door = _Door.CLOSED
         self._door_number = 0
         self._door_resets = -1
@@ -183,7 +189,13 @@ class QemuMachine:
         if self._supervised.gone() or not self._lock.acquire(blocking=False):
             return False
         try:
-            return self._agent.listening() and self._open_door()
+            if self._resets_when_ready == self._monitor.resets and monotonic() < self._ask_again:
+                return True
+            resets = self._monitor.resets
+            if not (self._agent.listening() and self._open_door()):
+                return False
+            self._resets_when_ready, self._ask_again = resets, monotonic() + STILL_READY_S
+            return True
         except (AgentSilent, AgentGone):
             return False
         finally:

@@ -12,6 +12,7 @@ import pytest
 
 from amibuild import proc
 from amibuild.errors import HostError
+from amibuild.local.machines.base import Driver
 from amibuild.local.machines.qemu import QemuMachine
 from amibuild.wait import Look, until
 from tests.local.machines.running import API_SAYS, COMMAND_S, KEY, Running, fetch
@@ -138,6 +139,8 @@ def test_the_host_reaches_the_machine_on_port_22(running: Running) -> None:
 
 def test_its_firewall_is_its_own(running: Running) -> None:
     """A rule set in the machine must not become the host's."""
+    if running.machine.driver is Driver.QEMU:
+        pytest.skip("a machine with a kernel of its own can't touch the host's")
     if running.run("command -v nft")[0] != 0:
         running.ask("apt-get update -qq && apt-get install -qqy nftables >/dev/null")
     running.ask("nft add table inet amibuild_test")
