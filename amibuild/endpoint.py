@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amibuild import proc
-from amibuild.errors import HostError, WaitTimeout
+from amibuild.errors import AmibuildError, HostError, WaitTimeout
 from amibuild.names import EndpointAccess
 from amibuild.wait import Look, until
 
@@ -78,7 +78,7 @@ def open_endpoint(
     with _opened(folder, machine, base, progress) as (endpoint, child):
         try:
             yield endpoint
-        except BaseException:
+        except AmibuildError:  # an interrupt has cleaned up: nothing is kept
             if keep and child is not None:
                 _ask(child.port, "POST", "keep")
             raise

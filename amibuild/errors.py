@@ -16,8 +16,9 @@ AmibuildError                exit code 1
 ├── WaitTimeout              1   a deadline passed
 ├── ResourceFailed           1   a resource reached a state that it cannot leave
 ├── VerifyFailed             3   the finished image did not pass its checks
-├── LeftoverError            4   something could not be removed
-└── Interrupted            130   SIGINT, SIGTERM or SIGHUP
+└── LeftoverError            4   something could not be removed
+
+Interrupted                130   SIGINT, SIGTERM or SIGHUP; a BaseException
 """
 
 from __future__ import annotations
@@ -205,9 +206,18 @@ class LeftoverError(AmibuildError):
         self.leftovers = tuple(leftovers)
 
 
-class Interrupted(AmibuildError):
-    exit_code = 130
+class Interrupted(BaseException):
+    """Not an Exception: botocore and others catch those, and would retry a Ctrl-C."""
+
+    exit_code: ClassVar[int] = 130
 
     def __init__(self, signal_name: str) -> None:
         super().__init__(f"interrupted by {signal_name}")
         self.signal_name = signal_name
+        self.message = str(self)
+        self.hint: str | None = None
+        self.leftovers: tuple[Leftover, ...] = ()
+
+
+Failure = AmibuildError | Interrupted
+"""What ends a verb on purpose; both carry a message, a hint, leftovers and an exit code."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
-from amibuild.errors import AmibuildError, Interrupted, Leftover
+from amibuild.errors import AmibuildError, Leftover
 from amibuild.journal import (
     KEPT_FOR_A_LOOK,
     Abandoned,
@@ -164,8 +164,6 @@ class _Reaper:
         for token, intent in remains.intents.items():
             try:
                 ids = self._remover.find(intent.kind, bake_id, token, intent.name)
-            except Interrupted:
-                raise
             except AmibuildError as error:
                 # One bucket that is gone must not keep the rest from going.
                 self._leave(_Dead(intent.kind, intent.name, token), error, None)
@@ -185,8 +183,6 @@ class _Reaper:
         observer = journal.show if journal else silent
         try:
             self._remover.remove(dead.kind, dead.id, dead.token, observer)
-        except Interrupted:
-            raise
         except AmibuildError as error:
             self._leave(dead, error, journal)
             return

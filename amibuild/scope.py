@@ -183,7 +183,7 @@ class Scope:
             raise problem
         # The first error wins; what could not be undone rides along for the report and exit code.
         error.add_note(problem.message)
-        if isinstance(error, AmibuildError):
+        if isinstance(error, AmibuildError | Interrupted):
             error.leftovers = problem.leftovers
 
     def _keep_all(self) -> None:

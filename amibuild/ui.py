@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
-from amibuild.errors import AmibuildError, HostError
+from amibuild.errors import Failure, HostError
 from amibuild.journal import LeftBehind, Removed, Shown, StepEnded, StepFailed, StepStarted
 from amibuild.wait import Waiting
 from amibuild.wording import (
@@ -52,7 +52,7 @@ class Story(Protocol):
     def result(self, text: str) -> None:
         """The result, on stdout, at once."""
 
-    def failed(self, error: AmibuildError) -> None:
+    def failed(self, error: Failure) -> None:
         """The report of a failure: what, the last output, the log, what is left, what to do."""
 
 
@@ -108,7 +108,7 @@ class Plain:
     def result(self, text: str) -> None:
         print_result(text)
 
-    def failed(self, error: AmibuildError) -> None:
+    def failed(self, error: Failure) -> None:
         for line in failure_lines(error, self._history):
             self._stream.write(line.text + "\n")
         self._stream.flush()
@@ -178,7 +178,7 @@ class LiveView:
         self._stop()
         print_result(text)
 
-    def failed(self, error: AmibuildError) -> None:
+    def failed(self, error: Failure) -> None:
         self._stop()
         for line in failure_lines(error, self._history):
             self._tell(line)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from amibuild.errors import (
-    AmibuildError,
     CommandFailed,
+    Failure,
     Interrupted,
     LeftoverError,
     RecipeError,
@@ -119,7 +119,7 @@ def event_line(event: Shown) -> Line | None:
             return None
 
 
-def failure_lines(error: AmibuildError, history: History | None = None) -> Sequence[Line]:
+def failure_lines(error: Failure, history: History | None = None) -> Sequence[Line]:
     """The whole report of a failure, top to bottom."""
     history = history or History()
     lines = [Line(_headline(error), Style.BAD)]
@@ -148,7 +148,7 @@ def failure_lines(error: AmibuildError, history: History | None = None) -> Seque
     return lines
 
 
-def _headline(error: AmibuildError) -> str:
+def _headline(error: Failure) -> str:
     match error:
         case RecipeError():
             return error.message

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from amibuild import signals
-from amibuild.errors import AmibuildError, HostError, LeftoverError, RecipeError
+from amibuild.errors import (
+    AmibuildError,
+    Failure,
+    HostError,
+    Interrupted,
+    LeftoverError,
+    RecipeError,
+)
 
 if TYPE_CHECKING:
     from amibuild.ui import Story
@@ -64,7 +71,7 @@ def session(context: typer.Context, *, as_json: bool) -> Iterator[Session]:
         try:
             with _of_the_host():
                 yield run
-        except AmibuildError as error:
+        except (AmibuildError, Interrupted) as error:
             if common.debug:
                 logging.getLogger(__name__).debug("failed", exc_info=error)
             story.failed(error)
@@ -85,12 +92,12 @@ def _of_the_host() -> Iterator[None]:
         raise HostError(f"{where}{error.strerror}") from error
 
 
-def exit_code(error: AmibuildError) -> int:
+def exit_code(error: Failure) -> int:
     """Something left in the account is the worst, whatever came before it."""
     return LEFTOVERS if error.leftovers else error.exit_code
 
 
-def failure_json(error: AmibuildError) -> dict[str, Any]:
+def failure_json(error: Failure) -> dict[str, Any]:
     """What `--json` prints instead of a result."""
     body: dict[str, Any] = {
         "kind": type(error).__name__,

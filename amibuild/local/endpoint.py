@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         return _serve(arguments)
-    except AmibuildError as error:
+    except (AmibuildError, Interrupted) as error:
         # `busy` is the process that has the store: the starter waits for it, or joins it.
         _say({"error": error.message, "hint": error.hint, "busy": getattr(error, "pid", None)})
         return error.exit_code

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amibuild.aws.session import Cloud
-from amibuild.errors import AmibuildError, Interrupted
+from amibuild.errors import AmibuildError
 from amibuild.files import write_atomically
 
 
@@ -16,13 +16,9 @@ def console_kept(cloud: Cloud, instance_id: str, path: Path) -> Iterator[None]:
     """Around what needs a machine: when it fails, the machine's console goes to `path`."""
     try:
         yield
-    except Interrupted:
-        raise
     except AmibuildError as error:
         try:
             write_atomically(path, cloud.ec2.console_output(instance_id))
-        except Interrupted:
-            raise
         except (AmibuildError, OSError) as unreadable:
             error.add_note(f"its console could not be kept: {unreadable}")
         else:

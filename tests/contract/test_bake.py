@@ -234,6 +234,22 @@ def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
     assert after == before
 
 
+def test_an_interrupt_inside_a_call_is_not_taken_for_a_lost_connection(aws: Aws) -> None:
+    """botocore turns an Exception that is raised while it sends into one of its own, and retries.
+
+    Measured: a Ctrl-C in such a moment was lost, and every later one ignored.
+    """
+
+    def interrupt(**_: object) -> None:
+        raise Interrupted("SIGINT")
+
+    cloud = cloud_of(aws)
+    events = cloud._ec2.meta.events
+    events.register("before-send.ec2.DescribeInstances", interrupt)
+    with pytest.raises(Interrupted):
+        cloud.ec2.instance("i-0123456789abcdef0")
+
+
 # Between intent and creation, between creation and what follows, and in the clean-up: group,
 # builder, image, verify machine, disk copy.
 MOMENTS = [
