@@ -66,6 +66,14 @@ class Running:
             finally:
                 os.chdir(before)
 
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A test that fails leaves nothing running either."""
+        self.process.kill()
+        self.process.wait()
+
     def wait_for_line(self, text: str, *, timeout_s: float = 300) -> None:
         def look() -> Look[bool]:
             seen = self.story.read_text(errors="replace")

@@ -151,9 +151,9 @@ def test_an_interrupt_ends_clean_with_130(
     folder = new_project(tmp_path / "project", recipe=BROKEN_STEP)
     add_step(folder, "sleep 600")
     before = images(folder)
-    running = Running(folder, "bake")
-    running.wait_for_line("noisy")
-    assert running.end(number) == 130
+    with Running(folder, "bake") as running:
+        running.wait_for_line("noisy")
+        assert running.end(number) == 130
     assert images(folder) == before
     assert left_on_host() == {}
     assert amibuild(folder, "reap", "--json").json["removed"] == []
@@ -164,9 +164,9 @@ def test_after_kill_9_the_host_is_clean_and_reap_finds_the_rest(
 ) -> None:
     folder = new_project(tmp_path / "project", recipe=BROKEN_STEP)
     add_step(folder, "sleep 600")
-    running = Running(folder, "bake")
-    running.wait_for_line("noisy")
-    running.end(signal.SIGKILL)
+    with Running(folder, "bake") as running:
+        running.wait_for_line("noisy")
+        running.end(signal.SIGKILL)
     assert left_on_host() == {}
     assert amibuild(folder, "reap", "--json").exit_code == 0
     again = amibuild(folder, "reap", "--dry-run", "--json").json
