@@ -78,7 +78,7 @@ def open_endpoint(
     with _opened(folder, machine, base, progress) as (endpoint, child):
         try:
             yield endpoint
-        except AmibuildError:  # an interrupt has cleaned up: nothing is kept
+        except Exception:  # not an interrupt, which has cleaned up: nothing is kept then
             if keep and child is not None:
                 _ask(child.port, "POST", "keep")
             raise
