@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amibuild import proc
-from amibuild.errors import AmibuildError, HostError, WaitTimeout
+from amibuild.errors import HostError, WaitTimeout
 from amibuild.names import EndpointAccess
 from amibuild.wait import Look, until
 
