@@ -104,7 +104,7 @@ def test_a_payload_that_was_changed_on_its_way_does_not_run(ssm: ShellSsm, tmp_p
     job = RemoteJob("step", "touch ran", 60, (StepFile("x", os.urandom(150_000)),))
     with pytest.raises(CommandFailed, match="before it began"):
         SsmCommunicator(ssm, "i-1", upload=upload, clock=FakeClock()).run(job, silent)
-    assert not (tmp_path / "run/step/work/ran").exists()
+    assert not tmp_path.joinpath("run", "step", "work", "ran").exists()
 
 
 def test_a_long_log_comes_back_whole(ssm: ShellSsm) -> None:
