@@ -25,8 +25,8 @@ from amibuild.library.bootstrap import bootstrap_user_data
 from amibuild.names import Tag, expiry, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
-from amibuild.record import Made, check_writable, is_of, record
-from amibuild.registry import ImageFacts, find_reusable
+from amibuild.record import Made, check_writable, hand_over, is_of, record
+from amibuild.registry import ImageFacts, find_reusable, pinned
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
@@ -86,12 +86,13 @@ def bake(
     clock = clock or SystemClock()
     asked = clock.monotonic()
     plan, reusable = plan_bake(project, cloud)
+    check_writable(project)
     if if_changed and reusable is not None:
+        hand_over(project, pinned(reusable))
         result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
         on_result(result)
         return result
     bootstrap = bootstrap_user_data(plan.steps, cloud.region)
-    check_writable(project)
     recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
     logs = project.state_dir / "logs" / bake_id
     commit = commit_of(project.directory)

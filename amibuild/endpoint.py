@@ -53,7 +53,7 @@ def data_dir() -> Path:
     """Where the local target keeps its images: $AMIBUILD_DATA_DIR, else the user's data folder."""
     named = os.environ.get("AMIBUILD_DATA_DIR")
     if named:
-        return Path(named).absolute()
+        return Path(named).expanduser().absolute()
     from platformdirs import user_data_path
 
     return user_data_path("amibuild")

@@ -56,15 +56,15 @@ def make_plan(project: Project, source: SourceImage) -> Plan:
         source=source,
         steps=project.steps,
         volume_gib=volume_gib,
-        digest=_digest(source, project.steps, volume_gib),
+        digest=digest_of(source.id, project.steps, volume_gib),
     )
 
 
-def _digest(source: SourceImage, steps: tuple[BuildStep, ...], volume_gib: int) -> str:
+def digest_of(source_ami: str, steps: tuple[BuildStep, ...], volume_gib: int) -> str:
     """SHA-256 over what makes the image. Publishing and channels are not in it."""
     body = {
         "digest-version": DIGEST_VERSION,
-        "source": source.id,
+        "source": source_ami,
         "steps": [step.digest for step in steps],
         "volume-gib": volume_gib,
     }

@@ -46,14 +46,16 @@ ORDER = (
 
 @dataclass
 class ReapReport:
-    """What went, what would go (`dry_run`), what could not; the live bakes left alone, and those
-    of another target or region, which only a call for that one can clean."""
+    """What went, what would go (`dry_run`), what could not; the live bakes left alone, those of
+    another target or region, which only a call for that one can clean, and what was `kept` for a
+    look and is still there."""
 
     removed: list[tuple[str, str]] = field(default_factory=list)
     would_remove: list[tuple[str, str]] = field(default_factory=list)
     left: list[Leftover] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
+    kept: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class _Reaper:
         self._dry_run = dry_run
         self._kept = kept
         self._subscribers = subscribers
+        self._for_a_look: set[str] = set()
 
     def from_journal(self, path: Path, target: str, now: datetime) -> None:
         remains = Remains(path)
@@ -112,6 +115,9 @@ class _Reaper:
             id_
             for id_, kept in remains.kept.items()
             if not (self._kept and kept.why == KEPT_FOR_A_LOOK)
+        }
+        self._for_a_look |= {
+            id_ for id_, kept in remains.kept.items() if kept.why == KEPT_FOR_A_LOOK
         }
         todo = [
             _Dead(created.kind, id_, created.token)
@@ -152,6 +158,8 @@ class _Reaper:
             except ValueError:
                 continue  # not a date that we wrote: not ours to remove
             if expires > now:
+                if dead.id in self._for_a_look:
+                    self.report.kept.append((dead.kind, dead.id))
                 continue
             if self._dry_run:
                 self.report.would_remove.append((dead.kind, dead.id))

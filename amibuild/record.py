@@ -69,12 +69,12 @@ def check_writable(project: Project) -> None:
         project.state_dir / "manifests",
         project.directory / project.recipe.terraform.directory,
     ):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise HostError(f"{folder} can't be made: {error}") from error
-        if not os.access(folder, os.W_OK):
-            raise HostError(f"{folder} can't be written to")
+        # Not made yet: a bake that ends before its papers leaves no empty folder.
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not there.is_dir():
+            raise HostError(f"{there} is not a folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise HostError(f"{there} can't be written to")
 
 
 def is_of(path: Path, image_id: str) -> bool:
@@ -95,10 +95,17 @@ def record(project: Project, made: Made) -> Written:
     known = [manifest, *_earlier(path, made.plan.image)]
     existing = book.read_text() if book.exists() else None
     write_atomically(book, runbook.merge(existing, runbook.render(known)))
+    image = manifest.image
+    pinned = terraform.Pinned(image.id, image.name, image.version, manifest.digest, image.region)
+    return Written(path, book, hand_over(project, pinned), text)
+
+
+def hand_over(project: Project, image: terraform.Pinned) -> Path:
+    """Terraform's files for an image, new or used again; the one with its id."""
     folder = project.directory / project.recipe.terraform.directory
     write_atomically(folder / terraform.VARIABLES, terraform.variables())
-    write_atomically(folder / terraform.TFVARS, terraform.tfvars(manifest))
-    return Written(path, book, folder / terraform.TFVARS, text)
+    write_atomically(folder / terraform.TFVARS, terraform.tfvars(image))
+    return folder / terraform.TFVARS
 
 
 def _earlier(newest: Path, image: str) -> list[m.Manifest]:

@@ -11,6 +11,7 @@ from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.errors import UsageError
 from amibuild.names import Tag
+from amibuild.outputs.terraform import Pinned
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ def find_reusable(
         if fresh and one.verified and one.digest == digest:
             return one
     return None
+
+
+def pinned(image: ImageFacts) -> Pinned:
+    """What Terraform is told of it."""
+    return Pinned(image.id, image.name, image.version, image.digest, image.region)
 
 
 def _facts(image: Image, region: str) -> ImageFacts:

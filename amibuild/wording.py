@@ -143,6 +143,8 @@ def failure_lines(error: Failure, history: History | None = None) -> Sequence[Li
             Line(f"not cleaned: {left.kind} {left.id} in {left.region}: {left.reason}", Style.BAD)
         )
         lines.append(Line(f"    {left.command}"))
+    if error.leftovers and not error.hint:
+        lines.append(Line("hint: `amibuild reap` tries again", Style.HINT))
     if error.hint:
         lines.append(Line(f"hint: {error.hint}", Style.HINT))
     return lines

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    EndpointConnectionError,
     HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
@@ -81,7 +82,7 @@ def calling(operation: str, region: str, resource: str | None = None) -> Iterato
             resource=resource,
             hint="log in (aws sso login, AWS_PROFILE, a role), or bake with --target local",
         ) from error
-    except HTTPClientError as error:
+    except (HTTPClientError, EndpointConnectionError) as error:
         raise AwsError(
             operation=operation,
             code="NoConnection",
@@ -89,7 +90,7 @@ def calling(operation: str, region: str, resource: str | None = None) -> Iterato
             region=region,
             resource=resource,
             answered=False,
-            hint="is the endpoint reachable from here?",
+            hint=f"is there a region {region}, and is its endpoint reachable from here?",
         ) from error
     except (ResponseParserError, BotoCoreError) as error:
         raise AwsError(

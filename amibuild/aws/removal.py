@@ -67,7 +67,7 @@ class CloudRemover:
             return  # already gone is a success
 
     def command(self, kind: ResourceKind, id_: str) -> str:
-        region = f"--region {self._cloud.region}"
+        region = self._cloud.cli("s3" if kind is ResourceKind.OBJECT else "ec2")
         match kind:
             case ResourceKind.INSTANCE:
                 return f"aws ec2 terminate-instances {region} --instance-ids {id_}"

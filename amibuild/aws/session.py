@@ -115,6 +115,17 @@ class Cloud:
         )
         return client
 
+    @property
+    def url(self) -> str:
+        """Where EC2 is."""
+        return str(self._ec2.meta.endpoint_url)
+
+    def cli(self, service: str) -> str:
+        """What a call of the AWS CLI needs to reach the same place."""
+        endpoint = self._endpoint(service)
+        at = f" --endpoint-url {endpoint}" if endpoint else ""
+        return f"--region {self.region}{at}"
+
     def _endpoint(self, service: str) -> str | None:
         return self._access.url if self._access else self._endpoints.get(service)
 

@@ -46,6 +46,7 @@ def bake(
     with session(context, as_json=as_json) as run:
         from amibuild.project import load_project
 
+        refuse_scripted(machine)
         # The recipe first: its mistakes need neither boto3 nor an endpoint.
         project = load_project(recipe, overrides or ())
         from amibuild.cli.target import open_target
@@ -57,15 +58,31 @@ def bake(
             from amibuild import bake as flow
             from amibuild.scope import OnError
 
+            def tell(result: BakeResult) -> None:
+                if result.reused:
+                    run.story.say(f"nothing has changed: {result.image_name} is used again")
+                run.result(result.image_id, bake_json(result))
+
             flow.bake(
                 project,
                 opened.cloud,
                 target=opened.target,
                 if_changed=if_changed,
                 on_error=OnError(on_error.value),
-                subscribers=(run.story.show,),
-                on_result=lambda result: run.result(result.image_id, bake_json(result)),
+                subscribers=(run.show,),
+                on_result=tell,
             )
+
+
+def refuse_scripted(machine: MachineName) -> None:
+    """Raises: UsageError."""
+    if machine is MachineName.NONE:
+        from amibuild.errors import UsageError
+
+        raise UsageError(
+            "--machine none boots nothing, so no image can be made or proven with it",
+            hint="it is for scripted tests: amibuild local up --machine none",
+        )
 
 
 def bake_json(result: BakeResult) -> dict[str, Any]:
@@ -160,6 +177,7 @@ def verify(
     with session(context, as_json=as_json) as run:
         from amibuild.project import load_project
 
+        refuse_scripted(machine)
         project = load_project(recipe, overrides or ())
         from amibuild.cli.target import open_target
         from amibuild.verify import boot
@@ -170,7 +188,7 @@ def verify(
                 opened.cloud,
                 image,
                 target=opened.target,
-                subscribers=(run.story.show,),
+                subscribers=(run.show,),
             )
         run.result(proof_text(proof), proof_json(image, proof))
         boot.require(proof, image)
@@ -188,7 +206,7 @@ def proof_text(proof: Proof) -> str:
 def proof_json(image: str, proof: Proof) -> dict[str, Any]:
     return {
         "image": image,
-        "verified": bool(proof.report.checks) and not proof.failures,
+        "verified": proof.passed,
         "checks": [
             {"id": c.id, "outcome": c.outcome, "seconds": c.seconds, "message": c.message}
             for c in proof.report.checks

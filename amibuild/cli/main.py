@@ -6,10 +6,12 @@ pydantic, not rich. tests/unit/test_cli_speed.py holds it.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +32,8 @@ app = typer.Typer(
 )
 # They may stand behind the verb too: nobody remembers which side.
 ANYWHERE = frozenset({"--debug", "--no-color"})
+# The root of what a wrong command line raises, which typer has no public name for.
+CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
 
 
 @app.callback()
@@ -79,11 +83,35 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 
 def run() -> None:
     """The console script."""
+    _open_closed()
+    words = hoisted(sys.argv[1:])
     try:
-        app(hoisted(sys.argv[1:]), prog_name="amibuild")
+        if "--json" in words:
+            sys.exit(_with_json_errors(words))
+        app(words, prog_name="amibuild")
     except KeyboardInterrupt:
         # Before a verb has begun to catch signals there is nothing to clean up.
         os._exit(130)
+
+
+def _open_closed() -> None:
+    """A stream that the caller closed is None in Python: the story may go nowhere, a result not."""
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # open until the end
+    if sys.stdout is None:
+        sys.stderr.write("failed: stdout is closed, and a result would be lost\n")
+        raise SystemExit(1)
+
+
+def _with_json_errors(words: Sequence[str]) -> int:
+    """The exit code. A wrong option is an object on stdout too, as every failure is."""
+    try:
+        return int(app(words, prog_name="amibuild", standalone_mode=False) or 0)
+    except CLICK_ERROR as error:
+        error.show()
+        body = {"kind": "UsageError", "message": error.format_message(), "hint": None}
+        typer.echo(json.dumps({"error": {**body, "exit_code": error.exit_code}}, indent=2))
+        return int(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,10 @@ def reap(
             run.story.say(f"bake {bake_id} is alive: left alone")
         for bake in report.elsewhere:
             run.story.say(f"bake {bake} left something elsewhere: call reap for that one")
-        if not (report.removed or report.would_remove or report.left):
+        if report.kept:
+            names = ", ".join(f"{kind} {id_}" for kind, id_ in report.kept)
+            run.story.say(f"kept for a look: {names}; --kept removes it before its time is over")
+        elif not (report.removed or report.would_remove or report.left):
             run.story.say("nothing was left behind")
         run.result(report_text(report), report_json(report))
         if report.left:
@@ -81,4 +84,5 @@ def report_json(report: ReapReport) -> dict[str, Any]:
             for x in report.left
         ],
         "live": list(report.live),
+        "kept": pairs(report.kept),
     }

@@ -16,19 +16,35 @@ import typer
 from amibuild import signals
 from amibuild.errors import (
     AmibuildError,
+    CommandFailed,
     Failure,
     HostError,
     Interrupted,
     LeftoverError,
     RecipeError,
+    VerifyFailed,
 )
 
 if TYPE_CHECKING:
+    from amibuild.journal import Shown
     from amibuild.ui import Story
 
 LEFTOVERS = LeftoverError.exit_code
 HOST_ERRNOS = frozenset(
-    {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+    {
+        errno.EACCES,
+        errno.EBADF,
+        errno.EDQUOT,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOSPC,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
 )
 
 
@@ -47,6 +63,21 @@ class Session:
         self.story = story
         self.as_json = as_json
         self.answered = False
+        self.bake_id: str | None = None
+        self.kept: list[tuple[str, str]] = []
+
+    def show(self, shown: Shown) -> None:
+        """The subscriber of a journal: tells the story, and notes what a failure's JSON needs."""
+        from amibuild.journal import KEPT_FOR_A_LOOK, BakeStarted, Kept
+
+        match shown:
+            case BakeStarted(bake_id=bake_id):
+                self.bake_id = bake_id
+            case Kept(kind=kind, id=id_, why=why) if why == KEPT_FOR_A_LOOK:
+                self.kept.append((kind, id_))
+            case _:
+                pass
+        self.story.show(shown)
 
     def result(self, text: str, data: Any) -> None:
         """Prints the result once: `text`, or with --json `data` as one object."""
@@ -76,7 +107,7 @@ def session(context: typer.Context, *, as_json: bool) -> Iterator[Session]:
                 logging.getLogger(__name__).debug("failed", exc_info=error)
             story.failed(error)
             if as_json and not run.answered:
-                run.result("", failure_json(error))
+                run.result("", failure_json(error, run))
             raise typer.Exit(exit_code(error)) from None
 
 
@@ -97,7 +128,7 @@ def exit_code(error: Failure) -> int:
     return LEFTOVERS if error.leftovers else error.exit_code
 
 
-def failure_json(error: Failure) -> dict[str, Any]:
+def failure_json(error: Failure, run: Session) -> dict[str, Any]:
     """What `--json` prints instead of a result."""
     body: dict[str, Any] = {
         "kind": type(error).__name__,
@@ -116,6 +147,16 @@ def failure_json(error: Failure) -> dict[str, Any]:
             }
             for p in error.problems
         ]
+    if run.bake_id is not None:
+        body["bake_id"] = run.bake_id
+    if run.kept:
+        body["kept"] = [{"kind": str(kind), "id": id_} for kind, id_ in run.kept]
+    if isinstance(error, CommandFailed):
+        body["command_exit_code"] = error.command_exit_code
+        body["log"] = str(error.log) if error.log else None
+        body["tail"] = list(error.tail)
+    if isinstance(error, VerifyFailed):
+        body["failures"] = list(error.failures)
     if error.leftovers:
         body["leftovers"] = [
             {"kind": x.kind, "id": x.id, "region": x.region, "command": x.command}

@@ -37,6 +37,7 @@ def schema(
     manifest: Annotated[
         bool, typer.Option("--manifest", help="The manifest's schema, not the recipe's.")
     ] = False,
+    _as_json: JsonOption = True,
 ) -> None:
     """Print the JSON Schema of the recipe, or of the manifest."""
     with session(context, as_json=True) as run:

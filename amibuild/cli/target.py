@@ -5,6 +5,7 @@ The only place that knows both. What comes out is a Cloud either way.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from amibuild.aws.session import Cloud
     from amibuild.recipe.model import Recipe
     from amibuild.ui import Story
+
+
+AWS_HOST = re.compile(r"^https://[^/]+\.(amazonaws\.com(\.cn)?|api\.aws)(/|$)")
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,11 @@ def open_target(
     if target is TargetName.AWS:
         from amibuild.aws.session import connect
 
-        story.say(f"target aws: {recipe.aws.region}")
-        yield Opened(connect(recipe.aws, endpoint=None), target.value)
+        cloud = connect(recipe.aws, endpoint=None)
+        # AWS_ENDPOINT_URL may lead elsewhere, and nobody should bake there without knowing.
+        elsewhere = "" if AWS_HOST.search(cloud.url) else f", at {cloud.url}"
+        story.say(f"target aws: {recipe.aws.region}{elsewhere}")
+        yield Opened(cloud, target.value)
         return
     from amibuild.endpoint import open_endpoint
 

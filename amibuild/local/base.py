@@ -88,6 +88,7 @@ def _register(store: Store, base_dir: Path, progress: Told) -> ImageRecord:
     snapshot = _from_cache(store, raw)
     if snapshot is None:
         _forget(base_dir)
+        progress("making the base image, this once: about a minute")
         made = _make(raw, progress)
         progress("keeping the base image")
         snapshot = _capture(store, raw, made)

@@ -6,8 +6,7 @@ amibuild never runs Terraform, and Terraform never needs amibuild: a file and a 
 from __future__ import annotations
 
 import json
-
-from amibuild.outputs.manifest import Manifest
+from dataclasses import dataclass
 
 TFVARS = "amibuild.auto.tfvars.json"
 VARIABLES = "amibuild_variables.tf"
@@ -23,14 +22,25 @@ _DESCRIPTIONS = {
 }
 
 
-def tfvars(manifest: Manifest) -> str:
+@dataclass(frozen=True)
+class Pinned:
+    """The image that Terraform shall use."""
+
+    id: str
+    name: str
+    version: str
+    digest: str
+    region: str
+
+
+def tfvars(image: Pinned) -> str:
     """The text of `terraform/amibuild.auto.tfvars.json`, which Terraform reads by itself."""
     values = {
-        "amibuild_ami_id": manifest.image.id,
-        "amibuild_ami_name": manifest.image.name,
-        "amibuild_ami_version": manifest.image.version,
-        "amibuild_digest": manifest.digest,
-        "amibuild_region": manifest.image.region,
+        "amibuild_ami_id": image.id,
+        "amibuild_ami_name": image.name,
+        "amibuild_ami_version": image.version,
+        "amibuild_digest": image.digest,
+        "amibuild_region": image.region,
     }
     return json.dumps({name: values[name] for name in _DESCRIPTIONS}, indent=2) + "\n"
 

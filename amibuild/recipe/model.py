@@ -262,6 +262,7 @@ class Channels(Section):
         Once,
     ] = Field(
         default=("nightly", "staging", "production"),
+        min_length=1,
         description="Channels, from the newest image to the safest.",
     )
     parameter: Annotated[str, AfterValidator(_channel_parameter)] = Field(

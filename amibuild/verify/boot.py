@@ -16,12 +16,13 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
-from amibuild.errors import VerifyFailed
+from amibuild.errors import UsageError, VerifyFailed
 from amibuild.files import write_atomically
-from amibuild.journal import BakeStarted, Journal, Subscriber, journal_path
+from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.library.load import hygiene_rules
 from amibuild.library.step import BuildStep, StepFile
 from amibuild.names import BakeId, Tag, expiry, new_bake_id
+from amibuild.plan import digest_of
 from amibuild.project import Project
 from amibuild.recipe.model import Recipe
 from amibuild.registry import find_image
@@ -30,6 +31,7 @@ from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
 from amibuild.steps.connect import first_boot, wait_for_agent
 from amibuild.steps.console import console_kept
+from amibuild.steps.distribute import mark
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
 from amibuild.steps.preflight import preflight
 from amibuild.steps.upload import BucketUpload
@@ -57,6 +59,10 @@ class Proof:
         found += [f"{c.id}: {c.reason}" for c in self.report.checks if c.failed]
         return found
 
+    @property
+    def passed(self) -> bool:
+        return self.report.passed > 0 and not self.failures
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -81,11 +87,21 @@ def verify(
 ) -> Proof:
     """The proof of an image that exists, by id, version or name, with the recipe's checks.
 
-    Raises: UsageError for an image that is not there; what a launch raises. A failed check is in
-    the result, not an error: `require` makes it one.
+    Its tags say afterwards how it went, unless it was made from another state of the recipe: what
+    that one promised is not what was checked.
+    Raises: UsageError for an image that is not there, or is another recipe's; what a launch
+    raises. A failed check is in the result, not an error: `require` makes it one.
     """
     facts = find_image(cloud, project.recipe.image.name, reference)
+    if facts.image != project.recipe.image.name:
+        raise UsageError(
+            f"{facts.id} is an image of {facts.image}, and {project.path} makes "
+            f"{project.recipe.image.name}: its checks would say nothing about it",
+            hint=f"name the recipe of {facts.image} with --recipe",
+        )
     image = cloud.images.image(facts.id)
+    volume_gib = project.recipe.builder.volume_gib
+    same = digest_of(facts.source_ami, project.steps, volume_gib) == facts.digest
     run_id = new_bake_id()
     tags = {
         Tag.IMAGE: project.recipe.image.name,
@@ -109,13 +125,16 @@ def verify(
         Scope(journal, CloudRemover(cloud), bake_id=run_id, region=cloud.region) as scope,
         stages.run("verify", f"{image.id} on a fresh boot"),
     ):
+        if not same:
+            text = f"{image.id} was made from another state of the recipe; the checks are today's"
+            journal.write(Noted(text=f"{text}, and its mark stays as it is"))
         ready = preflight(cloud, project.recipe)
         group = make_access(cloud, scope, ready.networks[0].vpc_id, run_id, tags, journal.show)
         bucket = project.recipe.aws.bucket
         upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
         logs = project.state_dir / "logs" / run_id
         subject = Subject(image, project.steps, project.recipe, ready.networks, group, tags, logs)
-        return prove(
+        proof = prove(
             cloud,
             scope,
             run_id,
@@ -123,6 +142,9 @@ def verify(
             lambda machine: SsmCommunicator(cloud.ssm, machine, upload=upload),
             journal.show,
         )
+        if same:
+            mark(cloud, image, passed=proof.passed)
+        return proof
 
 
 def prove(

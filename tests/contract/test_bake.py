@@ -24,6 +24,7 @@ from amibuild.errors import (
     Interrupted,
     PlanError,
     ResourceFailed,
+    UsageError,
     VerifyFailed,
 )
 from amibuild.journal import Shown, StepStarted, read
@@ -33,6 +34,8 @@ from amibuild.reap import reap
 from amibuild.recipe.model import Recipe
 from amibuild.registry import find_image, list_images
 from amibuild.scope import OnError
+from amibuild.steps.distribute import mark
+from amibuild.verify.boot import verify
 from tests.contract import builder
 from tests.contract.builder import STAGES, Answers, new_project
 from tests.contract.conftest import Aws, Start
@@ -160,6 +163,35 @@ def test_an_unchanged_image_is_reused_until_it_is_too_old(start: Start, project:
     stale = changed(project, verify={"max_age_days": 0})
     anew = builder.run(stale, cloud_of(aws), if_changed=True)
     assert anew.reused is False
+
+
+def test_a_reused_image_is_handed_to_terraform_too(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    first = builder.run(project, cloud_of(aws))
+    tfvars = project.directory / "terraform" / "amibuild.auto.tfvars.json"
+    written = tfvars.read_text()
+    tfvars.write_text(written.replace(first.image_id, "ami-00000000"))
+    builder.run(project, cloud_of(aws), if_changed=True)
+    assert tfvars.read_text() == written
+
+
+def test_an_image_that_failed_a_later_proof_is_not_reused(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    first = builder.run(project, cloud_of(aws))
+    image = cloud_of(aws).images.image(first.image_id)
+    mark(cloud_of(aws), image, passed=False)
+    assert builder.run(project, cloud_of(aws), if_changed=True).reused is False
+    mark(cloud_of(aws), image, passed=True)
+    tagged = list_images(cloud_of(aws), "game-host")
+    assert all(one.verified for one in tagged)
+
+
+def test_an_image_is_not_proven_with_another_recipes_checks(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    made = builder.run(project, cloud_of(aws))
+    other = changed(project, image={"name": "other"})
+    with pytest.raises(UsageError, match="is an image of game-host"):
+        verify(other, cloud_of(aws), made.image_id, target="local", subscribers=())
 
 
 def test_an_image_that_was_never_verified_is_not_reused(start: Start, project: Project) -> None:

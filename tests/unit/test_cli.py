@@ -18,6 +18,7 @@ from amibuild.cli.session import session
 from amibuild.cli.table import columns
 from amibuild.errors import (
     AmibuildError,
+    CommandFailed,
     HostError,
     Interrupted,
     Leftover,
@@ -65,6 +66,40 @@ def ended_with(error: AmibuildError, *, as_json: bool = False) -> int:
     with pytest.raises(typer.Exit) as end, session(context, as_json=as_json):
         raise error
     return end.value.exit_code
+
+
+@pytest.mark.parametrize(
+    "words", [["bake", "--bad"], ["plan", "--target", "gcp"], ["show"], ["nope"]]
+)
+def test_a_wrong_command_line_is_one_json_object_too(words: list[str]) -> None:
+    done = amibuild(*words, "--json")
+    assert done.exit_code == 2
+    assert json.loads(done.stdout)["error"]["exit_code"] == 2
+    assert done.stderr
+
+
+def test_a_failed_commands_json_says_what_a_script_needs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = CommandFailed(
+        what="web", exit_code=7, reason="ended with exit code 7", tail=["no"], log=Path("web.log")
+    )
+    assert ended_with(error, as_json=True) == 1
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert (said["command_exit_code"], said["tail"], said["log"]) == (7, ["no"], "web.log")
+
+
+def test_nothing_can_be_baked_on_machines_that_are_not_there(tmp_path: Path) -> None:
+    done = amibuild("bake", tmp_path / "amibuild.toml", "--machine", "none")
+    assert done.exit_code == 2
+    assert "--machine none" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("folder", ["/proc/foo", "/dev/null", "x" * 300])
+def test_a_folder_that_can_hold_no_recipe_is_told_without_a_traceback(folder: str) -> None:
+    done = amibuild("init", folder)
+    assert done.exit_code == 1
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_failure_is_one_json_object_when_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
