@@ -100,6 +100,19 @@ def status(data: Path | None = None) -> dict[str, Any] | None:
     return _ask(facts["port"], "GET", "status") if facts else None
 
 
+def tidy(data: Path | None = None, *, progress: Progress = log.info) -> tuple[str, ...]:
+    """Removes what a killed endpoint left on this host; what that was. Nothing while one runs.
+
+    Raises: HostError, WaitTimeout.
+    """
+    from amibuild.local import leftovers
+
+    found = leftovers.tidy((data or data_dir()) / "local")
+    for left in found:
+        progress(f"removed what a killed endpoint left: {left}")
+    return found
+
+
 def stop(data: Path | None = None) -> bool:
     """Ends the running endpoint with its machines: `local down`. False when none runs.
 

@@ -57,7 +57,9 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
         data = endpoint.data_dir()
         facts = endpoint.status()
+        removed = endpoint.tidy(progress=run.story.say) if facts is None else ()
         found = {"running": facts is not None, "data": str(data), **(facts or {})}
+        found["removed"] = list(removed)
         run.result(status_text(found), found)
 
 
@@ -92,7 +94,8 @@ def down(context: typer.Context, as_json: JsonOption = False) -> None:
 
         stopped = endpoint.stop()
         run.story.say("it has ended" if stopped else "it was not running")
-        run.result("", {"stopped": stopped})
+        removed = endpoint.tidy(progress=run.story.say)
+        run.result("", {"stopped": stopped, "removed": list(removed)})
 
 
 @app.command("reset")

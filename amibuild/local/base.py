@@ -13,7 +13,6 @@ import logging
 import os
 import secrets
 import shlex
-import shutil
 import tempfile
 import time
 import uuid
@@ -28,6 +27,7 @@ from amibuild import proc
 from amibuild.errors import HostError
 from amibuild.local import debian, disk, private
 from amibuild.local.durable import on_disk, write_whole
+from amibuild.local.leftovers import remove_foreign
 from amibuild.local.records import ImageRecord, ParameterRecord, SnapshotRecord
 from amibuild.local.store import Store
 
@@ -246,23 +246,13 @@ def _workshop(base_dir: Path) -> Iterator[Path]:
     try:
         yield work
     finally:
-        _remove(work)
+        remove_foreign(work)
 
 
 def _forget(base_dir: Path) -> None:
     """Removes what a killed maker left, and cached disks of other definitions."""
     for path in [*base_dir.glob("making-*"), *base_dir.glob("debian-*")]:
-        _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if not path.is_dir():
-        path.unlink(missing_ok=True)
-    elif os.geteuid() == 0:
-        shutil.rmtree(path)
-    else:
-        # The tree's files belong to ids that only the namespace may act for.
-        private.run(["rm", "-rf", "--one-file-system", path])
+        remove_foreign(path)
 
 
 @contextmanager

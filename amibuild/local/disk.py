@@ -102,10 +102,10 @@ def grow(disk: Path, size_gib: int) -> None:
     os.truncate(disk, root.size)
     fs = file_system(disk, root)
     # Exit code 1: it mended something, as the journal after a hard stop.
-    checked = proc.run(["e2fsck", "-f", "-p", fs], check=False)
+    checked = proc.run(private.bound(["e2fsck", "-f", "-p", fs]), check=False)
     if checked.exit_code > 1:
         raise HostError(f"the file system of {disk} is damaged: {checked.text.strip()}")
-    proc.run(["resize2fs", fs, f"{root.size // 1024}K"])
+    proc.run(private.bound(["resize2fs", fs, f"{root.size // 1024}K"]))
     os.truncate(disk, size)
     gpt.write(disk, table)
 
@@ -118,7 +118,7 @@ def trim(disk: Path) -> int:
     """
     before = disk.stat().st_blocks
     fs = file_system(disk, root_partition(disk))
-    checked = proc.run(["e2fsck", "-f", "-p", "-E", "discard", fs], check=False)
+    checked = proc.run(private.bound(["e2fsck", "-f", "-p", "-E", "discard", fs]), check=False)
     if checked.exit_code > 1:
         log.warning("%s is not trimmed: %s", disk, checked.text.strip())
     return (before - disk.stat().st_blocks) * 512
@@ -191,7 +191,7 @@ def _make_root(tree: Path, disk: Path, root: gpt.Partition, seed: uuid.UUID, epo
     }
     try:
         if os.geteuid() == 0:
-            proc.run(words, env=env)
+            proc.run(private.bound(words), env=env)
         else:
             private.run(words, env=env)
     finally:

@@ -28,7 +28,6 @@ for _name in [name for name in os.environ if name.startswith(("AWS_", "MOTO_"))]
     del os.environ[_name]
 
 MACHINES = ("auto", "nspawn", "qemu", "none")
-ENDPOINT_FILE = "endpoint.json"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +47,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     # Here, and not above: a wrong argument should be told without waiting for moto.
     from amibuild.local.control import Lifetime
     from amibuild.local.faults import Fault
+    from amibuild.local.leftovers import ENDPOINT_FILE
     from amibuild.local.machines.none import Latencies, always_succeeds, read_script
     from amibuild.local.service import Options, Service
 

@@ -27,7 +27,7 @@ ChooseDriver = Callable[[str], MachineDriver]
 
 class Fleet:
     def __init__(self, folder: Path, choose: ChooseDriver) -> None:
-        """`folder` belongs to the fleet: what a killed endpoint left in it is removed."""
+        """`folder` belongs to the fleet. There is none: what was left of it is removed before."""
         self.folder = folder
         self.choose = choose
         self._lives: dict[str, Life] = {}
@@ -35,7 +35,6 @@ class Fleet:
         self._closed = False
         # Machines of two endpoints on one host must not meet: their addresses follow the number.
         self._first = os.getpid() % 128 * 64
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
 
     def launch(

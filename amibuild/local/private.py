@@ -25,12 +25,22 @@ def wrap(argv: Sequence[str | Path]) -> list[str | Path]:
     if os.geteuid() != 0:
         user = ["--user", "--map-root-user", "--map-auto"]
     return [
-        *("setpriv", "--pdeathsig", "KILL", "--", "unshare"),
+        *bound(["unshare"]),
         *user,
         *("--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"),
         "--",
         *argv,
     ]
+
+
+def bound(argv: Sequence[str | Path]) -> list[str | Path]:
+    """The command that runs `argv` so that it dies with the thread that starts it.
+
+    Linux only: elsewhere a program outlives the kill of its parent.
+    """
+    if proc.which("setpriv") is None:
+        return list(argv)
+    return ["setpriv", "--pdeathsig", "KILL", "--", *argv]
 
 
 def check() -> None:

@@ -32,6 +32,7 @@ from amibuild.local.control import Control, Lifetime
 from amibuild.local.faults import Fault, Faults
 from amibuild.local.fleet import ChooseDriver, Fleet
 from amibuild.local.gateway import CallLog, Gateway
+from amibuild.local.leftovers import MACHINES, tidy_held
 from amibuild.local.machines.none import (
     CommandScript,
     Latencies,
@@ -112,9 +113,11 @@ class Service:
 
     def _open(self, faults: Faults, progress: Callable[[str], None]) -> None:
         options = self.options
+        for left in tidy_held(options.root):
+            progress(f"removed what a killed endpoint left: {left}")
         choose = self._drivers()
         self.base = self._base(progress) if options.base else None
-        self.fleet = Fleet(options.root / "machines", choose)
+        self.fleet = Fleet(options.root / MACHINES, choose)
         desk = self._desk = Desk(
             store=self.store,
             fleet=self.fleet,

@@ -72,8 +72,8 @@ def test_an_endpoint_that_is_up_is_used_and_stays(here: Place) -> None:
     assert up["url"].encode() in here.run("plan").stderr
     status = here.ask("local", "status")
     assert (status["running"], status["pid"]) == (True, up["pid"])
-    assert here.ask("local", "down") == {"stopped": True}
-    assert here.ask("local", "down") == {"stopped": False}
+    assert here.ask("local", "down") == {"stopped": True, "removed": []}
+    assert here.ask("local", "down") == {"stopped": False, "removed": []}
 
 
 def test_reset_forgets_the_images_only_when_that_is_confirmed(here: Place) -> None:

@@ -7,18 +7,14 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from amibuild import proc
-from amibuild.errors import WaitTimeout
 from amibuild.wait import Look, until
 
 REPOSITORY = Path(__file__).parents[2]
-OURS = ("qemu-system", "systemd-nspawn", "slirp4netns", "amibuild.local", "amibuild-", "/i-")
 
 
 @dataclass(frozen=True)
@@ -88,62 +84,3 @@ class Running:
         """Its exit code after this signal."""
         self.process.send_signal(number)
         return self.process.wait(timeout_s)
-
-
-def on_host() -> dict[str, set[str]]:
-    """Everything on this host that could be ours."""
-    return {
-        "processes": _processes(),
-        "mounts": {line for line in _lines("/proc/self/mounts") if "amibuild" in line},
-        "loops": _said(["losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE"]),
-        "links": {line.split("@")[0] for line in _said(["ip", "-brief", "link"])},
-        "cgroups": {
-            str(path)
-            for root in Path("/sys/fs/cgroup").glob("*")
-            if root.is_dir()
-            for path in root.glob("*amibuild*")
-        },
-    }
-
-
-def _processes() -> set[str]:
-    found = set()
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) == os.getpid():
-            continue
-        try:
-            words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if any(name in words for name in OURS) and "pytest" not in words:
-            found.add(f"{folder.name} {words[:120]}")
-    return found
-
-
-def _lines(path: str) -> Sequence[str]:
-    return Path(path).read_text().splitlines()
-
-
-def _said(argv: Sequence[str]) -> set[str]:
-    return {line for line in proc.run(argv).text.splitlines() if line.strip()}
-
-
-# What was there before the first test: another endpoint of the same person, say.
-_BEFORE = on_host()
-
-
-def left_on_host() -> dict[str, set[str]]:
-    """What is there now and was not before; empty once nothing of ours is left.
-
-    The kernel takes some of it away by itself, after the process: it gets 20 s for that.
-    """
-
-    def new() -> dict[str, set[str]]:
-        now = on_host()
-        return {kind: now[kind] - _BEFORE[kind] for kind in now if now[kind] - _BEFORE[kind]}
-
-    with suppress(WaitTimeout):
-        until(
-            lambda: Look("busy", None if new() else True), what="the host to be clean", timeout_s=20
-        )
-    return new()

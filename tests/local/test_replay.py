@@ -25,7 +25,8 @@ from amibuild.steps.capture import capture, wait_until_available
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
 from amibuild.wait import silent
-from tests.local.scenario import Called, left_on_host
+from tests.local.host import left_on_host
+from tests.local.scenario import Called
 
 pytestmark = pytest.mark.machine
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.local.scenario import Called, Running, amibuild, left_on_host, new_project
+from tests.local.host import left_on_host
+from tests.local.scenario import Called, Running, amibuild, new_project
 
 pytestmark = pytest.mark.machine
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.local.scenario import amibuild, left_on_host, new_project
+from tests.local.host import left_on_host
+from tests.local.scenario import amibuild, new_project
 
 pytestmark = [pytest.mark.machine, pytest.mark.soak]
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amibuild import proc
 from amibuild.errors import HostError, WaitTimeout
+from amibuild.local import private
 from amibuild.local.disk import file_system, root_partition
 from amibuild.local.machines.console import Reader
 from amibuild.wait import Look, until
@@ -99,7 +100,8 @@ class Acceleration:
 
 def boots(disk: Path, accelerator: Accelerator, *, timeout_s: float = PROBE_S) -> bool:
     """Whether the kernel of a disk starts under the accelerator, in time. Leaves the disk alone."""
-    with tempfile.TemporaryDirectory(prefix="amibuild-probe-") as folder:
+    # Beside the disk: what is left there of a killed endpoint is removed (leftovers.py).
+    with tempfile.TemporaryDirectory(prefix="making-probe-", dir=disk.parent) as folder:
         kernel = Path(folder, "vmlinuz")
         try:
             copy_kernel(disk, kernel)
@@ -108,7 +110,8 @@ def boots(disk: Path, accelerator: Accelerator, *, timeout_s: float = PROBE_S) -
             return False
         read, write = os.pipe()
         try:
-            qemu = proc.start(probe_argv(kernel, accelerator), stdout=write, stderr=write)
+            argv = private.bound(probe_argv(kernel, accelerator))
+            qemu = proc.start(argv, stdout=write, stderr=write)
         finally:
             os.close(write)
         output = Reader(read, limit=_OUTPUT_LIMIT, keep_first=False, name="probe")

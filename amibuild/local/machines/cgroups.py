@@ -2,15 +2,19 @@
 
 nspawn with --keep-unit makes `payload` and `supervisor` below the group that it runs in: two
 machines in one group would meet there. The kernel does not remove groups by itself, so the keeper
-does, and each new machine also removes the groups of keepers that were killed.
+does, or whoever finds that it was killed (remains.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+from amibuild.local.machines.processes import command_line
+
+KEEPER = "amibuild.local.machines.supervisor"
 _PREFIX = "amibuild-"
 
 
@@ -21,28 +25,35 @@ def systemd_groups() -> tuple[Path, ...]:
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         own[controllers] = path
-    found = []
+    hierarchies = _hierarchies()
+    return tuple(Path(point + own[name]) for point, name in hierarchies.items() if name in own)
+
+
+def _hierarchies() -> dict[str, str]:
+    """Where each is mounted in whole, and what /proc/PID/cgroup calls it."""
+    found: dict[str, str] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
         root, point = before.split()[3:5]
         kind, _, options = after.split()[:3]
-        wanted = {"cgroup2": "", "cgroup": "name=systemd"}.get(kind)
-        if wanted is None or (kind == "cgroup" and "name=systemd" not in options.split(",")):
+        name = {"cgroup2": "", "cgroup": "name=systemd"}.get(kind)
+        if name is None or (kind == "cgroup" and name not in options.split(",")):
             continue
-        below = own.get(wanted)
-        if below is not None and root == "/":
-            found.append(Path(point + below))
-    return tuple(dict.fromkeys(found))
+        if root == "/" and name not in found.values():
+            found[point] = name
+    return found
+
+
+def groups_of(instance_id: str, keeper: int) -> tuple[Path, ...]:
+    """The groups of a keeper that is, or was, in this process' own group."""
+    return tuple(parent / f"{_PREFIX}{instance_id}-{keeper}" for parent in systemd_groups())
 
 
 def create(instance_id: str) -> tuple[Path, ...]:
-    groups = []
-    for parent in systemd_groups():
-        _sweep(parent)
-        group = parent / f"{_PREFIX}{instance_id}-{os.getpid()}"
+    groups = groups_of(instance_id, os.getpid())
+    for group in groups:
         group.mkdir()
-        groups.append(group)
-    return tuple(groups)
+    return groups
 
 
 def enter(groups: tuple[Path, ...]) -> None:
@@ -50,7 +61,7 @@ def enter(groups: tuple[Path, ...]) -> None:
         (group / "cgroup.procs").write_text("0")
 
 
-def remove(groups: tuple[Path, ...]) -> None:
+def remove(groups: Iterable[Path]) -> None:
     """Removes them with all below. They must be empty of processes."""
     for group in groups:
         for folder, _, _ in os.walk(group, topdown=False):
@@ -58,9 +69,32 @@ def remove(groups: tuple[Path, ...]) -> None:
                 Path(folder).rmdir()
 
 
-def _sweep(parent: Path) -> None:
-    for group in parent.glob(f"{_PREFIX}*"):
-        keeper = group.name.rpartition("-")[2]
-        if keeper.isdigit() and not Path("/proc", keeper).exists():
-            with contextlib.suppress(OSError):  # another sweep was faster, or it is not empty yet
+def sweep() -> tuple[Path, ...]:
+    """Removes the groups of keepers that were killed, wherever in the hierarchies; those."""
+    removed = []
+    for point in _hierarchies():
+        for group in _ours_below(point):
+            keeper = group.name.rpartition("-")[2]
+            if not keeper.isdigit() or KEEPER in command_line(int(keeper)) or _in_use(group):
+                continue
+            with contextlib.suppress(OSError):  # another was faster
                 remove((group,))
+                removed.append(group)
+    return tuple(removed)
+
+
+def _in_use(group: Path) -> bool:
+    """A keeper in a container of the host is no process that we see, but its machine's are."""
+    try:
+        return any((Path(folder) / "cgroup.procs").read_text() for folder, _, _ in os.walk(group))
+    except OSError:  # it is just being removed
+        return True
+
+
+def _ours_below(point: str) -> list[Path]:
+    found = []
+    for folder, names, _ in os.walk(point):
+        ours = [name for name in names if name.startswith(f"{_PREFIX}i-")]
+        found += [Path(folder, name) for name in ours]
+        names[:] = [name for name in names if name not in ours]
+    return found

@@ -13,6 +13,7 @@ import json
 import os
 import select
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from amibuild import proc
@@ -108,16 +109,33 @@ def claim(preferred: int) -> tuple[int, socket.socket]:
     """
     for offset in range(MACHINES):
         index = (preferred + offset) % MACHINES
-        holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            holder.bind(f"\0amibuild-network-{index}")
-        except OSError as error:
-            holder.close()
-            if error.errno != errno.EADDRINUSE:
-                raise
-        else:
+        holder = _claim_one(index)
+        if holder is not None:
             return index, holder
     raise HostError(f"all {MACHINES} networks for machines are taken")
+
+
+@contextlib.contextmanager
+def claimed(index: int) -> Iterator[bool]:
+    """Whether the index was nobody's, and is ours while this lasts."""
+    holder = _claim_one(index)
+    if holder is None:
+        yield False
+        return
+    with holder:
+        yield True
+
+
+def _claim_one(index: int) -> socket.socket | None:
+    holder = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        holder.bind(f"\0amibuild-network-{index}")
+    except OSError as error:
+        holder.close()
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    return holder
 
 
 def join_host(addresses: Addresses, machine_pid: int) -> None:

@@ -129,8 +129,10 @@ class Order:
 
 
 class Stage(StrEnum):
-    """What the supervisor says back. LISTENING carries the sockets of `listeners`, in order."""
+    """What the supervisor says back. FORKED carries a pidfd of PID 1, where there is one;
+    LISTENING the sockets of `listeners`, in order."""
 
+    FORKED = "forked"
     LISTENING = "listening"
     STARTED = "started"
     FAILED = "failed"

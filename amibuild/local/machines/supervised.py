@@ -14,15 +14,15 @@ from pathlib import Path
 
 import amibuild
 from amibuild import proc
-from amibuild.errors import HostError
+from amibuild.errors import AmibuildError, HostError
+from amibuild.local.machines import cgroups, network, remains
 from amibuild.local.machines.base import MetadataHandler
-from amibuild.local.machines.order import Order, Stage, listeners, read_message
+from amibuild.local.machines.order import Isolation, Order, Stage, listeners, read_message
 from amibuild.local.machines.processes import descendants
 from amibuild.local.machines.relay import Relay
 
 log = logging.getLogger(__name__)
 
-MODULE = "amibuild.local.machines.supervisor"
 START_S = 30.0
 KILL_S = 30.0
 _MESSAGE_LIMIT = 1 << 16
@@ -31,8 +31,12 @@ _MESSAGE_LIMIT = 1 << 16
 class Supervised:
     """One keeper and what belongs to it in this process: its socket and the relay."""
 
-    def __init__(self, keeper: proc.Process, control: socket.socket, log_file: Path) -> None:
+    def __init__(
+        self, order: Order, keeper: proc.Process, control: socket.socket, log_file: Path
+    ) -> None:
+        self._order = order
         self._keeper = keeper
+        self._first = -1
         self._control = control
         self._log_file = log_file
         self._relay: Relay | None = None
@@ -62,7 +66,7 @@ class Supervised:
         try:
             with log_file.open("wb") as output:
                 keeper = proc.start(
-                    [sys.executable, "-m", MODULE, str(far.fileno())],
+                    [sys.executable, "-m", cgroups.KEEPER, str(far.fileno())],
                     stdout=output,
                     stderr=output,
                     env={"PYTHONPATH": path},
@@ -75,21 +79,26 @@ class Supervised:
             far.close()
             for descriptor in handed_over:
                 os.close(descriptor)
-        self = cls(keeper, near, log_file)
+        self = cls(order, keeper, near, log_file)
         self._when_gone.append(when_gone)
-        threading.Thread(
+        watcher = threading.Thread(
             target=self._watch, name=f"machine-{order.instance_id}", daemon=True
-        ).start()
+        )
         try:
             near.send(order.encode())
             found = list(own_listeners)
-            if not found:
-                found = self._await(Stage.LISTENING, len(listeners(order.endpoint_port)))
+            if order.isolation is not Isolation.PLAIN:
+                self._first = self._await(Stage.FORKED, 1)[0]
+                numbers = self._await(Stage.LISTENING, len(listeners(order.endpoint_port)))
+                found = [socket.socket(fileno=number) for number in numbers]
             self._relay = Relay(found, metadata, order.endpoint_port)
             self._await(Stage.STARTED, 0)
         except BaseException:
+            watcher.start()
             self.kill()
             raise
+        # Not before: it closes what is waited on here.
+        watcher.start()
         return self
 
     @property
@@ -119,24 +128,39 @@ class Supervised:
         self._control.close()
         if self._relay is not None:
             self._relay.close()
+        if code < 0:
+            self._do_the_keepers_last_work()
+        if self._first >= 0:
+            os.close(self._first)
         for action in self._when_gone:
             action()
         self._gone.set()
 
-    def _await(self, stage: Stage, sockets: int) -> list[socket.socket]:
+    def _do_the_keepers_last_work(self) -> None:
+        """It was killed: PID 1 dies with it, and what is left then is removed here."""
+        order = self._order
+        if self._first >= 0:
+            select.select([self._first], [], [], KILL_S)
+        try:
+            with network.claimed(order.network_index) as ours:
+                # Whoever has the number by now has removed the link.
+                remains.remove(order, self._keeper.pid, link=ours)
+        except (AmibuildError, OSError) as error:
+            log.warning("%s left something behind: %s", order.instance_id, error)
+
+    def _await(self, stage: Stage, sockets: int) -> list[int]:
         readable, _, _ = select.select([self._control], [], [], START_S)
         if not readable:
             raise HostError(f"a machine was not {stage} after {START_S:.0f} s")
         raw, descriptors, _, _ = socket.recv_fds(self._control, _MESSAGE_LIMIT, max(sockets, 1))
-        found = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         if not raw:
             raise HostError(f"a machine's supervisor died: {self._last_words()}")
         got, text = read_message(raw)
-        if got is not stage or len(found) != sockets:
-            for one in found:
-                one.close()
+        if got is not stage or len(descriptors) != sockets:
+            for one in descriptors:
+                os.close(one)
             raise HostError(f"a machine could not be started: {text or got}")
-        return found
+        return descriptors
 
     def _last_words(self) -> str:
         try:

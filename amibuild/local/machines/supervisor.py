@@ -5,13 +5,15 @@ Two processes of one program:
     endpoint ── socket ── keeper (host's namespaces) ── PID 1 (the machine's namespaces) ── machine
                               └── slirp4netns (host's network, PID 1's pid namespace)
 
-The keeper waits for the socket's end (the endpoint closed it, or died, even by kill -9) or for
-PID 1's, kills PID 1, with which the kernel ends every process, mount and interface of the machine,
-and removes what the kernel leaves: control groups. Once the keeper is gone, all is.
+The keeper waits for the socket's end (the endpoint closed it, or died, even by kill -9), for PID
+1's or slirp4netns', kills PID 1, with which the kernel ends every process, mount and interface of
+the machine, and removes what the kernel leaves: control groups. Once the keeper is gone, all is;
+when the keeper itself was killed, PID 1 dies with it, and the endpoint does the rest (remains.py).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -22,16 +24,18 @@ from pathlib import Path
 
 from amibuild import proc
 from amibuild.errors import AmibuildError
-from amibuild.local.machines import cgroups, kernel, network, pid_one
+from amibuild.local import private
+from amibuild.local.machines import cgroups, kernel, network, pid_one, remains
 from amibuild.local.machines.order import Isolation, Order, Stage, message
-from amibuild.wait import Look, until
 
 ORDER_LIMIT = 1 << 20
-LOOP_FREE_S = 10.0
 
 
 def main(control: socket.socket) -> int:
-    order = Order.decode(control.recv(ORDER_LIMIT))
+    raw = control.recv(ORDER_LIMIT)
+    if not raw:  # the endpoint died before it said what to do
+        return 1
+    order = Order.decode(raw)
     os.chdir(order.run_dir)
     groups: tuple[Path, ...] = ()
     try:
@@ -45,11 +49,7 @@ def main(control: socket.socket) -> int:
         _tell_failure(control, error)
         return 1
     finally:
-        if order.isolation is Isolation.FULL:
-            network.remove_link(order.addresses)
-        if order.root is not None:
-            _await_free_loop(Path(order.root.disk))
-        cgroups.remove(groups)
+        remains.remove(order, os.getpid())
     return 0
 
 
@@ -68,11 +68,14 @@ def _keep(order: Order, control: socket.socket, groups: tuple[Path, ...]) -> Non
     for descriptor in order.handed_on:
         os.close(descriptor)
     slirp: proc.Process | None = None
+    ends: list[socket.socket | int] = [control, near]
     try:
+        _hand_over(control, machine)
         _, descriptors, _, _ = socket.recv_fds(near, 16, 1)
         if descriptors:
             # Still forking into PID 1's pid namespace: slirp4netns dies with it.
             slirp = network.start_slirp(order, descriptors[0])
+            ends.append(os.pidfd_open(slirp.pid))
             os.close(descriptors[0])
             if order.isolation is Isolation.FULL:
                 kernel.enter(host_pids)
@@ -80,7 +83,9 @@ def _keep(order: Order, control: socket.socket, groups: tuple[Path, ...]) -> Non
             else:
                 network.forward_ssh(order)
             near.send(b"go")
-        select.select([control, near], [], [])
+        ended, _, _ = select.select(ends, [], [])
+        if ended == ends[2:]:
+            print("slirp4netns died, the machine's only way out", file=sys.stderr)  # noqa: T201
     finally:
         # PID 1's end waits for slirp4netns to be waited for: its parent is out here.
         os.kill(machine, signal.SIGKILL)
@@ -95,7 +100,9 @@ def _keep(order: Order, control: socket.socket, groups: tuple[Path, ...]) -> Non
 
 def _keep_plain(order: Order, control: socket.socket) -> None:
     """No namespaces: the program is one process of the host, and ends with us."""
-    machine = proc.start(order.argv, stdout=2, stderr=2, pass_fds=order.inherit)
+    # It dies with the keeper, also where the keeper is killed.
+    argv = private.bound(order.argv)
+    machine = proc.start(argv, stdout=2, stderr=2, pass_fds=order.inherit)
     for descriptor in order.handed_on:
         os.close(descriptor)
     near, far = socket.socketpair()
@@ -120,20 +127,12 @@ def _become_root_of_a_user_namespace() -> None:
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
 
 
-def _await_free_loop(disk: Path) -> None:
-    """Loop devices clear themselves when their last mount goes, but not at once."""
-
-    def look() -> Look[bool]:
-        for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-            try:
-                used = backing.read_text().strip().removesuffix(" (deleted)") == str(disk)
-            except OSError:  # it went while we looked
-                continue
-            if used:
-                return Look(f"held by {backing.parts[3]}")
-        return Look("free", value=True)
-
-    until(look, what=f"the loop device of {disk}", timeout_s=LOOP_FREE_S)
+def _hand_over(control: socket.socket, machine: int) -> None:
+    """The endpoint can tell by it when PID 1 is gone, and with PID 1 all that it holds."""
+    descriptor = os.pidfd_open(machine)
+    with contextlib.suppress(OSError):  # the endpoint is gone: noticed soon
+        socket.send_fds(control, [message(Stage.FORKED)], [descriptor])
+    os.close(descriptor)
 
 
 def _tell_failure(control: socket.socket, error: Exception) -> None:

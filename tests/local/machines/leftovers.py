@@ -6,9 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from amibuild.local.machines.cgroups import systemd_groups
+from amibuild.local.machines.cgroups import KEEPER, systemd_groups
 from amibuild.local.machines.processes import descendants
-from amibuild.local.machines.supervised import MODULE
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def _processes(names: tuple[str, ...]) -> list[str]:
             works_in = str((folder / "cwd").readlink())
         except OSError:  # it ended while we looked, or has no folder any more: a zombie
             continue
-        if any(name in words for name in names) or (MODULE in words and works_in in names):
+        if any(name in words for name in names) or (KEEPER in words and works_in in names):
             found.append(f"{folder.name} {words}")
     return found
 
