@@ -95,9 +95,19 @@ def start_detached(
 
 
 def status(data: Path | None = None) -> dict[str, Any] | None:
-    """The running endpoint and its instances, as its own JSON; None when none runs."""
+    """The running endpoint and its instances, as its own JSON; None when none runs.
+
+    One that is about to end is waited for. Raises: WaitTimeout.
+    """
     facts = _read(data or data_dir())
-    return _ask(facts["port"], "GET", "status") if facts else None
+    if facts is None:
+        return None
+
+    def look() -> Look[dict[str, Any]]:
+        said = _ask(facts["port"], "GET", "status")
+        return Look("ending", None if said and said["ending"] else said or {})
+
+    return until(look, what=f"the endpoint (process {facts['pid']})", timeout_s=END_S) or None
 
 
 def tidy(data: Path | None = None, *, progress: Progress = log.info) -> tuple[str, ...]:

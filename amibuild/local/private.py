@@ -7,7 +7,6 @@ root it is root of a user namespace instead, with the ids that /etc/subuid grant
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,11 +49,8 @@ def check() -> None:
     except HostError as error:
         if os.geteuid() == 0:
             raise HostError(f"this host allows root no namespaces of its own: {error}") from error
-        user = getpass.getuser()
         raise HostError(
-            f"{user} may not use a range of user ids of their own: {error}",
-            hint="sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 "
-            f"{user}, and the package uidmap",
+            f"this user may not be root of namespaces of their own: {error}", hint="amibuild doctor"
         ) from error
 
 

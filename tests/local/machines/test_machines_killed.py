@@ -1,0 +1,111 @@
+"""kill -9 of each process that makes up a machine: the rest of it goes, and the endpoint hears."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amibuild import proc
+from amibuild.local.machines import cgroups, network
+from amibuild.local.machines.base import Driver
+from amibuild.local.machines.nspawn import NspawnDriver
+from amibuild.local.machines.order import MACHINES, Addresses
+from amibuild.local.machines.processes import command_line, namespace_pids
+from amibuild.local.machines.remains import remove_links
+from tests.local.machines.running import DRIVERS, Running, Start
+
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.skipif(os.geteuid() != 0, reason="nspawn, mounts and veth need root"),
+]
+EXIT_S = 30
+
+
+def supervisor(pids: tuple[int, ...]) -> int:
+    return pids[0]
+
+
+def first_process(pids: tuple[int, ...]) -> int:
+    """PID 1 of the supervisor's pid namespace."""
+    depth = len(namespace_pids(pids[0])) + 1
+    found = [p for p in pids if namespace_pids(p)[-1:] == (1,) and len(namespace_pids(p)) == depth]
+    return found[0]
+
+
+def program(name: str) -> Callable[[tuple[int, ...]], int]:
+    def find(pids: tuple[int, ...]) -> int:
+        return next(pid for pid in pids if name in command_line(pid).split(" ", 1)[0])
+
+    find.__name__ = name
+    return find
+
+
+def leader(pids: tuple[int, ...]) -> int:
+    """PID 1 of an nspawn machine itself."""
+    depth = len(namespace_pids(pids[0])) + 2
+    found = [p for p in pids if namespace_pids(p)[-1:] == (1,) and len(namespace_pids(p)) == depth]
+    return found[0]
+
+
+def kill(one: Running, find: Callable[[tuple[int, ...]], int]) -> None:
+    """Nothing of it is left once the driver calls it gone: no moment later, at once."""
+    os.kill(find(one.machine.host_pids()), signal.SIGKILL)
+    one.await_exit(EXIT_S)
+    left = one.left()
+    assert not left, left
+    assert one.machine.host_pids() == ()
+    one.machine.kill()
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [supervisor, first_process, program("systemd-nspawn"), leader, program("slirp4netns")],
+    ids=lambda victim: victim.__name__,
+)
+def test_a_machine_in_nspawn_ends_with_each_of_its_processes(
+    start: Start, victim: Callable[[tuple[int, ...]], int]
+) -> None:
+    one = start(NspawnDriver())
+    one.await_ready()
+    kill(one, victim)
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [supervisor, first_process, program("qemu-system"), program("slirp4netns")],
+    ids=lambda victim: victim.__name__,
+)
+def test_a_machine_under_qemu_ends_with_each_of_its_processes(
+    start: Start, victim: Callable[[tuple[int, ...]], int]
+) -> None:
+    kill(start(DRIVERS[Driver.QEMU]()), victim)
+
+
+def test_a_link_that_nobody_has_any_more_is_removed_and_no_other(start: Start) -> None:
+    one = start(NspawnDriver())
+    index, holder = network.claim(MACHINES - 1)
+    link = Addresses(index).link
+    proc.run(["ip", "link", "add", link, "type", "veth", "peer", "name", f"peer{index}"])
+    with holder:
+        assert link not in remove_links()
+    assert link in remove_links()
+    assert not Path("/sys/class/net", link).exists()
+    assert one.left().links == (one.link,)
+    one.machine.kill()
+
+
+def test_the_group_of_a_dead_supervisor_is_removed_and_no_other(start: Start) -> None:
+    one = start(NspawnDriver())
+    ended = proc.start(["true"])
+    ended.wait()
+    groups = cgroups.groups_of("i-0123456789abcdef0", ended.pid)
+    for group in groups:
+        (group / "payload").mkdir(parents=True)
+    assert set(cgroups.sweep()) >= set(groups)
+    assert not any(group.exists() for group in groups)
+    assert one.left().groups
+    one.machine.kill()
