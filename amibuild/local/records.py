@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from amibuild.local import durable
 from amibuild.local.durable import StoreDamaged, StoreTooNew
 
-FORMAT = 1
+# 2 knows devices, keys, permissions and the life of an image. It reads 1, which has none.
+FORMAT = 2
 # SSM keeps the last 100 versions of a parameter (PutParameter).
 VERSIONS_KEPT = 100
 
@@ -34,7 +35,8 @@ class SnapshotRecord(Record):
     """A whole snapshot: one that is still being captured has no record.
 
     `data_bytes` is what its blocks take without sharing; `blocks_sha256` is over the list of them,
-    so two snapshots with the same one hold the same disk.
+    so two snapshots with the same one hold the same disk. `region` is None where every region has
+    it. `kms_key` is an ARN. `permissions` are the accounts that may use it, or `all`.
     """
 
     id: str = Field(pattern=r"^snap-[0-9a-f]{8,17}$")
@@ -47,14 +49,44 @@ class SnapshotRecord(Record):
     blocks: int
     data_bytes: int
     blocks_sha256: str
+    region: str | None = None
+    volume_id: str = "vol-ffffffff"
+    encrypted: bool = False
+    kms_key: str | None = None
+    permissions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         return self.id
 
 
+class DeviceRecord(Record):
+    """One entry of an image's block device mapping. Without a snapshot its volume begins empty."""
+
+    name: str
+    snapshot_id: str | None = None
+    size_gib: int
+    volume_type: str = "gp3"
+    delete_on_termination: bool = True
+    iops: int | None = None
+    throughput: int | None = None
+
+
+class Permission(Record):
+    """Who may launch an image: one of these is set."""
+
+    user: str | None = None
+    group: str | None = None
+    organization: str | None = None
+    unit: str | None = None
+
+
 class ImageRecord(Record):
-    """`facts` is what the local target knows about it, such as `made` and `definition`."""
+    """`facts` is what the local target knows about it, such as `made` and `definition`.
+
+    `snapshot_id` and `volume_size_gib` are the root device's. `devices` are all of them, empty in
+    records of format 1. `token` is the client token that made it, `asked` what came with it.
+    """
 
     id: str = Field(pattern=r"^ami-[0-9a-f]{8,17}$")
     name: str
@@ -62,20 +94,41 @@ class ImageRecord(Record):
     owner: str
     created: datetime
     architecture: str = "x86_64"
-    boot_mode: str = "uefi"
+    boot_mode: str | None = "uefi"
     ena: bool = True
     imds_support: str | None = None
+    sriov: str | None = "simple"
+    tpm: str | None = None
+    virtualization: str = "hvm"
     root_device: str = "/dev/xvda"
     snapshot_id: str | None = None
     volume_size_gib: int
     tags: dict[str, str] = {}
     source_instance: str | None = None
     facts: dict[str, str] = {}
-    state: Literal["available"] = "available"
+    state: Literal["available", "disabled"] = "available"
+    devices: tuple[DeviceRecord, ...] = ()
+    permissions: tuple[Permission, ...] | None = None
+    source_image: str | None = None
+    source_region: str | None = None
+    deprecation: datetime | None = None
+    protection: Literal["disabled", "enabled-with-cooldown", "enabled-without-cooldown"] = (
+        "disabled"
+    )
+    protected_until: datetime | None = None
+    last_launched: datetime | None = None
+    token: str | None = None
+    asked: str = ""
 
     @property
     def key(self) -> str:
         return self.id
+
+    @property
+    def snapshot_ids(self) -> set[str]:
+        """Every snapshot that it needs."""
+        named = {device.snapshot_id for device in self.devices} | {self.snapshot_id}
+        return {id_ for id_ in named if id_ is not None}
 
 
 class ParameterVersion(Record):

@@ -39,17 +39,21 @@ from amibuild.local.durable import (
 )
 from amibuild.local.records import (
     FORMAT,
+    DeviceRecord,
     Drawer,
     ImageRecord,
     ParameterRecord,
     ParameterVersion,
+    Permission,
     SnapshotRecord,
 )
 
 __all__ = [
+    "DeviceRecord",
     "ImageRecord",
     "ParameterRecord",
     "ParameterVersion",
+    "Permission",
     "SnapshotInUse",
     "SnapshotRecord",
     "Store",
@@ -204,7 +208,7 @@ class Store:
         Raises: SnapshotInUse while an image names it.
         """
         with self._changing, on_disk(self._root):
-            images = [image.id for image in self._images.all() if image.snapshot_id == snapshot_id]
+            images = [i.id for i in self._images.all() if snapshot_id in i.snapshot_ids]
             if images:
                 raise SnapshotInUse(snapshot_id, images)
             self._snapshots.delete(snapshot_id)
@@ -220,6 +224,9 @@ class Store:
         description: str = "",
         tags: Mapping[str, str] | None = None,
         started: datetime | None = None,
+        region: str | None = None,
+        volume_id: str = "vol-ffffffff",
+        kms_key: str | None = None,
         progress: Progress = lambda done, total: None,
     ) -> SnapshotRecord:
         """A snapshot of a raw disk. It exists once all of it is safe on the disk, not before.
@@ -240,11 +247,25 @@ class Store:
                 blocks=len(blocks.entries),
                 data_bytes=len(blocks.entries) * SIZE,
                 blocks_sha256=blocks.sha256,
+                region=region,
+                volume_id=volume_id,
+                encrypted=kms_key is not None,
+                kms_key=kms_key,
             )
             with self._changing:
-                path = self._list_path(snapshot_id)
-                write_whole(path, blocks.pack(), temporary=self._temporary)
-                self._snapshots.put(record)
+                self._put_blocks(record, blocks)
+        return record
+
+    def copy_snapshot(self, source_id: str, copy: SnapshotRecord) -> SnapshotRecord:
+        """A snapshot of the same blocks, which take no space again. `copy` says all but them.
+
+        Raises: UnknownSnapshot; StoreDamaged; StoreFull.
+        """
+        with on_disk(self._root), self._blocks.in_use(), self._changing:
+            source = self._snapshot(source_id)
+            shared = {"blocks", "data_bytes", "blocks_sha256"}
+            record = copy.model_copy(update=source.model_dump(include=shared))
+            self._put_blocks(record, self._block_list(source))
         return record
 
     def materialise(self, snapshot_id: str, disk: Path, *, size_gib: int) -> None:
@@ -294,6 +315,11 @@ class Store:
         if record is None:
             raise UnknownSnapshot(snapshot_id)
         return record
+
+    def _put_blocks(self, record: SnapshotRecord, blocks: BlockList) -> None:
+        path = self._list_path(record.id)
+        write_whole(path, blocks.pack(), temporary=self._temporary)
+        self._snapshots.put(record)
 
     def _list_path(self, snapshot_id: str) -> Path:
         return self._root / "snapshots" / f"{snapshot_id}.blocks"

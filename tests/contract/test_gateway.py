@@ -17,26 +17,14 @@ from tests.contract.conftest import Aws, Refuses, Start
 def test_an_operation_that_moto_lacks_is_named(aws: Aws, refuses: Refuses) -> None:
     """Ours: EC2 has it, this endpoint does not. Plain moto answers 500 with a page of HTML."""
     message = refuses(
-        "UnsupportedOperation", aws.ec2.describe_image_references, ImageIds=[aws.base]
+        "UnsupportedOperation", aws.ec2.describe_fast_launch_images, ImageIds=[aws.base]
     )
-    assert "DescribeImageReferences" in message
+    assert "DescribeFastLaunchImages" in message
 
 
 def test_so_it_is_with_systems_manager(aws: Aws, refuses: Refuses) -> None:
     message = refuses("UnsupportedOperation", aws.ssm.describe_automation_executions)
     assert "DescribeAutomationExecutions" in message
-
-
-def test_images_are_made_by_create_image_only(aws: Aws, refuses: Refuses) -> None:
-    """moto would register an image that no machine can boot."""
-    refuses("UnsupportedOperation", aws.ec2.register_image, Name="from-nothing")
-    refuses(
-        "UnsupportedOperation",
-        aws.ec2.copy_image,
-        Name="copy",
-        SourceImageId=aws.base,
-        SourceRegion="us-east-1",
-    )
 
 
 def test_a_presigned_url_is_all_that_is_needed(aws: Aws) -> None:

@@ -127,11 +127,11 @@ def test_a_second_opener_is_told_who_has_it(store: Store, tmp_path: Path) -> Non
 
 def test_a_newer_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     Store.open(tmp_path).close()
-    (tmp_path / "format").write_text("amibuild store, format 2\n")
-    with pytest.raises(StoreTooNew, match="its format is 2, this one knows 1"):
+    (tmp_path / "format").write_text("amibuild store, format 3\n")
+    with pytest.raises(StoreTooNew, match="its format is 3, this one knows 2"):
         Store.open(tmp_path)
-    assert (tmp_path / "format").read_text() == "amibuild store, format 2\n"
-    (tmp_path / "format").write_text("amibuild store, format 1\n")
+    assert (tmp_path / "format").read_text() == "amibuild store, format 3\n"
+    (tmp_path / "format").write_text("amibuild store, format 2\n")
     Store.open(tmp_path).close()  # the refusal let go of the lock
 
 

@@ -1,130 +1,82 @@
-"""Images: CreateImage reads the machine's disk into the store, and is pending until that is done.
+"""Images: CreateImage reads the machine's disks into the store, and is pending until that is done.
 
-Sources: EC2 API reference, CreateImage (Name: 3 to 128 letters, digits, spaces and ()[]./-'@_;
-without NoReboot a running instance is shut down first and started after), DeregisterImage, and
-"Error codes" for InvalidAMIName.Malformed and .Duplicate.
+Sources: EC2 API reference, CreateImage (without NoReboot a running instance is shut down first and
+started after; of a volume's mapping only DeleteOnTermination can be changed), and "Error codes".
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import re
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend
-from moto.ec2.models.amis import Ami
 from moto.ec2.models.instances import StateReason
 from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_ami_id, random_snapshot_id
 
 from amibuild.errors import AmibuildError
-from amibuild.local.life import Life, Wish
+from amibuild.local.life import Wish
 from amibuild.local.overlay import launching
+from amibuild.local.overlay.ami import Device, LocalAmi, may_use
+from amibuild.local.overlay.asked import check_choice, check_new_name, only_tags, refuse_parameters
 from amibuild.local.overlay.desk import Desk, Refusal
-from amibuild.local.overlay.snapshots import LocalSnapshot
+from amibuild.local.overlay.registering import asked_device
+from amibuild.local.overlay.snapshots import others
+from amibuild.local.overlay.stilldisk import still_disk
 from amibuild.local.store import ImageRecord
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}")
-
-
-class LocalAmi(Ami):
-    """`record` is None until the store has it; moto's own constructor would make a volume."""
-
-    __module__ = "moto.ec2.models.amis"
-
-    def __init__(
-        self,
-        backend: Any,
-        *,
-        image_id: str,
-        name: str,
-        description: str,
-        owner_id: str,
-        created: datetime,
-        snapshot: LocalSnapshot,
-        architecture: str = "x86_64",
-        boot_mode: str = "uefi",
-        imds_support: str | None = None,
-        root_device: str = "/dev/xvda",
-        instance_id: str | None = None,
-        record: ImageRecord | None = None,
-    ) -> None:
-        self.ec2_backend = backend
-        self.id = image_id
-        self.name = name
-        self.description = description
-        self.owner_id = owner_id
-        self.owner_alias = None
-        self.creation_date = created
-        self.ebs_snapshot = snapshot
-        self.architecture = architecture
-        self.boot_mode = boot_mode
-        self.imds_support = imds_support
-        self.root_device_name = root_device
-        self.root_device_type = "ebs"
-        self.instance_id = instance_id
-        self.record = record
-        self.state = "available" if record is not None else "pending"
-        self.state_reason: StateReason | None = None
-        self.virtualization_type = "hvm"
-        self.hypervisor = "xen"
-        self.image_type = "machine"
-        self.image_location = f"{owner_id}/{name}"
-        self.platform = None
-        self.platform_details = "Linux/UNIX"
-        self.usage_operation = "RunInstances"
-        self.kernel_id = None
-        self.ena_support = True
-        self.sriov = "simple"
-        self.sriov_net_support = "simple"
-        self.product_codes: set[str] = set()
-        self.launch_permissions: list[dict[str, str]] = []
-        if record is not None:
-            if owner_id != backend.account_id:
-                self.launch_permissions.append({"Group": "all"})
-            self.launch_permissions += json.loads(record.facts.get("launch_permissions", "[]"))
-
-    @property
-    def block_device_mappings(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "DeviceName": self.root_device_name,
-                "Ebs": {
-                    "SnapshotId": self.ebs_snapshot.id,
-                    "VolumeSize": self.ebs_snapshot.volume_size,
-                    "DeleteOnTermination": True,
-                    "VolumeType": "gp3",
-                    "Encrypted": self.ebs_snapshot.encrypted,
-                },
-            }
-        ]
+# All that a mapping may change about a volume that is there.
+_CHANGEABLE = "DeleteOnTermination"
 
 
 class ImageBooks(EC2Backend):
     def load_image(self, record: ImageRecord) -> None:
-        """Puts an image of the store into the books; its snapshot is there already."""
-        assert record.snapshot_id is not None
-        self.amis[record.id] = LocalAmi(
-            self,
-            image_id=record.id,
-            name=record.name,
-            description=record.description,
-            owner_id=record.owner,
-            created=record.created,
-            snapshot=self.snapshots[record.snapshot_id],
-            architecture=record.architecture,
-            boot_mode=record.boot_mode,
-            imds_support=record.imds_support,
-            root_device=record.root_device,
-            instance_id=record.source_instance,
-            record=record,
-        )
-        self.tags[record.id].update(record.tags)
+        """Puts an image of the store into the books, if this account may see it.
+
+        Its snapshots are there already, or it is left out.
+        """
+        lost = sorted(record.snapshot_ids - set(self.snapshots))
+        if lost:
+            log.warning("%s is left out: its snapshot %s is lost", record.id, lost[0])
+        elif record.snapshot_id is not None and may_use(record, self.account_id):
+            self.amis[record.id] = LocalAmi.of(self, record)
+            self.tags[record.id].clear()
+            self.tags[record.id].update(record.tags)
+
+    def keep_image(self, image: LocalAmi) -> None:
+        """Writes what can change about it. A pending one is written once it is available."""
+        if image.kept:
+            record = image.record(self._tags_of(image.id))
+            Desk.current.store.put_image(record)
+            self._tell_others(record)
+
+    def _tell_others(self, record: ImageRecord) -> None:
+        """Whom it is shared with sees it as it is now, or no longer."""
+        for other in others(self):
+            other.amis.pop(record.id, None)
+            for snapshot_id in record.snapshot_ids - set(other.snapshots):
+                other.load_snapshot(self.snapshots[snapshot_id].record)
+            other.load_image(record)
+
+    def forget_elsewhere(self, image_id: str) -> None:
+        for other in others(self):
+            if other.amis.pop(image_id, None) is not None:
+                other.deleted_amis.append(image_id)
+
+    def run_instances(self, image_id: str, *args: Any, **kwargs: Any) -> Any:
+        reservation = super().run_instances(image_id, *args, **kwargs)
+        image = self.amis.get(image_id)
+        if image is not None and image.owner_id == self.account_id:
+            image.last_launched = datetime.now(UTC)
+            self.keep_image(image)
+        return reservation
 
     def begin_image(
         self,
@@ -134,8 +86,10 @@ class ImageBooks(EC2Backend):
         description: str,
         reboot: bool,
         tags: dict[str, dict[str, str]],
+        mappings: list[dict[str, Any]],
+        dry_run: Any,
     ) -> LocalAmi:
-        """The new image, pending. A thread reads the disk as soon as the machine is off it."""
+        """The new image, pending. A thread reads the disks as soon as the machine is off them."""
         life = Desk.current.fleet.life(instance.id)
         if instance.state not in {"running", "stopped"} or life is None:
             raise Refusal(
@@ -148,173 +102,192 @@ class ImageBooks(EC2Backend):
                 "the local endpoint can't read the disk of a running machine: stop it, or allow "
                 "the reboot (NoReboot=false)",
             )
-        image_id, snapshot_id = random_ami_id(), random_snapshot_id()
-        root = instance.block_device_mapping[instance.root_device_name]
-        snapshot = self.pending_snapshot(
-            self.get_volume(root.volume_id),
-            f"Created by CreateImage({instance.id}) for {image_id}",
-            snapshot_id,
-        )
-        image = LocalAmi(
-            self,
-            image_id=image_id,
-            name=name,
-            description=description,
-            owner_id=self.account_id,
-            created=datetime.now(UTC),
-            snapshot=snapshot,
-            architecture=instance.architecture,
-            boot_mode=instance.boot_mode,
-            root_device=instance.root_device_name,
-            instance_id=instance.id,
-        )
-        self.amis[image_id] = image
-        image.add_tags(tags.get("image", {}))
-        snapshot.add_tags(tags.get("snapshot", {}))
-        if instance.state == "running":
-            life.wish(Wish.REBOOT, between=lambda: self._capture(image, life))
-        else:
-            # Begun here, so that nothing can start the machine before the disk is held.
-            reading = life.reading_disk()
-            still = reading.__enter__()
-            Desk.current.spawn(self._capture_held, image, reading, still)
+        volumes = self._devices_of(instance)
+        devices = _remapped(self, volumes, instance.root_device_name, mappings)
+        with ExitStack() as stack:
+            stills: dict[str, Path] = {}
+            if instance.state == "stopped":
+                # Begun here, so that nothing can start the machine before the disks are held.
+                self._hold(stack, volumes, devices, stills)
+            dry_run()
+            image_id = random_ami_id()
+            for device in devices:
+                if device.name in volumes and device.snapshot is None:
+                    device.snapshot = self.pending_snapshot(
+                        volumes[device.name],
+                        f"Created by CreateImage({instance.id}) for {image_id}",
+                        random_snapshot_id(),
+                    )
+                    device.snapshot.add_tags(tags.get("snapshot", {}))
+            image = LocalAmi(
+                self,
+                image_id=image_id,
+                name=name,
+                description=description,
+                owner_id=self.account_id,
+                created=datetime.now(UTC),
+                devices=devices,
+                architecture=instance.architecture,
+                boot_mode=instance.boot_mode,
+                instance_id=instance.id,
+                source_image=instance.image_id,
+                source_region=self.region_name,
+            )
+            self.amis[image_id] = image
+            image.add_tags(tags.get("image", {}))
+            if instance.state == "running":
+                life.wish(Wish.REBOOT, between=lambda: self._capture(image, volumes))
+            else:
+                held = stack.pop_all()
+                Desk.current.spawn(self._capture_held, image, stills, held)
         return image
 
-    def _capture(self, image: LocalAmi, life: Life) -> None:
-        reading = life.reading_disk()
-        self._capture_held(image, reading, reading.__enter__())
+    def _devices_of(self, instance: Any) -> dict[str, Any]:
+        """Device name -> volume, the root device first."""
+        found = {
+            name: self.get_volume(block.volume_id)
+            for name, block in instance.block_device_mapping.items()
+        }
+        root = instance.root_device_name
+        return {root: found.pop(root), **found}
 
-    def _capture_held(self, image: LocalAmi, reading: Any, still: Any) -> None:
-        desk, snapshot = Desk.current, image.ebs_snapshot
-        try:
-            desk.before_capture()
-            desk.go_on()
-            desk.trim(still)  # or a deleted file would be in the snapshot
-            record = desk.store.capture(
-                still,
-                snapshot.id,
-                volume_size_gib=snapshot.volume_size,
-                description=snapshot.description,
-                tags=self._tags_of(snapshot.id),
-                owner=self.account_id,
-                progress=snapshot.advance,
-            )
-            with desk.lock:
-                self._complete(image, record)
-        except (AmibuildError, OSError) as error:
-            log.warning("%s: %s", image.id, error)
-            with desk.lock:
-                image.state = "failed"
-                image.state_reason = StateReason(str(error), "Server.InternalError")
-                snapshot.status, snapshot.status_message = "error", str(error)
-        finally:
-            reading.__exit__(None, None, None)
+    def _hold(
+        self,
+        stack: ExitStack,
+        volumes: dict[str, Any],
+        devices: list[Device],
+        into: dict[str, Path],
+    ) -> None:
+        """Every volume's disk, of a machine that is off."""
+        for device in devices:
+            if device.name in volumes:
+                still = still_disk(volumes[device.name], off=True)
+                into[device.name] = stack.enter_context(still)
 
-    def _complete(self, image: LocalAmi, captured: Any) -> None:
-        """Writes snapshot and image, with the tags that they have by now."""
-        store, snapshot = Desk.current.store, image.ebs_snapshot
-        snapshot.record = captured.model_copy(update={"tags": self._tags_of(snapshot.id)})
-        if snapshot.record != captured:
-            store.put_snapshot(snapshot.record)
-        snapshot.status = "completed"
+    def _capture(self, image: LocalAmi, volumes: dict[str, Any]) -> None:
+        """Called while the machine is off between two boots."""
+        stills: dict[str, Path] = {}
+        with ExitStack() as stack:
+            try:
+                self._hold(stack, volumes, image.devices, stills)
+            except Refusal as error:
+                self._fail(image, str(error))
+            else:
+                self._capture_held(image, stills, stack.pop_all())
+
+    def _capture_held(
+        self, image: LocalAmi, stills: dict[str, Path], held: AbstractContextManager[Any]
+    ) -> None:
+        desk = Desk.current
+        with held:
+            try:
+                desk.before_capture()
+                desk.go_on()
+                desk.trim(stills[image.root_device_name])  # or a deleted file would be in it
+                for device in image.devices:
+                    if device.name in stills and device.snapshot is not None:
+                        record = self.capture_snapshot(device.snapshot, stills[device.name])
+                        with desk.lock:
+                            self.complete_snapshot(device.snapshot, record)
+                with desk.lock:
+                    self.complete_image(image)
+            except (AmibuildError, OSError) as error:
+                self._fail(image, str(error))
+
+    def complete_image(self, image: LocalAmi) -> None:
+        """Writes an image whose snapshots are complete, with the tags that it has by now."""
         if self.amis.get(image.id) is not image:
-            return  # deregistered meanwhile: the snapshot stays, as on EC2
-        image.record = ImageRecord(
-            id=image.id,
-            name=image.name,
-            description=image.description,
-            owner=image.owner_id,
-            created=image.creation_date,
-            architecture=image.architecture,
-            boot_mode=image.boot_mode,
-            imds_support=image.imds_support,
-            root_device=image.root_device_name,
-            snapshot_id=snapshot.id,
-            volume_size_gib=snapshot.volume_size,
-            tags=self._tags_of(image.id),
-            source_instance=image.instance_id,
-            facts={"region": self.region_name, **_shared(image)},
+            return  # deregistered meanwhile: the snapshots stay, as on EC2
+        image.state, image.kept = "available", True
+        self.keep_image(image)
+
+    def _fail(self, image: LocalAmi, reason: str) -> None:
+        log.warning("%s: %s", image.id, reason)
+        with Desk.current.lock:
+            self.fail_image(image, reason)
+
+    def fail_image(self, image: LocalAmi, reason: str) -> None:
+        image.state = "failed"
+        image.state_reason = StateReason(reason, "Server.InternalError")
+        for snapshot in image.snapshots:
+            if snapshot.status == "pending":
+                snapshot.fail(reason)
+
+
+def _remapped(
+    backend: Any, volumes: dict[str, Any], root: str, mappings: list[dict[str, Any]]
+) -> list[Device]:
+    """The image's devices: the instance's volumes as the request changes them, and its new ones.
+
+    A new one is empty or has its snapshot; the others get theirs later.
+    """
+    devices = {
+        name: Device(
+            name,
+            None,
+            volume.size,
+            volume.volume_type or "gp2",
+            _goes_with_instance(volume),
+            volume.iops,
+            getattr(volume, "throughput", None),
         )
-        store.put_image(image.record)
-        image.state = "available"
-
-    def deregister_image(self, ami_id: str) -> None:
-        launching.check_image_id(ami_id)
-        image = self.amis.get(ami_id)
-        if image is not None and image.owner_id != self.account_id:
-            raise Refusal("AuthFailure", f"Not authorized for image: {ami_id}")
-        super().deregister_image(ami_id)
-        self.tags.pop(ami_id, None)
-        if image is not None and image.record is not None:
-            Desk.current.store.delete_image(ami_id)
-
-    def modify_image_attribute(self, ami_id: str, *args: Any, **kwargs: Any) -> None:
-        super().modify_image_attribute(ami_id, *args, **kwargs)
-        image = self.amis.get(ami_id)
-        if image is not None and image.record is not None:
-            facts = {**image.record.facts, **_shared(image)}
-            image.record = image.record.model_copy(update={"facts": facts})
-            Desk.current.store.put_image(image.record)
-
-    def register_image(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("images are made by CreateImage here")
-
-    def copy_image(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError("images stay in their region here")
+        for name, volume in volumes.items()
+    }
+    for mapping in mappings:
+        name = mapping.get("DeviceName", "")
+        if name not in volumes:
+            if "NoDevice" not in mapping:
+                devices[name] = asked_device(backend, mapping)
+        elif "NoDevice" in mapping:
+            if name == root:
+                raise Refusal("InvalidBlockDeviceMapping", f"The root device {root} is needed.")
+            devices.pop(name, None)
+        else:
+            devices[name] = _changed(devices[name], volumes[name], mapping.get("Ebs", {}))
+    return list(devices.values())
 
 
-def _shared(image: LocalAmi) -> dict[str, str]:
-    return {"launch_permissions": json.dumps(image.launch_permissions)}
+def _changed(device: Device, volume: Any, ebs: dict[str, Any]) -> Device:
+    """Source: CreateImage, BlockDeviceMappings: what can't be changed there."""
+    now = {
+        "VolumeSize": device.size_gib,
+        "VolumeType": device.volume_type,
+        "Iops": device.iops,
+        "Throughput": device.throughput,
+        "Encrypted": bool(volume.encrypted),
+    }
+    for key, value in ebs.items():
+        if key != _CHANGEABLE and now.get(key) != value:
+            raise Refusal(
+                "InvalidBlockDeviceMapping",
+                f"{key} of {device.name} can't be changed by CreateImage, only {_CHANGEABLE} can",
+            )
+    return replace(device, delete_on_termination=ebs.get(_CHANGEABLE, device.delete_on_termination))
+
+
+def _goes_with_instance(volume: Any) -> bool:
+    attached = volume.attachment
+    block = attached.instance.block_device_mapping[attached.device]
+    return bool(block.delete_on_termination)
 
 
 class ImageResponses(EC2Response):
+    params: dict[str, Any]
+
     def create_image(self) -> ActionResult:
-        backend, name = self.ec2_backend, self.params["Name"]
-        if not _NAME.fullmatch(name):
-            raise Refusal(
-                "InvalidAMIName.Malformed",
-                "AMI names must be between 3 and 128 characters long, and may contain letters, "
-                "numbers, '(', ')', '.', '-', '/' and '_'",
-            )
-        for image in backend.amis.values():
-            if image.name == name and image.owner_id == backend.account_id:
-                raise Refusal(
-                    "InvalidAMIName.Duplicate",
-                    f"AMI name {name} is already in use by AMI {image.id}",
-                )
-        launching.check_instance_ids([self.params["InstanceId"]])
-        instance = backend.get_instance(self.params["InstanceId"])
-        tags = self._parse_tag_specification()
-        unknown = set(tags) - {"image", "snapshot"}
-        if unknown:
-            raise Refusal(
-                "InvalidParameterValue",
-                f"'{unknown.pop()}' is not a valid taggable resource type for this operation.",
-            )
-        self.error_on_dryrun()
+        backend, params = self.ec2_backend, self.params
+        check_new_name(backend, params["Name"])
+        check_choice(params.get("BootModeOverride"), "BootModeOverride", "uefi")
+        refuse_parameters(params, "SnapshotLocation")
+        launching.check_instance_ids([params["InstanceId"]])
+        instance = backend.get_instance(params["InstanceId"])
         image = backend.begin_image(
             instance,
-            name=name,
-            description=self.params.get("Description", ""),
-            reboot=not self.params.get("NoReboot", False),
-            tags=tags,
+            name=params["Name"],
+            description=params.get("Description", ""),
+            reboot=not params.get("NoReboot", False),
+            tags=only_tags(self._parse_tag_specification(), "image", "snapshot"),
+            mappings=params.get("BlockDeviceMappings", []),
+            dry_run=self.error_on_dryrun,
         )
         return ActionResult({"ImageId": image.id})
-
-    def describe_images(self) -> ActionResult:
-        for id_ in self.params.get("ImageIds", []):
-            launching.check_image_id(id_)
-        result: ActionResult = super().describe_images()
-        return result
-
-    def deregister_image(self) -> ActionResult:
-        backend, id_ = self.ec2_backend, self.params["ImageId"]
-        self.error_on_dryrun()
-        image = backend.amis.get(id_)
-        backend.deregister_image(id_)
-        results = []
-        if image is not None and self.params.get("DeleteAssociatedSnapshots", False):
-            snapshot_id = image.ebs_snapshot.id
-            backend.delete_snapshot(snapshot_id)
-            results.append({"SnapshotId": snapshot_id, "ReturnCode": "success"})
-        return ActionResult({"Return": True, "DeleteSnapshotResults": results})

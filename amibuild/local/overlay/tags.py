@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 from moto.ec2.models import EC2Backend
 
-from amibuild.local.overlay.desk import Desk, Refusal
+from amibuild.local.overlay.desk import Refusal
 
 
 class TagBooks(EC2Backend):
@@ -31,23 +28,11 @@ class TagBooks(EC2Backend):
         return bool(super().do_resources_exist(resource_ids))
 
     def _keep_tags(self, resource_ids: list[str]) -> None:
-        store = Desk.current.store
         for id_ in resource_ids:
-            for image in _named(self.amis, id_):
-                if image.record is not None:
-                    image.record = image.record.model_copy(update={"tags": self._tags_of(id_)})
-                    store.put_image(image.record)
-            for snapshot in _named(self.snapshots, id_):
-                if snapshot.record is not None:
-                    snapshot.record = snapshot.record.model_copy(
-                        update={"tags": self._tags_of(id_)}
-                    )
-                    store.put_snapshot(snapshot.record)
+            if id_ in self.amis:
+                self.keep_image(self.amis[id_])
+            if id_ in self.snapshots:
+                self.keep_snapshot(self.snapshots[id_])
 
     def _tags_of(self, id_: str) -> dict[str, str]:
         return dict(self.tags.get(id_, {}))
-
-
-def _named(found: dict[str, Any], id_: str) -> Iterator[Any]:
-    if id_ in found:
-        yield found[id_]

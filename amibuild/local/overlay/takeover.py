@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 from typing import Any
 
@@ -14,21 +13,34 @@ from moto.core.base_backend import BackendDict
 from moto.ec2.models import elastic_block_store
 
 from amibuild.local.overlay.commands import Command
+from amibuild.local.overlay.copies import CopyBooks, CopyResponses
+from amibuild.local.overlay.describing import DescribeResponses
 from amibuild.local.overlay.desk import Desk, Locked
 from amibuild.local.overlay.groups import GroupBooks
 from amibuild.local.overlay.images import ImageBooks, ImageResponses
 from amibuild.local.overlay.instances import InstanceBooks, InstanceResponses
 from amibuild.local.overlay.launching import Launched
+from amibuild.local.overlay.lifecycle import LifecycleBooks, LifecycleResponses
 from amibuild.local.overlay.parameters import ParameterBooks, ParameterResponses
+from amibuild.local.overlay.references import ReferenceResponses
+from amibuild.local.overlay.registering import RegisterResponses
+from amibuild.local.overlay.sharing import SharingResponses
 from amibuild.local.overlay.snapshots import SnapshotBooks, SnapshotResponses
 from amibuild.local.overlay.ssm import CommandBooks, CommandResponses
 from amibuild.local.overlay.tags import TagBooks
 from amibuild.local.overlay.volumes import LocalVolume, VolumeBooks, VolumeResponses
 
-log = logging.getLogger(__name__)
 
-
-class LocalEc2(InstanceBooks, ImageBooks, SnapshotBooks, VolumeBooks, GroupBooks, TagBooks):
+class LocalEc2(
+    InstanceBooks,
+    ImageBooks,
+    CopyBooks,
+    LifecycleBooks,
+    SnapshotBooks,
+    VolumeBooks,
+    GroupBooks,
+    TagBooks,
+):
     # moto finds a backend's URLs by its module's name.
     __module__ = "moto.ec2.models"
 
@@ -39,14 +51,11 @@ class LocalEc2(InstanceBooks, ImageBooks, SnapshotBooks, VolumeBooks, GroupBooks
         self.default_kms_key_id = f"arn:aws:kms:{region_name}:{account_id}:key/aws-ebs"
         store = Desk.current.store
         for snapshot in store.snapshots():
-            self.load_snapshot(snapshot)
+            if (snapshot.region or region_name) == region_name:
+                self.load_snapshot(snapshot)
         for image in store.images():
-            if image.facts.get("region", region_name) != region_name:
-                continue
-            if image.snapshot_id not in self.snapshots:
-                log.warning("%s is left out: its snapshot %s is lost", image.id, image.snapshot_id)
-                continue
-            self.load_image(image)
+            if image.facts.get("region", region_name) == region_name:
+                self.load_image(image)
 
 
 class LocalSsm(CommandBooks, ParameterBooks):
@@ -61,7 +70,17 @@ class LocalSsm(CommandBooks, ParameterBooks):
 
 
 class LocalEc2Response(
-    Locked, InstanceResponses, ImageResponses, SnapshotResponses, VolumeResponses
+    Locked,
+    InstanceResponses,
+    ImageResponses,
+    RegisterResponses,
+    CopyResponses,
+    LifecycleResponses,
+    SharingResponses,
+    DescribeResponses,
+    ReferenceResponses,
+    SnapshotResponses,
+    VolumeResponses,
 ):
     pass
 
