@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from amibuild import proc
-from amibuild.errors import HostError, WaitTimeout
+from amibuild.errors import HostError, UsageError, WaitTimeout
+from amibuild.local.settings import AUTO, Settings
 from amibuild.names import EndpointAccess
 from amibuild.wait import Look, until
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
 HOST = "127.0.0.1"
 # Any key works; this one has the length and letters of a real one, which moto looks for.
 ACCESS_KEY_ID = "AKIAAMIBUILDLOCAL000"
@@ -42,10 +42,14 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class LocalEndpoint(EndpointAccess):
-    """`owned` tells whether it was started here, and so ends here."""
+    """`owned` tells whether it was started here, and so ends here.
+
+    `settings` is what it was started with, by option (settings.py).
+    """
 
     pid: int
     machine: str
+    settings: Mapping[str, Any]
     owned: bool
 
 
@@ -75,7 +79,7 @@ def open_endpoint(
     Raises: HostError, with the hint of what refused.
     """
     folder = data or data_dir()
-    with _opened(folder, machine, base, progress) as (endpoint, child):
+    with _opened(folder, Settings(machine=machine), base, progress) as (endpoint, child):
         try:
             yield endpoint
         except Exception:  # not an interrupt, which has cleaned up: nothing is kept then
@@ -85,11 +89,19 @@ def open_endpoint(
 
 
 def start_detached(
-    *, machine: str = AUTO, progress: Progress = log.info, data: Path | None = None
+    *,
+    settings: Settings | None = None,
+    progress: Progress = log.info,
+    data: Path | None = None,
 ) -> LocalEndpoint:
-    """The endpoint that runs already, or a new one that stays: `local up`. Raises: HostError."""
+    """The endpoint that runs already, or a new one that stays: `local up`.
+
+    Raises: HostError, also when the one that runs is not as asked for; UsageError.
+    """
     folder = data or data_dir()
-    with _opened(folder, machine, True, progress) as (endpoint, _):
+    asked = settings or Settings()
+    asked.check()
+    with _opened(folder, asked, True, progress) as (endpoint, _):
         _ask(int(endpoint.url.rpartition(":")[2]), "POST", "keep")
         return endpoint
 
@@ -183,9 +195,9 @@ class _Busy(Exception):
 
 @contextmanager
 def _opened(
-    data: Path, machine: str, base: bool, progress: Progress
+    data: Path, asked: Settings, base: bool, progress: Progress
 ) -> Iterator[tuple[LocalEndpoint, _Child | None]]:
-    found = _join_or_start(data, machine, base, progress)
+    found = _join_or_start(data, asked, base, progress)
     if isinstance(found, _Joined):
         with found.held():
             yield found.endpoint, None
@@ -213,17 +225,17 @@ class _Joined:
 
 
 def _join_or_start(
-    data: Path, machine: str, base: bool, progress: Progress
+    data: Path, asked: Settings, base: bool, progress: Progress
 ) -> _Joined | tuple[LocalEndpoint, _Child]:
     told = False
 
     def look() -> Look[_Joined | tuple[LocalEndpoint, _Child]]:
         nonlocal told
-        joined = _join(data, machine)
+        joined = _join(data, asked)
         if joined is not None:
             return Look("running", joined)
         try:
-            return Look("started", _start(data, machine, base, progress))
+            return Look("started", _start(data, asked, base, progress))
         except _Busy:
             if not told:
                 progress("waiting for another amibuild, which has the local target's store open")
@@ -238,7 +250,7 @@ def _join_or_start(
     )
 
 
-def _join(data: Path, machine: str) -> _Joined | None:
+def _join(data: Path, asked: Settings) -> _Joined | None:
     facts = _read(data)
     if facts is None:
         return None
@@ -252,18 +264,18 @@ def _join(data: Path, machine: str) -> _Joined | None:
         # Killed, and the file is what it left; or it is about to end.
         connection.close()
         return None
-    if machine not in {AUTO, facts["machine"]}:
+    differences = asked.differences(facts["settings"])
+    if differences:
         answer.close()
         raise HostError(
-            f"the endpoint that runs here was started with --machine {facts['machine']}, "
-            f"not {machine}",
+            f"the endpoint that runs here was started with {'; '.join(differences)}",
             hint="amibuild local down",
         )
     return _Joined(_endpoint(facts, owned=False), answer)
 
 
 def _start(
-    data: Path, machine: str, base: bool, progress: Progress
+    data: Path, asked: Settings, base: bool, progress: Progress
 ) -> tuple[LocalEndpoint, _Child]:
     folder = data / "local"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -273,8 +285,7 @@ def _start(
     reading, writing = os.pipe()
     # Not from the working folder (-P), which may hold another amibuild, but this very one.
     words: list[str | Path] = [sys.executable, "-P", "-m", "amibuild.local.endpoint"]
-    words += ["--data", data]
-    words += ["--machine", machine, "--owner-fd", str(reading)]
+    words += ["--data", data, *asked.argv(), "--owner-fd", str(reading)]
     words += [] if base else ["--no-base"]
     try:
         with log_file.open("ab") as stderr:
@@ -314,7 +325,8 @@ def _ready(child: _Child, progress: Progress) -> Mapping[str, Any]:
             elif said.get("busy") is not None:
                 raise _Busy(said["error"])
             elif "error" in said:
-                raise HostError(said["error"], hint=said.get("hint"))
+                kind = UsageError if said["usage"] else HostError
+                raise kind(said["error"], hint=said.get("hint"))
     last = child.log_file.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
     raise HostError(
         "the local endpoint ended before it was ready:\n" + "\n".join(last),
@@ -329,6 +341,7 @@ def _endpoint(facts: Mapping[str, Any], *, owned: bool) -> LocalEndpoint:
         secret_access_key=SECRET_ACCESS_KEY,
         pid=facts["pid"],
         machine=facts["machine"],
+        settings=facts["settings"],
         owned=owned,
     )
 
@@ -337,7 +350,13 @@ def _read(data: Path) -> dict[str, Any] | None:
     """What the endpoint wrote about itself when it was ready; it may be dead since."""
     try:
         facts = json.loads((data / "local" / "endpoint.json").read_text())
-        return {"pid": int(facts["pid"]), "port": int(facts["port"]), "machine": facts["machine"]}
+        return {
+            "pid": int(facts["pid"]),
+            "port": int(facts["port"]),
+            "machine": facts["machine"],
+            # An endpoint of an older amibuild does not say.
+            "settings": dict(facts.get("settings", {})),
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -248,6 +248,17 @@ def print_result(text: str) -> None:
         raise HostError(f"the result can't be written to stdout: {error.strerror}") from error
 
 
+def write_bytes(chunk: bytes) -> bool:
+    """To stdout as they are, at once. False when the reader has gone, and nobody needs the rest."""
+    try:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+        return False
+    return True
+
+
 def _forget_stdout() -> None:
     """What is still buffered would fail again when Python flushes at exit."""
     with suppress(OSError, ValueError):

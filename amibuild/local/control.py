@@ -1,9 +1,11 @@
 """What amibuild itself asks of its endpoint, under /amibuild/ on the same port.
 
-    GET  status   the machines, as JSON
-    GET  join     open for as long as the asker needs the endpoint: its end is the asker's
-    POST keep     the endpoint stays when its owner ends (`--on-error keep`)
-    POST stop     the endpoint ends
+    GET  status      the machines, as JSON
+    GET  join        open for as long as the asker needs the endpoint: its end is the asker's
+    POST keep        the endpoint stays when its owner ends (`--on-error keep`)
+    POST stop        the endpoint ends
+    GET  console/ID  what the machine wrote to its console; with ?follow all that comes, too
+    POST run/ID      runs the body as a script in the machine; its end as JSON
 
 A POST must carry the header X-Amibuild: a web page can't send one to another origin.
 """
@@ -11,7 +13,6 @@ A POST must carry the header X-Amibuild: a web page can't send one to another or
 from __future__ import annotations
 
 import os
-import select
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,10 @@ from typing import Any
 
 from werkzeug.wsgi import ClosingIterator
 
-from amibuild.local.gateway import Environ, StartResponse, json_response
+from amibuild.errors import HostError
+from amibuild.local.gateway import CONTROL, Environ, StartResponse, Wsgi, json_response
+from amibuild.local.life import Life
+from amibuild.local.visit import hung_up, new_console, run_script
 
 _LOOK_S = 0.5
 
@@ -63,13 +67,19 @@ class Lifetime:
 
 
 class Control:
-    def __init__(self, lifetime: Lifetime, status: Callable[[], dict[str, Any]]) -> None:
-        """`status` is the endpoint and its instances, as JSON has it."""
+    def __init__(
+        self,
+        lifetime: Lifetime,
+        status: Callable[[], dict[str, Any]],
+        life: Callable[[str], Life | None],
+    ) -> None:
+        """`status` is the endpoint and its instances, as JSON has it; `life` finds a machine's."""
         self._lifetime = lifetime
         self._facts = status
+        self._life = life
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        name = str(environ["PATH_INFO"]).rpartition("/")[2]
+        name, _, instance = str(environ["PATH_INFO"]).removeprefix(CONTROL).partition("/")
         method = environ["REQUEST_METHOD"]
         if method == "POST" and "HTTP_X_AMIBUILD" not in environ:
             answer = json_response({"error": "the header X-Amibuild is missing"}, 403)
@@ -84,6 +94,14 @@ class Control:
             body = json_response(self._status())(environ, start_response)
             # Once the answer is sent: the process ends in milliseconds after this.
             return ClosingIterator(body, self._lifetime.over.set)  # type: ignore[no-any-return]
+        elif (method, name) in {("GET", "console"), ("POST", "run")}:
+            life = self._life(instance)
+            if life is None:
+                answer = json_response({"error": f"there is no instance {instance}"}, 404)
+            elif name == "console":
+                return self._console(life, environ, start_response)
+            else:
+                answer = _ran(life, environ)
         else:
             answer = json_response({"error": f"there is no {method} {name}"}, 404)
         return answer(environ, start_response)
@@ -98,6 +116,17 @@ class Control:
             "ending": lifetime.over.is_set(),
         }
 
+    def _console(
+        self, life: Life, environ: Environ, start_response: StartResponse
+    ) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Connection", "close")])
+        if "follow" not in environ.get("QUERY_STRING", ""):
+            yield life.console()
+            return
+        id_, over = life.order.instance_id, self._lifetime.over
+        connection = environ["werkzeug.socket"]
+        yield from new_console(life, lambda: self._life(id_) is not life, over, connection)
+
     def _join(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         self._lifetime.join()
         try:
@@ -105,8 +134,15 @@ class Control:
             yield b"joined\n"
             connection = environ["werkzeug.socket"]
             while not self._lifetime.over.is_set():
-                readable, _, _ = select.select([connection], [], [], _LOOK_S)
-                if readable and not connection.recv(1):
+                if hung_up(connection, _LOOK_S):
                     return
         finally:
             self._lifetime.leave()
+
+
+def _ran(life: Life, environ: Environ) -> Wsgi:
+    script = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    try:
+        return json_response(run_script(life, script, environ["werkzeug.socket"]))
+    except HostError as error:
+        return json_response({"error": error.message}, 409)

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from amibuild.errors import AmibuildError, Interrupted
+from amibuild.errors import AmibuildError, Interrupted, UsageError
+from amibuild.local.settings import AUTO, Settings
 
 if TYPE_CHECKING:
     from amibuild.local.control import Lifetime
@@ -39,11 +40,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _serve(arguments)
     except (AmibuildError, Interrupted) as error:
         # `busy` is the process that has the store: the starter waits for it, or joins it.
-        _say({"error": error.message, "hint": error.hint, "busy": getattr(error, "pid", None)})
+        _say(
+            {
+                "error": error.message,
+                "hint": error.hint,
+                "busy": getattr(error, "pid", None),
+                "usage": isinstance(error, UsageError),
+            }
+        )
         return error.exit_code
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    settings = Settings(
+        machine=arguments.machine,
+        port=arguments.port,
+        latency=arguments.latency,
+        faults=tuple(arguments.fault),
+        script=arguments.script,
+        call_log=arguments.call_log,
+    )
+    settings.check()
     # Here, and not above: a wrong argument should be told without waiting for moto.
     from amibuild.local.control import Lifetime
     from amibuild.local.faults import Fault
@@ -53,13 +70,14 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     options = Options(
         data=arguments.data,
-        machine=arguments.machine,
-        port=arguments.port,
+        machine=settings.machine,
+        port=settings.port,
         base=not arguments.no_base,
-        latencies=Latencies.parse(arguments.latency),
-        script=read_script(arguments.script) if arguments.script else always_succeeds,
-        faults=tuple(Fault.parse(text) for text in arguments.fault),
-        call_log=arguments.call_log,
+        latencies=Latencies.parse(settings.latency),
+        script=read_script(settings.script) if settings.script else always_succeeds,
+        faults=tuple(map(Fault.parse, settings.faults)),
+        call_log=settings.call_log,
+        settings=settings.facts(),
     )
     owned = arguments.owner_fd is not None
     lifetime = Lifetime(owned=owned, kept=not owned)
@@ -75,6 +93,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             "port": service.port,
             "url": service.url,
             "machine": options.machine,
+            "settings": service.settings,
             "started": service.started.isoformat(timespec="seconds"),
         }
         _write(file, facts)
@@ -100,7 +119,7 @@ def _end_on_signals(lifetime: Lifetime) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="amibuild.local.endpoint", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="amibuild's data folder")
-    parser.add_argument("--machine", choices=MACHINES, default="auto")
+    parser.add_argument("--machine", choices=MACHINES, default=AUTO)
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 takes a free one")
     parser.add_argument("--no-base", action="store_true", help="make no base image at the start")
     parser.add_argument("--latency", default="", help="driver none: run=8,ready=10,stop=22,…")

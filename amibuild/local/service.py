@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from amibuild.errors import HostError
 from amibuild.local import debian, disk
 from amibuild.local.base import ensure_base
 from amibuild.local.control import Control, Lifetime
@@ -44,6 +46,7 @@ from amibuild.local.overlay.instances import listed
 from amibuild.local.overlay.takeover import take_over
 from amibuild.local.records import ImageRecord, ParameterRecord
 from amibuild.local.store import Store
+from amibuild.local.usage import usage
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,10 @@ NONE_GIB = 2
 
 @dataclass(frozen=True)
 class Options:
-    """`data` is amibuild's data folder. `base` off: no base image is made at the start."""
+    """`data` is amibuild's data folder. `base` off: no base image is made at the start.
+
+    `settings` is how all this was asked for, to be told to who asks (settings.py).
+    """
 
     data: Path
     machine: str = "auto"
@@ -63,6 +69,7 @@ class Options:
     script: CommandScript = always_succeeds
     faults: tuple[Fault, ...] = ()
     call_log: Path | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def scripted(self) -> bool:
@@ -115,6 +122,14 @@ class Service:
         options = self.options
         for left in tidy_held(options.root):
             progress(f"removed what a killed endpoint left: {left}")
+        # Before the base image, which may take a minute: a port that is taken is told at once.
+        with _listen(options.port) as listener:
+            self._serve(listener, faults, progress)
+
+    def _serve(
+        self, listener: socket.socket, faults: Faults, progress: Callable[[str], None]
+    ) -> None:
+        options = self.options
         choose = self._drivers()
         self.base = self._base(progress) if options.base else None
         self.fleet = Fleet(options.root / MACHINES, choose)
@@ -129,11 +144,18 @@ class Service:
         take_over(desk)
         self._calls = CallLog(options.call_log)
         app = DomainDispatcherApplication(create_backend_app)
-        gateway = Gateway(app, Control(self.lifetime, self._status), faults, self._calls)
-        self._server: BaseWSGIServer = make_server(
-            HOST, options.port, gateway, threaded=True, request_handler=_Handler
+        gateway = Gateway(
+            app, Control(self.lifetime, self._status, self.fleet.life), faults, self._calls
         )
-        self.port = desk.port = self._server.server_port
+        self._server: BaseWSGIServer = make_server(
+            HOST,
+            options.port,
+            gateway,
+            threaded=True,
+            request_handler=_Handler,
+            fd=listener.fileno(),  # the server takes a copy of it
+        )
+        self.port = desk.port = self._server.port
         self._thread = threading.Thread(
             target=lambda: self._server.serve_forever(poll_interval=0.05),
             name="endpoint",
@@ -172,15 +194,35 @@ class Service:
             return _pretend_base(self.store, self.options.root)
         return ensure_base(self.store, self.options.local / "base", progress=progress)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it was started with; its port is known by now."""
+        return {**self.options.settings, "--port": str(self.port)}
+
     def _status(self) -> dict[str, Any]:
+        instances = [{**one, **usage(one)} for one in listed()]
         return {
             "pid": os.getpid(),
             "port": self.port,
             "machine": self.options.machine,
+            "settings": self.settings,
             "started": self.started.isoformat(timespec="seconds"),
             "data": str(self.options.data),
-            "instances": listed(),
+            "log": str(self.options.local / "endpoint.log"),
+            "store": asdict(self.store.usage()),
+            "instances": instances,
         }
+
+
+def _listen(port: int) -> socket.socket:
+    """Raises: HostError, where werkzeug would end the process."""
+    try:
+        return socket.create_server((HOST, port), backlog=128)
+    except OSError as error:
+        raise HostError(
+            f"port {port} of {HOST} can't be had: {os.strerror(error.errno or 0)}",
+            hint="another --port, or none for one that is free",
+        ) from error
 
 
 def _warm_up() -> None:

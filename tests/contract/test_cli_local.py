@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 
-from amibuild import proc
-
-RECIPE = '[image]\nname = "game-host"\n[provision]\nsteps = ["os"]\nservices = ["minetest"]\n'
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder with a recipe, and a data folder of its own: each has its own endpoint."""
-
-    folder: Path
-
-    def run(self, *arguments: str, check: bool = True) -> proc.Finished:
-        words = [sys.executable, "-m", "amibuild.cli.main", *arguments]
-        env = {"AMIBUILD_DATA_DIR": str(self.folder / "data")}
-        return proc.run(words, cwd=self.folder, check=check, env=env)
-
-    def ask(self, *arguments: str) -> dict[str, Any]:
-        loaded: dict[str, Any] = json.loads(self.run(*arguments, "--json").stdout)
-        return loaded
-
-
-def new_place(folder: Path) -> Place:
-    (folder / "amibuild.toml").write_text(RECIPE)
-    return Place(folder)
+from tests.contract.place import Place, new_place
 
 
 @pytest.fixture
@@ -99,17 +71,7 @@ def test_the_target_is_told_on_stderr_alone(running: Place) -> None:
 
 
 def test_status_lists_a_machine_that_another_client_started(running: Place) -> None:
-    up = running.ask("local", "up", "--machine", "none")
-    client = boto3.client(
-        "ec2",
-        endpoint_url=up["url"],
-        region_name=up["environment"]["AWS_DEFAULT_REGION"],
-        aws_access_key_id=up["environment"]["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=up["environment"]["AWS_SECRET_ACCESS_KEY"],
-    )
-    image = running.ask("plan")["source"]["id"]
-    started = client.run_instances(ImageId=image, MinCount=1, MaxCount=1)
-    instance = started["Instances"][0]["InstanceId"]
+    instance = running.launch()
     rows = running.run("local", "status").text.splitlines()
     assert any(row.startswith(instance) and " none " in row for row in rows), rows
 

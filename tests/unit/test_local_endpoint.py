@@ -21,8 +21,11 @@ from amibuild.endpoint import (
     stop,
 )
 from amibuild.errors import HostError
+from amibuild.local.settings import Settings
 from amibuild.local.store import Store
 from amibuild.wait import Look, until
+
+NONE = Settings(machine="none")
 
 HOLDER = """
 import sys, time
@@ -116,14 +119,14 @@ def test_it_ends_when_its_owner_is_killed(data: Path, number: signal.Signals) ->
 
 
 def test_sigterm_ends_it(data: Path) -> None:
-    endpoint = start_detached(machine="none", data=data)
+    endpoint = start_detached(settings=NONE, data=data)
     os.kill(endpoint.pid, signal.SIGTERM)
     wait_until_gone(endpoint.pid)
     assert not (data / "local/endpoint.json").exists()
 
 
 def test_what_a_killed_endpoint_left_is_no_hindrance(data: Path) -> None:
-    killed = start_detached(machine="none", data=data)
+    killed = start_detached(settings=NONE, data=data)
     os.kill(killed.pid, signal.SIGKILL)
     wait_until_gone(killed.pid)
     assert (data / "local/endpoint.json").exists()
@@ -135,7 +138,7 @@ def test_what_a_killed_endpoint_left_is_no_hindrance(data: Path) -> None:
 
 
 def test_a_detached_one_stays_until_it_is_stopped(data: Path) -> None:
-    endpoint = start_detached(machine="none", data=data)
+    endpoint = start_detached(settings=NONE, data=data)
     assert alive(endpoint.pid)
     assert start_detached(data=data).pid == endpoint.pid
     assert stop(data)

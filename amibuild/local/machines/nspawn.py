@@ -22,7 +22,7 @@ from amibuild.local.machines.base import Driver, Machine, MachineSpec, MetadataH
 from amibuild.local.machines.command import CANCELLED, OUTPUT_LIMIT, cancel_argv, launch_argv
 from amibuild.local.machines.console import CONSOLE_LIMIT, Reader
 from amibuild.local.machines.order import DNS, Isolation, Order, Root
-from amibuild.local.machines.processes import namespace_pids
+from amibuild.local.machines.processes import machine_init
 from amibuild.local.machines.seed import write_seed_folder
 from amibuild.local.machines.supervised import Supervised
 
@@ -132,7 +132,6 @@ class NspawnMachine:
         self.private_ip = order.addresses.machine
         self._supervised = supervised
         self._console = console
-        self._keeper_depth = len(namespace_pids(supervised.pid))
 
     def agent_ready(self) -> bool:
         leader = self._leader()
@@ -170,13 +169,7 @@ class NspawnMachine:
         return self._supervised.pids()
 
     def _leader(self) -> int | None:
-        """The host's number of the machine's PID 1: changes when the machine reboots itself."""
-        for pid in self._supervised.pids():
-            numbers = namespace_pids(pid)
-            # One namespace for the supervisor, one more for the machine.
-            if len(numbers) == self._keeper_depth + 2 and numbers[-1] == 1:
-                return pid
-        return None
+        return machine_init(self._supervised.pids())
 
 
 def enter_argv(leader: int, argv: tuple[str, ...]) -> list[str]:

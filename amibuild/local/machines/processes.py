@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -99,3 +99,19 @@ def namespace_pids(pid: int) -> tuple[int, ...]:
         if line.startswith("NSpid:"):
             return tuple(int(word) for word in line.split()[1:])
     return ()
+
+
+def machine_init(pids: Sequence[int]) -> int | None:
+    """The host's number of a container's PID 1; `pids` are its keeper and all below it.
+
+    It changes when the machine reboots itself.
+    """
+    if not pids:
+        return None
+    depth = len(namespace_pids(pids[0]))
+    for pid in pids:
+        numbers = namespace_pids(pid)
+        # One namespace for the supervisor, one more for the machine.
+        if len(numbers) == depth + 2 and numbers[-1] == 1:
+            return pid
+    return None

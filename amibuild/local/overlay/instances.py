@@ -202,6 +202,7 @@ def listed() -> list[dict[str, Any]]:
                         "address": machine.private_ip if machine else None,
                         "ssh_port": machine.ssh_port if machine else None,
                         "disk": str(life.disk),
+                        "public_key": life.order.public_key,
                         "tags": {t["key"]: t["value"] for t in instance.get_tags()},
                     }
                 )

@@ -1,0 +1,73 @@
+"""`amibuild local down` and `reset`: the endpoint's end, and that of what it keeps."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from amibuild.cli.options import JsonOption
+from amibuild.cli.session import session
+
+
+def down(context: typer.Context, as_json: JsonOption = False) -> None:
+    """End it with all its machines; images, snapshots and parameters stay."""
+    with session(context, as_json=as_json) as run:
+        from amibuild import endpoint
+
+        stopped = endpoint.stop()
+        run.story.say("it has ended" if stopped else "it was not running")
+        removed = endpoint.tidy(progress=run.story.say)
+        run.result("", {"stopped": stopped, "removed": list(removed)})
+
+
+def reset(
+    context: typer.Context,
+    base: Annotated[
+        bool, typer.Option("--base", help="Forget the cached base image too: it is made anew.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """End it and forget its images, snapshots and parameters."""
+    with session(context, as_json=as_json) as run:
+        from amibuild import endpoint
+        from amibuild.errors import UsageError
+
+        folder = endpoint.data_dir() / "local"
+        asked = sys.stdin.isatty() and not as_json
+        if not yes and not (asked and typer.confirm(f"Remove every image in {folder}?", err=True)):
+            raise UsageError("nothing was removed", hint="amibuild local reset --yes")
+        endpoint.stop()
+        removed = forget(folder, base=base)
+        for path in removed:
+            run.story.say(f"removed {path}")
+        run.result("", {"removed": [str(path) for path in removed]})
+
+
+def forget(folder: Path, *, base: bool) -> list[Path]:
+    """Removes the stores, and the cached base image where asked for.
+
+    A store is renamed first: what a kill leaves of it is then no half of one.
+    Raises: StoreBusy while another amibuild has it open.
+    """
+    import shutil
+
+    from amibuild.local.store import Store
+
+    removed = []
+    for path in (folder / "store", folder / "none" / "store"):
+        doomed = path.with_name(f"{path.name}.removed")
+        if doomed.exists():
+            shutil.rmtree(doomed)
+        if path.exists():
+            with Store.open(path):
+                path.rename(doomed)
+            shutil.rmtree(doomed)
+            removed.append(path)
+    if base and (folder / "base").exists():
+        shutil.rmtree(folder / "base")
+        removed.append(folder / "base")
+    return removed

@@ -1,0 +1,160 @@
+"""`amibuild local shell`: root in a machine, by the best way in that there is.
+
+An nspawn machine is entered through its namespaces, with a terminal of its own. A virtual one has
+none to enter: where this host has the private half of the key that it was launched with, SSH gives
+the terminal; everywhere else its agent runs what it is given, a line at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from amibuild.cli.local.logs import InstanceArgument
+from amibuild.cli.session import session
+
+if TYPE_CHECKING:
+    from amibuild.inside import Guest, Ran
+
+USER = "admin"
+# Not in the image that may be made of this disk.
+ENVIRONMENT = ("HOME=/root", "HISTFILE=/dev/null")
+
+
+def shell(
+    context: typer.Context,
+    instance: InstanceArgument,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- COMMAND", help="Runs this instead.", show_default=False),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a virtual machine: the private key to log in with over SSH; else one in "
+            "~/.ssh that it was launched with.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Open a root shell in a machine, or run what is on stdin; ends with the last exit code."""
+    with session(context, as_json=False) as run:
+        from amibuild import inside
+
+        guest = inside.find_ready(instance, run.story.say)
+        terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        if guest.driver == "nspawn" and os.geteuid() == 0:
+            code = _enter(guest, command, terminal=terminal)
+        elif command or not sys.stdin.isatty():
+            script = shlex.join(command).encode() if command else sys.stdin.buffer.read()
+            code = _show(inside.run(guest, bash(script)))
+        elif private := key or known_key(guest, Path.home() / ".ssh"):
+            code = _log_in(guest, private)
+        else:
+            run.story.say(
+                "no private key of this machine is here (--key): each line runs by itself, "
+                "in the folder where the last one ended; Ctrl-D ends"
+            )
+            code = _line_by_line(guest)
+    raise typer.Exit(code)
+
+
+def bash(script: bytes) -> bytes:
+    """As a script file; one that says its interpreter keeps it."""
+    return script if script.startswith(b"#!") else b"#!/bin/bash\n" + script
+
+
+def known_key(guest: Guest, folder: Path) -> Path | None:
+    """The file in `folder` with the private half of the key that it was launched with."""
+    wanted = _material(guest.public_key or "")
+    for public in sorted(folder.glob("*.pub")) if wanted else ():
+        private = public.with_suffix("")
+        if _material(public.read_text(errors="replace")) == wanted and private.exists():
+            return private
+    return None
+
+
+def _material(public_key: str) -> tuple[str, ...]:
+    """Type and key, without the comment behind them."""
+    return tuple(public_key.split()[:2])
+
+
+def _enter(guest: Guest, command: list[str] | None, *, terminal: bool) -> int:
+    """As a transient unit of the machine: its own terminal, control group and environment."""
+    from amibuild.errors import HostError
+    from amibuild.local.machines.nspawn import enter_argv
+    from amibuild.local.machines.processes import machine_init
+
+    leader = machine_init(guest.pids)
+    if leader is None:
+        raise HostError(f"{guest.id} went away")
+    unit = f"amibuild-shell-{os.getpid()}"
+    how = "--pty" if terminal else "--pipe"
+    words = ["systemd-run", "--quiet", how, "--wait", "--collect", "--service-type=exec"]
+    words += [f"--unit={unit}", "--working-directory=/root"]
+    words += [f"--setenv={variable}" for variable in ENVIRONMENT]
+    if terminal:
+        words += [f"--setenv=TERM={os.environ.get('TERM', 'linux')}"]
+    words += ["--", *(command or (["/bin/bash", "-l"] if terminal else ["/bin/bash", "-s"]))]
+    return _foreground(
+        enter_argv(leader, tuple(words)),
+        undo=enter_argv(leader, ("systemctl", "stop", unit)),
+    )
+
+
+def _log_in(guest: Guest, key: Path) -> int:
+    """The machine is new and its address is used again: there is no host key to know it by."""
+    words = ["ssh", "-t", "-i", str(key), "-p", str(guest.ssh_port), "-o", "LogLevel=ERROR"]
+    words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+    return _foreground([*words, f"{USER}@{guest.address}", "sudo", "-i"])
+
+
+def _foreground(argv: list[str], *, undo: list[str] | None = None) -> int:
+    """Runs it on our own terminal or pipes; when we are interrupted it ends, and `undo` is run."""
+    from amibuild import proc
+
+    process = proc.start(argv, stdin=0, stdout=1, stderr=2, new_session=False)
+    try:
+        return process.wait()
+    except BaseException:
+        # It may be one for a terminal: those put it back as it was on SIGTERM.
+        process.terminate()
+        process.wait()
+        if undo is not None:
+            proc.run(undo, check=False)
+        raise
+
+
+def _show(ran: Ran) -> int:
+    from amibuild.ui import write_bytes
+
+    write_bytes(ran.stdout)
+    sys.stderr.buffer.write(ran.stderr)
+    sys.stderr.buffer.flush()
+    return ran.exit_code
+
+
+def _line_by_line(guest: Guest) -> int:
+    """The exit code of the last line. Its folder is kept in memory of the machine, not on disk."""
+    from amibuild import inside
+
+    code, place = 0, shlex.quote(f"/run/amibuild/shell-{os.getpid()}")
+    while True:
+        sys.stderr.write(f"{guest.id}# ")
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line or line.strip() == "exit":
+            break
+        script = (
+            f'cd "$(cat {place} 2>/dev/null || echo /root)" || exit\n'
+            f"{{ eval {shlex.quote(line)}\n}} </dev/null\n"
+            f"code=$?\npwd >{place}\nexit $code\n"
+        )
+        code = _show(inside.run(guest, bash(script.encode())))
+    inside.run(guest, bash(f"rm -f {place}\n".encode()))
+    return code
