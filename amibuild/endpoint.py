@@ -32,6 +32,7 @@ SECRET_ACCESS_KEY = "local"  # it opens nothing
 # Another amibuild may be making the base image: a minute, and more on a slow network.
 BUSY_S = 900.0
 # Its machines are killed, not shut down: seconds. A machine that resists is told in its log.
+LETTING_GO_S = 2.0
 END_S = 90.0
 ASK_S = 5.0
 LOG_LIMIT_BYTES = 1024 * 1024
@@ -135,15 +136,18 @@ def tidy(data: Path | None = None, *, progress: Progress = log.info) -> tuple[st
     return found
 
 
-def stop(data: Path | None = None) -> bool:
+def stop(data: Path | None = None, *, force: bool = False) -> bool:
     """Ends the running endpoint with its machines: `local down`. False when none runs.
 
-    Raises: WaitTimeout.
+    `force` ends it under those who use it, too.
+    Raises: UsageError when a bake or another verb uses it; WaitTimeout.
     """
     folder = data or data_dir()
     facts = _read(folder)
     if facts is None or _ask(facts["port"], "GET", "status") is None:
         return False
+    if not force:
+        _await_unused(facts["port"])
     _ask(facts["port"], "POST", "stop")
 
     def look() -> Look[bool]:
@@ -155,6 +159,23 @@ def stop(data: Path | None = None) -> bool:
         return Look("ended" if ended else "still there", True if ended else None)
 
     return until(look, what=f"the endpoint (process {facts['pid']})", timeout_s=END_S)
+
+
+def _await_unused(port: int) -> None:
+    """Raises: UsageError. One that has just ended is noticed a moment later."""
+
+    def look() -> Look[bool]:
+        said = _ask(port, "GET", "status")
+        used = said is not None and bool(said["owned"] or said["joined"])
+        return Look("in use" if used else "unused", None if used else True)
+
+    try:
+        until(look, what="the endpoint's users to end", timeout_s=LETTING_GO_S)
+    except WaitTimeout:
+        raise UsageError(
+            "a bake or another amibuild uses the endpoint",
+            hint="wait for it, end it with Ctrl-C, or add --force to end the machines under it",
+        ) from None
 
 
 class _Child:

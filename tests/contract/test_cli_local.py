@@ -89,4 +89,4 @@ def test_an_image_that_is_not_there_is_a_usage_error(running: Place, verb: str) 
 
 def test_reap_of_a_clean_account_removes_nothing(running: Place) -> None:
     report = running.ask("reap")
-    assert report == {"removed": [], "would_remove": [], "left": [], "live": []}
+    assert report == {"removed": [], "would_remove": [], "left": [], "live": [], "kept": []}

@@ -20,7 +20,7 @@ from amibuild.endpoint import (
     status,
     stop,
 )
-from amibuild.errors import HostError
+from amibuild.errors import HostError, UsageError
 from amibuild.local.settings import Settings
 from amibuild.local.store import Store
 from amibuild.wait import Look, until
@@ -40,7 +40,7 @@ with open_endpoint(machine="none", data=Path(sys.argv[1])) as endpoint:
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    stop(tmp_path)
+    stop(tmp_path, force=True)
 
 
 def alive(pid: int) -> bool:
@@ -144,6 +144,19 @@ def test_a_detached_one_stays_until_it_is_stopped(data: Path) -> None:
     assert stop(data)
     assert not alive(endpoint.pid)
     assert not stop(data)
+
+
+def test_it_is_not_stopped_under_somebody_who_uses_it(data: Path) -> None:
+    process, pid = holder(data)
+    try:
+        with pytest.raises(UsageError, match="uses the endpoint"):
+            stop(data)
+        assert alive(pid)
+        assert stop(data, force=True)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
 
 
 def test_local_up_keeps_an_endpoint_that_a_bake_has_started(data: Path) -> None:

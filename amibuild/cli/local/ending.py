@@ -11,13 +11,17 @@ import typer
 from amibuild.cli.options import JsonOption
 from amibuild.cli.session import session
 
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Also while a bake uses it, which then fails.")
+]
 
-def down(context: typer.Context, as_json: JsonOption = False) -> None:
+
+def down(context: typer.Context, force: ForceOption = False, as_json: JsonOption = False) -> None:
     """End it with all its machines; images, snapshots and parameters stay."""
     with session(context, as_json=as_json) as run:
         from amibuild import endpoint
 
-        stopped = endpoint.stop()
+        stopped = endpoint.stop(force=force)
         run.story.say("it has ended" if stopped else "it was not running")
         removed = endpoint.tidy(progress=run.story.say)
         run.result("", {"stopped": stopped, "removed": list(removed)})
@@ -28,6 +32,7 @@ def reset(
     base: Annotated[
         bool, typer.Option("--base", help="Forget the cached base image too: it is made anew.")
     ] = False,
+    force: ForceOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,7 +45,7 @@ def reset(
         asked = sys.stdin.isatty() and not as_json
         if not yes and not (asked and typer.confirm(f"Remove every image in {folder}?", err=True)):
             raise UsageError("nothing was removed", hint="amibuild local reset --yes")
-        endpoint.stop()
+        endpoint.stop(force=force)
         removed = forget(folder, base=base)
         for path in removed:
             run.story.say(f"removed {path}")
