@@ -154,9 +154,7 @@ def test_it_is_not_stopped_under_somebody_who_uses_it(data: Path) -> None:
         assert alive(pid)
         assert stop(data, force=True)
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait()
+        let_go(process)
 
 
 def test_local_up_keeps_an_endpoint_that_a_bake_has_started(data: Path) -> None:
