@@ -53,6 +53,9 @@ class LocalEndpoint(EndpointAccess):
     settings: Mapping[str, Any]
     owned: bool
 
+    def is_gone(self) -> bool:
+        return _has_ended(self.pid)
+
 
 def data_dir() -> Path:
     """Where the local target keeps its images: $AMIBUILD_DATA_DIR, else the user's data folder."""
@@ -151,11 +154,7 @@ def stop(data: Path | None = None, *, force: bool = False) -> bool:
     _ask(facts["port"], "POST", "stop")
 
     def look() -> Look[bool]:
-        alive = Path(f"/proc/{facts['pid']}/cmdline")
-        try:
-            ended = b"amibuild" not in alive.read_bytes()
-        except OSError:
-            ended = True
+        ended = _has_ended(facts["pid"])
         return Look("ended" if ended else "still there", True if ended else None)
 
     return until(look, what=f"the endpoint (process {facts['pid']})", timeout_s=END_S)
@@ -176,6 +175,16 @@ def _await_unused(port: int) -> None:
             "a bake or another amibuild uses the endpoint",
             hint="wait for it, end it with Ctrl-C, or add --force to end the machines under it",
         ) from None
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether an endpoint's process is no more: a zombie has no words left."""
+    if not Path("/proc/self").exists():  # not on Linux: it will be noticed in other ways
+        return False
+    try:
+        return b"amibuild" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 class _Child:

@@ -81,3 +81,7 @@ class EndpointAccess:
     url: str
     access_key_id: str
     secret_access_key: str
+
+    def is_gone(self) -> bool:
+        """True once it is known that it will never answer again: no use in trying."""
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
+from amibuild.aws.session import Cloud
 from amibuild.endpoint import (
     LocalEndpoint,
     data_dir,
@@ -19,8 +21,9 @@ from amibuild.endpoint import (
     start_detached,
     status,
     stop,
+    tidy,
 )
-from amibuild.errors import HostError, UsageError
+from amibuild.errors import AwsError, HostError, UsageError
 from amibuild.local.settings import Settings
 from amibuild.local.store import Store
 from amibuild.wait import Look, until
@@ -135,6 +138,44 @@ def test_what_a_killed_endpoint_left_is_no_hindrance(data: Path) -> None:
     with open_endpoint(machine="none", data=data) as endpoint:
         assert endpoint.pid != killed.pid
         assert not (data / "local/none/machines/i-left").exists()
+
+
+def test_a_call_to_a_killed_one_is_not_tried_again(data: Path) -> None:
+    """Ten tries for each of a bake's removals would keep it for minutes."""
+    endpoint = start_detached(machine="none", data=data)
+    cloud = Cloud(region="us-east-1", access=endpoint)
+    assert cloud.ec2.networks(None)
+    os.kill(endpoint.pid, signal.SIGKILL)
+    wait_until_gone(endpoint.pid)
+    with pytest.raises(AwsError) as refused:
+        cloud.ec2.networks(None)
+    assert refused.value.code == "EndpointGone"
+    assert not refused.value.answered
+
+
+def test_the_next_look_removes_what_a_killed_one_left(data: Path) -> None:
+    killed = start_detached(machine="none", data=data)
+    (data / "local/none/machines/i-left").mkdir()
+    (data / "local/none/store/temporary/half").touch()
+    assert tidy(data) == ()
+    os.kill(killed.pid, signal.SIGKILL)
+    wait_until_gone(killed.pid)
+    assert status(data) is None
+    assert tidy(data) == ("files of i-left",)
+    assert not (data / "local/endpoint.json").exists()
+    assert not (data / "local/none/machines").exists()
+    assert list((data / "local/none/store/temporary").iterdir()) == []
+    assert tidy(data) == ()
+
+
+def test_a_half_made_base_image_goes_once_nobody_makes_one(data: Path) -> None:
+    base = data / "local/base"
+    (base / "making-x/tree").mkdir(parents=True)
+    with (base / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert tidy(data) == ()
+    assert tidy(data) == ("a half-made base image, making-x",)
+    assert [path.name for path in base.iterdir()] == ["lock"]
 
 
 def test_a_detached_one_stays_until_it_is_stopped(data: Path) -> None:
