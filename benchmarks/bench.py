@@ -6,6 +6,7 @@ run in a folder of their own, with the base image that this user's data director
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import sys
@@ -16,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amibuild import proc
+from benchmarks import instances
 
 ROOT = Path(__file__).parents[1]
+INSTANCES = 10
 AMIBUILD = Path(sys.executable).with_name("amibuild")
 
 
@@ -66,6 +69,8 @@ def main() -> None:
     rows = [m.row() for m in measure(runs, bakes)]
     head = "| what | must | median | range | of what it may take |\n|---|---|---|---|---|\n"
     sys.stdout.write(head + "\n".join(rows) + "\n")
+    if os.geteuid() == 0:
+        sys.stdout.write("\n" + instances.table(INSTANCES))
 
 
 if __name__ == "__main__":
