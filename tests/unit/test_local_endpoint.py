@@ -142,7 +142,7 @@ def test_what_a_killed_endpoint_left_is_no_hindrance(data: Path) -> None:
 
 def test_a_call_to_a_killed_one_is_not_tried_again(data: Path) -> None:
     """Ten tries for each of a bake's removals would keep it for minutes."""
-    endpoint = start_detached(settings=Settings(machine="none"), data=data)
+    endpoint = start_detached(settings=NONE, data=data)
     cloud = Cloud(region="us-east-1", access=endpoint)
     assert cloud.ec2.networks(None)
     os.kill(endpoint.pid, signal.SIGKILL)
@@ -154,7 +154,7 @@ def test_a_call_to_a_killed_one_is_not_tried_again(data: Path) -> None:
 
 
 def test_the_next_look_removes_what_a_killed_one_left(data: Path) -> None:
-    killed = start_detached(settings=Settings(machine="none"), data=data)
+    killed = start_detached(settings=NONE, data=data)
     (data / "local/none/machines/i-left").mkdir()
     (data / "local/none/store/temporary/half").touch()
     assert tidy(data) == ()
