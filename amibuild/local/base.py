@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amibuild import proc
 from amibuild.errors import HostError
-from amibuild.local import debian, disk, private
+from amibuild.local import debian, disk, host, private
 from amibuild.local.durable import on_disk, write_whole
 from amibuild.local.leftovers import remove_foreign
 from amibuild.local.records import ImageRecord, ParameterRecord, SnapshotRecord
@@ -191,6 +191,8 @@ def _make(raw: Path, progress: Told) -> datetime:
         raise HostError(
             f"the base image can't be made without {', '.join(missing)}", hint="amibuild doctor"
         )
+    for fault in host.architecture_faults():
+        raise HostError(fault.reason, hint="bake with --target aws")
     private.check()
     told = os.environ.get("SOURCE_DATE_EPOCH", "")
     epoch = int(told) if told.isdecimal() else int(time.time())

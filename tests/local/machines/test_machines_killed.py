@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from amibuild import proc
+from amibuild.errors import HostError
 from amibuild.local.machines import cgroups, network
-from amibuild.local.machines.base import Driver
+from amibuild.local.machines.base import Driver, MetadataResponse
 from amibuild.local.machines.nspawn import NspawnDriver
 from amibuild.local.machines.order import MACHINES, Addresses
-from amibuild.local.machines.processes import command_line, namespace_pids
-from amibuild.local.machines.remains import remove_links
-from tests.local.machines.running import DRIVERS, Running, Start
+from amibuild.local.machines.processes import (
+    command_line,
+    descendants,
+    folder_of,
+    namespace_pids,
+)
+from amibuild.local.machines.remains import remove_links, supervisors_below
+from amibuild.wait import Look, SystemClock, until
+from tests.local.machines.leftovers import leftovers
+from tests.local.machines.running import DRIVERS, Running, Start, new_spec
 
 pytestmark = [
     pytest.mark.machine,
@@ -109,3 +118,42 @@ def test_the_group_of_a_dead_supervisor_is_removed_and_no_other(start: Start) ->
     assert not any(group.exists() for group in groups)
     assert one.left().groups
     one.machine.kill()
+
+
+@pytest.mark.parametrize("after", ["at once", "with its first process", "with slirp4netns"])
+def test_a_supervisor_killed_while_it_starts_a_machine_leaves_nothing(
+    base_disk: Path, endpoint_port: int, tmp_path: Path, after: str
+) -> None:
+    spec = new_spec(base_disk, tmp_path, endpoint_port)
+
+    def kill_it() -> None:
+        until(look, what="the supervisor", timeout_s=EXIT_S, clock=Impatient())
+
+    def look() -> Look[bool]:
+        pids = [pid for pid in supervisors_below(spec.run_dir) if spec.run_dir == folder_of(pid)]
+        below = descendants(pids[0]) if pids else ()
+        wanted = {
+            "at once": bool(pids),
+            "with its first process": len(below) > 1,
+            "with slirp4netns": any("slirp4netns" in command_line(pid) for pid in below),
+        }[after]
+        if not wanted:
+            return Look("not there")
+        os.kill(pids[0], signal.SIGKILL)
+        return Look("killed", True)
+
+    killer = threading.Thread(target=kill_it)
+    killer.start()
+    with pytest.raises((HostError, OSError)):
+        NspawnDriver().start(spec, lambda _: MetadataResponse(200))
+    killer.join()
+    left = leftovers(spec.instance_id, spec.run_dir, spec.disk)
+    assert not left, left
+    spec.disk.unlink()
+
+
+class Impatient(SystemClock):
+    """The start of a machine takes tenths of a second: each look a thousandth after the last."""
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds / 100)
