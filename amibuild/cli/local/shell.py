@@ -100,7 +100,9 @@ def _enter(guest: Guest, command: list[str] | None, *, terminal: bool) -> int:
     words += [f"--setenv={variable}" for variable in ENVIRONMENT]
     if terminal:
         words += [f"--setenv=TERM={os.environ.get('TERM', 'linux')}"]
-    words += ["--", *(command or (["/bin/bash", "-l"] if terminal else ["/bin/bash", "-s"]))]
+    inside = command or ["/bin/bash", "-l" if terminal else "-s"]
+    # systemd would expand variables in them; systemd-run has an option for that since version 254.
+    words += ["--", *(word.replace("$", "$$") for word in inside)]
     return _foreground(
         enter_argv(leader, tuple(words)),
         undo=enter_argv(leader, ("systemctl", "stop", unit)),
