@@ -96,3 +96,31 @@ def test_a_user_without_sudo_is_told_the_one_command(host: Host) -> None:
 def test_an_installation_that_fails_ends_the_setup(host: Host) -> None:
     host.answers("apt-get", "exit 100")
     assert host.setup().exit_code == 100
+
+
+def test_each_client_of_the_tests_is_installed_by_itself_and_tried_once(host: Host) -> None:
+    """A release of Debian without one of them still gets the others, and a .venv."""
+    host.answers("dpkg-query", "case $3 in packer|awscli) exit 1;; *) printf installed;; esac")
+    host.answers("apt-get", 'case "$*" in *packer) exit 100;; esac')
+    first = host.setup()
+    assert first.exit_code == 0
+    assert "going on without packer: its tests are not run" in first.stderr.decode()
+    assert host.calls == [
+        "id -u",
+        installs("awscli"),
+        "id -u",
+        installs("packer"),
+        "apt-get update -q",
+        installs("packer"),
+    ]
+    calls = len(host.calls)
+    assert host.setup().exit_code == 0
+    assert len(host.calls) == calls
+
+
+def test_a_user_without_rights_goes_on_without_the_clients(host: Host) -> None:
+    host.answers("id", "echo 1000")
+    host.answers("sudo", "exit 1")
+    host.answers("dpkg-query", "case $3 in packer) exit 1;; *) printf installed;; esac")
+    assert host.setup().exit_code == 0
+    assert not any(call.startswith("apt-get") for call in host.calls)
