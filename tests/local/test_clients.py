@@ -27,7 +27,8 @@ from tests.local.clients import (
     tags_of,
     terraform_mirror,
 )
-from tests.local.scenario import amibuild, left_on_host
+from tests.local.host import left_on_host
+from tests.local.scenario import amibuild
 
 pytestmark = pytest.mark.machine
 
