@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
+from amibuild import proc
 from tests.contract.place import Place, new_place
 
 SCRIPT = [
@@ -139,6 +142,28 @@ def test_the_shell_runs_what_is_on_stdin_and_ends_with_its_exit_code(
 
 def test_the_shell_runs_a_command_with_its_own_options(scripted: Place, instance: str) -> None:
     assert scripted.run("local", "shell", instance[:8], "--", "uname", "-a").stdout == b"Linux\n"
+
+
+def test_on_a_terminal_without_ssh_each_line_goes_to_the_agent(
+    scripted: Place, instance: str
+) -> None:
+    near, far = os.openpty()
+    words = [sys.executable, "-m", "amibuild.cli.main", "local", "shell", instance]
+    env = {"AMIBUILD_DATA_DIR": str(scripted.folder / "data"), "HOME": str(scripted.folder)}
+    process = proc.start(words, stdin=far, stdout=far, stderr=far, env=env)
+    os.close(far)
+    os.write(near, b"uname\nfails\nexit\n")
+    said = b""
+    try:
+        while chunk := os.read(near, 4096):
+            said += chunk
+    except OSError:  # Linux' way to say that the other end of a terminal is closed
+        pass
+    os.close(near)
+    assert process.wait(30) == 7
+    assert b"no terminal, since no key of this machine is here" in said
+    assert b"Linux\r\n" in said
+    assert b"it fails\r\n" in said
 
 
 def test_logs_are_the_console_and_where_the_drivers_own_is(scripted: Place, instance: str) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from amibuild.inside import Guest, Ran
 
 USER = "admin"
+NO_SSH = 255  # what ssh ends with when it could not log in
 # Not in the image that may be made of this disk.
 ENVIRONMENT = ("HOME=/root", "HISTFILE=/dev/null")
 
@@ -53,14 +54,16 @@ def shell(
         elif command or not sys.stdin.isatty():
             script = shlex.join(command).encode() if command else sys.stdin.buffer.read()
             code = _show(inside.run(guest, bash(script)))
-        elif private := key or known_key(guest, Path.home() / ".ssh"):
-            code = _log_in(guest, private)
         else:
-            run.story.say(
-                "no private key of this machine is here (--key): each line runs by itself, "
-                "in the folder where the last one ended; Ctrl-D ends"
-            )
-            code = _line_by_line(guest)
+            private = key or known_key(guest, Path.home() / ".ssh")
+            code = _log_in(guest, private) if private else NO_SSH
+            if code == NO_SSH:
+                why = "SSH gave none" if private else "no key of this machine is here (--key)"
+                run.story.say(
+                    f"no terminal, since {why}: each line runs by itself, in the folder where the "
+                    "last one ended; Ctrl-D ends"
+                )
+                code = _line_by_line(guest)
     raise typer.Exit(code)
 
 
