@@ -61,11 +61,15 @@ def _serve(arguments: argparse.Namespace) -> int:
         call_log=arguments.call_log,
     )
     settings.check()
+    from amibuild.local.faults import Fault
+    from amibuild.local.machines.none import Latencies, always_succeeds, read_script
+
+    latencies = Latencies.parse(settings.latency)
+    script = read_script(settings.script) if settings.script else always_succeeds
+    faults = tuple(map(Fault.parse, settings.faults))
     # Here, and not above: a wrong argument should be told without waiting for moto.
     from amibuild.local.control import Lifetime
-    from amibuild.local.faults import Fault
     from amibuild.local.leftovers import ENDPOINT_FILE
-    from amibuild.local.machines.none import Latencies, always_succeeds, read_script
     from amibuild.local.service import Options, Service
 
     options = Options(
@@ -73,9 +77,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         machine=settings.machine,
         port=settings.port,
         base=not arguments.no_base,
-        latencies=Latencies.parse(settings.latency),
-        script=read_script(settings.script) if settings.script else always_succeeds,
-        faults=tuple(map(Fault.parse, settings.faults)),
+        latencies=latencies,
+        script=script,
+        faults=faults,
         call_log=settings.call_log,
         settings=settings.facts(),
     )

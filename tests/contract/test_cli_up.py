@@ -74,9 +74,7 @@ def test_an_endpoint_with_other_options_is_not_taken_for_the_one_asked_for(here:
 def test_options_that_mean_nothing_are_usage_errors_and_start_nothing(here: Place) -> None:
     for words in (
         ("--latency", "run=1"),
-        ("--machine", "none", "--latency", "walk=1"),
         ("--machine", "none", "--fault", "nonsense"),
-        ("--machine", "none", "--script", "no-such-file"),
     ):
         done = here.run("local", "up", *words, check=False)
         assert (done.exit_code, done.stdout) == (2, b""), words

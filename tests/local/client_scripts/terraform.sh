@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # A life under Terraform: made, found unchanged, a tag changed in place, destroyed.
 set -euo pipefail
-export CHECKPOINT_DISABLE=1 PS4='$ '
-terraform() { command terraform "$1" -no-color "${@:2}"; }
+export CHECKPOINT_DISABLE=1 TF_CLI_ARGS=-no-color PS4='$ '
 set -x
 terraform init
 terraform apply -auto-approve
