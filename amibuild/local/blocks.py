@@ -7,7 +7,6 @@ what an interrupted capture wrote is thrown away at the next start.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from amibuild.local import durable
+from amibuild.local import durable, sparse
 from amibuild.local.durable import StoreDamaged
 
 T = TypeVar("T")
@@ -181,16 +180,8 @@ class Blocks:
 def _numbers_with_data(disk: int) -> list[int]:
     """The numbers of the blocks that are not all hole."""
     numbers: list[int] = []
-    position, end = 0, os.fstat(disk).st_size
-    while position < end:
-        try:
-            start = os.lseek(disk, position, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # Nothing but hole up to the end.
-                break
-            raise
-        position = os.lseek(disk, start, os.SEEK_HOLE)
-        first, last = start // SIZE, (position - 1) // SIZE
+    for start, end in sparse.data_ranges(disk, 0, os.fstat(disk).st_size):
+        first, last = start // SIZE, (end - 1) // SIZE
         numbers.extend(n for n in range(first, last + 1) if not numbers or n > numbers[-1])
     return numbers
 

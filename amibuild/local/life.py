@@ -6,12 +6,13 @@ books (`Events`), so that states follow what really happened to the machine, not
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,8 +20,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from amibuild.errors import AmibuildError
-from amibuild.local.machines.base import Machine, MachineDriver, MachineSpec, MetadataHandler
+from amibuild.errors import AmibuildError, HostError
+from amibuild.local import sparse
+from amibuild.local.machines.base import (
+    DataVolume,
+    Machine,
+    MachineDriver,
+    MachineSpec,
+    MetadataHandler,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +61,9 @@ class Events(Protocol):
 
 @dataclass(frozen=True)
 class Order:
-    """What an instance is made from. `prepare` puts its disk at the path that it gets."""
+    """What an instance is made from. `prepare` puts its disk at the path that it gets, and the
+    volumes that it starts with where `volumes` says; asked at each start.
+    """
 
     instance_id: str
     folder: Path
@@ -65,6 +75,7 @@ class Order:
     memory_mib: int
     endpoint_port: int
     prepare: Callable[[Path], None]
+    volumes: Callable[[], tuple[DataVolume, ...]]
     metadata: MetadataHandler
     terminate_on_shutdown: Callable[[], bool]
 
@@ -81,6 +92,7 @@ class Life:
         self._between: Callable[[], None] | None = None
         self._bell = threading.Condition()
         self._readers = 0
+        self._numbers = itertools.count(1)
         self._thread = threading.Thread(
             target=self._live, name=f"machine-{order.instance_id}", daemon=True
         )
@@ -122,7 +134,7 @@ class Life:
         """
         with self._bell:
             self._readers += 1
-            still = self.order.folder.with_name(f"{self.order.instance_id}.{self._readers}.capture")
+            still = self._still()
             os.link(self.disk, still)
         try:
             yield still
@@ -131,6 +143,29 @@ class Life:
             with self._bell:
                 self._readers -= 1
                 self._bell.notify_all()
+
+    @contextmanager
+    def copying_disks(self, disks: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
+        """Copies of disks of its, all of one moment while it runs: as after a power cut.
+
+        It stands still for as long as the copying takes.
+        Raises: HostError when it does not run, or this host can't hold it; OSError.
+        """
+        machine, stills = self.machine, tuple(self._still() for _ in disks)
+        if machine is None:
+            raise HostError(f"{self.order.instance_id} does not run")
+        try:
+            with machine.held():
+                for disk, still in zip(disks, stills, strict=True):
+                    sparse.copy(disk, still)
+            yield stills
+        finally:
+            for still in stills:
+                still.unlink(missing_ok=True)
+
+    def _still(self) -> Path:
+        name = f"{self.order.instance_id}.{next(self._numbers)}.capture"
+        return self.order.folder.with_name(name)
 
     # -- the thread ------------------------------------------------------------------------------
 
@@ -210,6 +245,7 @@ class Life:
             cpus=order.cpus,
             memory_mib=order.memory_mib,
             endpoint_port=order.endpoint_port,
+            volumes=order.volumes(),
         )
 
     def _watch(self, machine: Machine) -> bool:

@@ -139,7 +139,6 @@ class Service:
             grow=_lengthen if options.scripted else disk.grow,
             trim=_leave if options.scripted else disk.trim,
             before_capture=self.scripted.before_capture,
-            many_disks=options.scripted,
         )
         take_over(desk)
         self._calls = CallLog(options.call_log)

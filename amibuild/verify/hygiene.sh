@@ -4,12 +4,14 @@
 # VOLUME_ID: the attached volume. hygiene.py: the rules.
 set -euo pipefail
 
-# EBS and virtio both show the volume's id without its dash as the disk's serial number.
+# The names that udev gives a disk end in its serial number: on EBS and virtio the volume's id
+# without its dash. An nspawn machine has no udev, and the same name.
 serial=${VOLUME_ID/-/}
 disk=
 for _ in $(seq 100); do
-    disk=$(lsblk --nodeps --noheadings --output PATH,SERIAL | awk -v s="$serial" '$2 == s { print $1 }')
-    [ -n "$disk" ] && [ -b "$disk" ] && break
+    for link in /dev/disk/by-id/*"$serial"; do
+        [ -b "$link" ] && disk=$link && break 2
+    done
     sleep 0.3
 done
 [ -n "$disk" ] || {
@@ -17,10 +19,17 @@ done
     lsblk --nodeps --output PATH,SERIAL,SIZE
     exit 1
 }
-udevadm settle --timeout=30 || true
+[ ! -S /run/udev/control ] || udevadm settle --timeout=30 || true
 # The root file system is the largest one on the disk.
-read -r root kind < <(lsblk --bytes --noheadings --raw --output PATH,FSTYPE,SIZE "$disk" |
-    awk '$2 == "ext4" || $2 == "xfs" { print $3, $1, $2 }' | sort -rn | awk 'NR == 1 { print $2, $3 }') || true
+root='' kind='' largest=0
+for part in "$disk" "$disk"-part*; do
+    [ -b "$part" ] || continue
+    found=$(blkid --probe --output value --match-tag TYPE "$part") || continue
+    size=$(blockdev --getsize64 "$part")
+    case $found in
+        ext4 | xfs) ((size <= largest)) || { root=$part kind=$found largest=$size; } ;;
+    esac
+done
 case $kind in
     ext4) options=ro,noload ;;
     xfs) options=ro,norecovery,nouuid ;;

@@ -132,15 +132,20 @@ def test_a_running_instance_is_shut_down_for_it_and_started_again(aws: Aws) -> N
     assert aws.machine(instance) is not before
 
 
-def test_a_running_machines_disk_is_not_read(aws: Aws, refuses: Refuses) -> None:
-    """EC2 would read it, torn or not. Here it is refused, since nothing freezes the file."""
-    refuses(
-        "UnsupportedOperation",
-        aws.ec2.create_image,
-        InstanceId=aws.running(),
-        Name="torn",
-        NoReboot=True,
-    )
+def test_without_a_reboot_the_instance_runs_on(aws: Aws) -> None:
+    """CreateImage, NoReboot. What is in such an image is for tests/local: here nothing runs."""
+    instance = aws.running()
+    machine = aws.machine(instance)
+    with machine.spec.disk.open("r+b") as disk:
+        disk.write(b"before")
+    image = aws.ec2.create_image(InstanceId=instance, Name="torn", NoReboot=True)["ImageId"]
+    aws.until(lambda: aws.image_state(image), "available")
+    with machine.spec.disk.open("r+b") as disk:
+        disk.write(b"after!")
+    assert aws.machine(instance) is machine
+    assert aws.state(instance) == "running"
+    with aws.machine(aws.running(ImageId=image)).spec.disk.open("rb") as disk:
+        assert disk.read(6) == b"before"
 
 
 def test_a_terminated_instance_has_no_disk_to_read(aws: Aws, refuses: Refuses) -> None:

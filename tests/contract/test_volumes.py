@@ -1,8 +1,10 @@
-"""Volumes made from a snapshot, plugged into a running machine: how a finished disk is checked."""
+"""Volumes: made, launched with, attached and detached, and what becomes of their files."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import pytest
 
 from tests.contract.conftest import REGION, Aws, Refuses
 
@@ -70,10 +72,176 @@ def test_an_attached_volume_is_attached_once(aws: Aws, refuses: Refuses) -> None
     refuses("VolumeInUse", aws.ec2.delete_volume, VolumeId=volume)
 
 
-def test_a_stopped_machine_takes_no_volume(aws: Aws, refuses: Refuses) -> None:
-    """Error codes: IncorrectState. EC2 would take it; here only a running machine has a plug."""
-    asked = {"VolumeId": made(aws), "InstanceId": aws.stopped(), "Device": "/dev/sdf"}
-    refuses("IncorrectState", aws.ec2.attach_volume, **asked)
+def empty(aws: Aws, gib: int = 3) -> str:
+    volume = aws.ec2.create_volume(Size=gib, AvailabilityZone=ZONE)["VolumeId"]
+    aws.until(lambda: state(aws, volume), "available")
+    return volume
+
+
+def attached(aws: Aws, instance: str) -> dict[str, str]:
+    """The instance's devices and the volumes behind them."""
+    found = aws.instance(instance)["BlockDeviceMappings"]
+    return {m["DeviceName"]: m["Ebs"]["VolumeId"] for m in found}
+
+
+def test_an_empty_volume_has_its_size_and_nothing_in_it(aws: Aws) -> None:
+    """CreateVolume, Size: "You must specify either a snapshot ID or a volume size"."""
+    volume, machine = empty(aws), aws.running()
+    aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
+    file = aws.machine(machine).disks[volume].stat()
+    assert (file.st_size, file.st_blocks) == (3 << 30, 0)
+
+
+def test_a_volume_of_no_size_is_none(aws: Aws, refuses: Refuses) -> None:
+    """CreateVolume, as above; error codes: MissingParameter."""
+    refuses("MissingParameter", aws.ec2.create_volume, AvailabilityZone=ZONE)
+
+
+def test_a_machine_is_launched_with_its_volumes(aws: Aws) -> None:
+    """RunInstances, BlockDeviceMapping: a size, a snapshot, and both."""
+    source = snapshot(aws)
+    asked = [
+        {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 4, "Encrypted": True}},
+        {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 5, "Encrypted": True}},
+        {"DeviceName": "/dev/sdg", "Ebs": {"SnapshotId": source}},
+        {"DeviceName": "/dev/sdh", "Ebs": {"SnapshotId": source, "VolumeSize": 3}},
+    ]
+    tags = [{"ResourceType": "volume", "Tags": [{"Key": "a", "Value": "b"}]}]
+    machine = aws.running(BlockDeviceMappings=asked, TagSpecifications=tags)
+    volumes = attached(aws, machine)
+    assert list(volumes) == ["/dev/xvda", "/dev/sdf", "/dev/sdg", "/dev/sdh"]
+    found = {v["VolumeId"]: v for v in aws.ec2.describe_volumes()["Volumes"]}
+    seen = [(found[v]["Size"], found[v]["Encrypted"], found[v]["State"]) for v in volumes.values()]
+    assert seen == [
+        (4, True, "in-use"),
+        (5, True, "in-use"),
+        (2, False, "in-use"),
+        (3, False, "in-use"),
+    ]
+    assert all(found[v]["Tags"] == [{"Key": "a", "Value": "b"}] for v in volumes.values())
+    disks = aws.machine(machine).disks
+    sizes = [disks[volumes[name]].stat().st_size >> 30 for name in ("/dev/sdf", "/dev/sdg")]
+    assert sizes == [5, 2]
+    assert aws.machine(machine).spec.disk.stat().st_size == 4 << 30
+    assert volumes["/dev/xvda"] not in disks
+
+
+@pytest.mark.parametrize(
+    ("code", "mapping"),
+    [
+        ("MissingParameter", {"DeviceName": "/dev/sdf", "Ebs": {"VolumeType": "gp3"}}),
+        (
+            "InvalidSnapshot.NotFound",
+            {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "snap-0123456789abcdef0"}},
+        ),
+        ("InvalidBlockDeviceMapping", {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 1}}),
+    ],
+)
+def test_a_mapping_that_cannot_be_launches_nothing(
+    aws: Aws, refuses: Refuses, code: str, mapping: dict[str, Any]
+) -> None:
+    """RunInstances and "Error codes"."""
+    refuses(code, aws.launch, BlockDeviceMappings=[mapping])
+    assert aws.ec2.describe_instances()["Reservations"] == []
+
+
+def test_no_device_and_instance_stores_add_none(aws: Aws) -> None:
+    """BlockDeviceMapping, NoDevice: "To omit the device"; VirtualName: what the type has."""
+    asked = [
+        {"DeviceName": "/dev/sdf", "NoDevice": ""},
+        {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"},
+    ]
+    assert list(attached(aws, aws.running(BlockDeviceMappings=asked))) == ["/dev/xvda"]
+
+
+def test_those_of_a_launch_go_with_it_and_those_told_to_stay_do(aws: Aws) -> None:
+    """User guide, "Preserve data when an instance is terminated": CLI, at launch: delete."""
+    asked = [
+        {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}},
+        {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": False}},
+    ]
+    machine = aws.running(BlockDeviceMappings=asked)
+    volumes, files = attached(aws, machine), aws.machine(machine).disks
+    aws.ec2.terminate_instances(InstanceIds=[machine])
+    aws.until_state(machine, "terminated")
+    left = [v["VolumeId"] for v in aws.ec2.describe_volumes()["Volumes"]]
+    assert left == [volumes["/dev/sdg"]]
+    assert state(aws, volumes["/dev/sdg"]) == "available"
+    assert [files[volumes[name]].exists() for name in ("/dev/sdf", "/dev/sdg")] == [False, True]
+
+
+def test_a_machine_keeps_its_volumes_over_a_stop_and_takes_one_while_it_is_off(aws: Aws) -> None:
+    """User guide, "Stop and start": the volumes remain attached. AttachVolume: stopped is fine."""
+    machine = aws.stopped(
+        BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
+    )
+    late = empty(aws)
+    aws.ec2.attach_volume(VolumeId=late, InstanceId=machine, Device="/dev/sdg")
+    assert state(aws, late) == "in-use"
+    aws.ec2.start_instances(InstanceIds=[machine])
+    aws.until_state(machine, "running")
+    volumes = attached(aws, machine)
+    assert set(aws.machine(machine).disks) == {volumes["/dev/sdf"], late}
+
+
+def test_a_volume_can_be_taken_from_a_machine_that_runs(aws: Aws) -> None:
+    """DetachVolume: detaching, then available."""
+    volume, machine = empty(aws), aws.running()
+    aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
+    assert aws.ec2.detach_volume(VolumeId=volume)["State"] == "detaching"
+    aws.until(lambda: state(aws, volume), "available")
+    assert aws.machine(machine).disks == {}
+    assert list(attached(aws, machine)) == ["/dev/xvda"]
+    aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
+    assert volume in aws.machine(machine).disks
+
+
+def test_a_machine_that_does_not_let_go_keeps_its_volume(aws: Aws) -> None:
+    """VolumeAttachment, state: detaching until the machine has let go of it."""
+    volume, machine = empty(aws), aws.running()
+    aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
+    aws.machine(machine).holds.add(volume)
+    aws.ec2.detach_volume(VolumeId=volume)
+
+    def attachment() -> str:
+        found = aws.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]
+        return found["Attachments"][0]["State"] if found["Attachments"] else found["State"]
+
+    assert attachment() == "detaching"
+    assert state(aws, volume) == "in-use"
+    aws.machine(machine).holds.clear()
+    aws.until(attachment, "available")
+
+
+def test_what_is_not_attached_there_is_not_detached(aws: Aws, refuses: Refuses) -> None:
+    """Error codes: IncorrectState, InvalidAttachment.NotFound, OperationNotPermitted."""
+    volume, machine, other = empty(aws), aws.running(), aws.running()
+    refuses("IncorrectState", aws.ec2.detach_volume, VolumeId=volume)
+    aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
+    for wrong in ({"InstanceId": other}, {"Device": "/dev/sdg"}):
+        asked = {"VolumeId": volume, **wrong}
+        refuses("InvalidAttachment.NotFound", aws.ec2.detach_volume, **asked)
+    root = attached(aws, machine)["/dev/xvda"]
+    refuses("OperationNotPermitted", aws.ec2.detach_volume, VolumeId=root)
+
+
+def test_a_volume_of_another_zone_is_not_attached(aws: Aws, refuses: Refuses) -> None:
+    """Error codes: InvalidVolume.ZoneMismatch."""
+    volume = aws.ec2.create_volume(Size=1, AvailabilityZone=f"{REGION}b")["VolumeId"]
+    aws.until(lambda: state(aws, volume), "available")
+    machine = aws.running(Placement={"AvailabilityZone": ZONE})
+    asked = {"VolumeId": volume, "InstanceId": machine, "Device": "/dev/sdf"}
+    refuses("InvalidVolume.ZoneMismatch", aws.ec2.attach_volume, **asked)
+
+
+def test_a_volume_grows_and_does_not_shrink(aws: Aws, refuses: Refuses) -> None:
+    """ModifyVolume, Size: "must be greater than or equal to the existing size"."""
+    volume, machine = empty(aws), aws.running()
+    refuses("InvalidParameterValue", aws.ec2.modify_volume, VolumeId=volume, Size=1)
+    aws.ec2.modify_volume(VolumeId=volume, Size=6)
+    aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
+    assert aws.machine(machine).disks[volume].stat().st_size == 6 << 30
+    refuses("UnsupportedOperation", aws.ec2.modify_volume, VolumeId=volume, Size=7)
 
 
 def test_it_is_free_when_its_machine_is_gone_and_its_file_goes_with_it(aws: Aws) -> None:

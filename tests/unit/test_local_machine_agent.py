@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from amibuild.errors import HostError
+from amibuild.local.machines.base import DataVolume, MachineSpec
 from amibuild.local.machines.command import CANCELLED, OUTPUT_LIMIT
 from amibuild.local.machines.guest_agent import AgentGone, GuestAgent, GuestCommand
 from amibuild.local.machines.monitor import Monitor
+from amibuild.local.machines.qemu_argv import SPARE_SLOTS
+from amibuild.local.machines.qemu_volumes import QemuVolumes
 from amibuild.wait import Look, until
 
 Answers = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -193,7 +196,70 @@ def test_a_button_of_a_machine_that_has_ended_does_nothing(
 
 def test_a_disk_that_qemu_refuses_is_an_error(ports: tuple[socket.socket, socket.socket]) -> None:
     near, far = ports
-    Qemu(far, refuse="device_add")
+    qemu = Qemu(far, refuse="device_add")
     monitor = Monitor(near, name="test")
     with pytest.raises(HostError, match="device_add"):
-        monitor.plug_in(Path("vol.raw"), "vol0", slot="slot1")
+        monitor.plug_in({"node-name": "disk-slot1"}, {"id": "plugged-slot1"})
+    assert qemu.asked[-1]["execute"] == "blockdev-del"
+    assert qemu.asked[-1]["arguments"] == {"node-name": "disk-slot1"}
+
+
+def spec(*volumes: DataVolume) -> MachineSpec:
+    return MachineSpec(
+        instance_id="i-0123456789abcdef0",
+        disk=Path("disk.raw"),
+        run_dir=Path("/run"),
+        hostname="h",
+        public_key=None,
+        user_data=None,
+        network_index=0,
+        cpus=1,
+        memory_mib=512,
+        endpoint_port=1,
+        volumes=volumes,
+    )
+
+
+FIRST = DataVolume("vol-0123456789abcdef0", Path("first.raw"))
+
+
+def test_a_disk_is_out_when_the_guest_has_let_go_of_it_and_its_slot_is_free_then(
+    ports: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = ports
+    qemu = Qemu(far)
+    volumes = QemuVolumes(Monitor(near, name="test"), spec(FIRST))
+    assert not volumes.unplug(FIRST.volume_id)
+    assert not volumes.unplug(FIRST.volume_id)
+    asked = [(a["execute"], a["arguments"]) for a in qemu.asked[1:]]
+    assert asked == [("device_del", {"id": "plugged-slot1"})]  # once, though we looked twice
+    qemu.say({"event": "DEVICE_DELETED", "data": {"path": "/machine/x/virtio-backend"}})
+    qemu.say({"event": "DEVICE_DELETED", "data": {"device": "plugged-slot1", "path": "/x"}})
+    until(
+        lambda: Look("in", volumes.unplug(FIRST.volume_id) or None), what="the disk", timeout_s=10
+    )
+    assert qemu.asked[-1]["arguments"] == {"node-name": "disk-slot1"}
+    volumes.plug(FIRST)
+    assert qemu.asked[-1]["arguments"]["bus"] == "slot1"
+    assert not volumes.unplug(FIRST.volume_id)  # the event of its first time is forgotten
+
+
+def test_a_machine_has_slots_to_spare_besides_the_volumes_that_it_starts_with(
+    ports: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = ports
+    qemu = Qemu(far)
+    volumes = QemuVolumes(Monitor(near, name="test"), spec(FIRST))
+    for number in range(SPARE_SLOTS):
+        volumes.plug(DataVolume(f"vol-{number:017x}", Path("disk.raw")))
+    with pytest.raises(HostError, match="slots for disks, and all are taken"):
+        volumes.plug(DataVolume("vol-ffffffffffffffff", Path("disk.raw")))
+    added = [a["arguments"]["bus"] for a in qemu.asked if a["execute"] == "device_add"]
+    assert added == [f"slot{number}" for number in range(2, SPARE_SLOTS + 2)]
+
+
+def test_a_disk_that_is_not_in_is_out() -> None:
+    near, far = socket.socketpair()
+    Qemu(far)
+    assert QemuVolumes(Monitor(near, name="test"), spec()).unplug("vol-1")
+    near.shutdown(socket.SHUT_RDWR)

@@ -52,7 +52,7 @@ def options(argv: tuple[str, ...], name: str) -> list[str]:
 
 
 def test_an_nspawn_machine_never_has_the_hosts_network() -> None:
-    argv = nspawn_argv(SPEC, Path("root"), Path("seed"))
+    argv = nspawn_argv(SPEC, Path("root"), Path("seed"), Path("devices"))
     assert "--network-namespace-path=/proc/self/ns/net" in argv
     assert "--register=no" in argv
     # After `--`, words go to the machine's init, and nspawn must not take them for its own.

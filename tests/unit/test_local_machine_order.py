@@ -29,7 +29,7 @@ ORDER = Order(
     environment=(("NAME", "value"),),
     inherit=(5, 6),
     console=7,
-    root=Root("disk.raw", 1 << 20, 1 << 30, "root"),
+    root=Root("disk.raw", 1 << 20, 1 << 30, "root", "devices"),
     own_cgroup=True,
     restart_code=133,
 )

@@ -7,6 +7,7 @@ the driver owns how. A machine never outlives the process that started it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,24 @@ class Driver(StrEnum):
 
 
 @dataclass(frozen=True)
+class DataVolume:
+    """A raw disk besides the root one. The machine may write to it."""
+
+    volume_id: str
+    disk: Path
+
+    @property
+    def serial(self) -> str:
+        """What the disk says of itself, as on EBS: the volume's id without its dash."""
+        return self.volume_id.replace("-", "")
+
+    @property
+    def link(self) -> str:
+        """Its name in /dev/disk/by-id inside, which is the one that it has on EC2's Nitro."""
+        return f"nvme-Amazon_Elastic_Block_Store_{self.serial}"
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """All that a machine is made from.
 
@@ -27,6 +46,7 @@ class MachineSpec:
     `run_dir` is empty and the machine's own: seed, sockets, console log; the caller removes it.
     `endpoint_port` is where the API listens on the host's 127.0.0.1; inside the machine the same
     port on 127.0.0.1 reaches it, so that a presigned URL means the same on both sides.
+    `volumes` are there from the first moment on.
     """
 
     instance_id: str
@@ -39,6 +59,7 @@ class MachineSpec:
     cpus: int
     memory_mib: int
     endpoint_port: int
+    volumes: tuple[DataVolume, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,11 +122,24 @@ class Machine(Protocol):
     def exited(self) -> bool:
         """True once it has powered itself off or died, and nothing of it is left on the host."""
 
-    def attach(self, disk: Path, volume_id: str) -> None:
-        """Plugs in a second raw disk while it runs; the disk's serial number is the volume id
-        without its dash (`vol0123…`), as on EBS. The machine may write to it.
+    def attach(self, volume: DataVolume) -> None:
+        """Plugs in a disk while it runs, where `volume.link` says.
 
-        Raises: HostError when this driver can't (nspawn has no disks of its own).
+        Raises: HostError when it takes no more, or has ended.
+        """
+
+    def detach(self, volume_id: str) -> bool:
+        """Asks for a disk back; True once the machine has let go of it, and its file is at rest.
+
+        To be called again until then: a machine lets go when it is ready to, and an nspawn
+        machine not before it has unmounted the disk. True as well when it has no such disk.
+        Raises: HostError when it can't be asked.
+        """
+
+    def held(self) -> AbstractContextManager[None]:
+        """Nothing in it runs for so long, and all its disks are as after a power cut.
+
+        Raises: HostError when this host can't.
         """
 
     def console(self) -> bytes:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from amibuild.errors import HostError
 from amibuild.local.machines.processes import command_line
+from amibuild.wait import Look, until
 
 KEEPER = "amibuild.local.machines.supervisor"
 _PREFIX = "amibuild-"
+FREEZE_S = 10.0
 
 
 def systemd_groups() -> tuple[Path, ...]:
@@ -67,6 +70,35 @@ def remove(groups: Iterable[Path]) -> None:
         for folder, _, _ in os.walk(group, topdown=False):
             with contextlib.suppress(FileNotFoundError):
                 Path(folder).rmdir()
+
+
+@contextlib.contextmanager
+def frozen(instance_id: str, keeper: int) -> Iterator[None]:
+    """No process of the machine runs meanwhile. They can be killed all the same.
+
+    Raises: HostError without the v2 hierarchy, whose freezer leaves nothing behind that is stuck
+    inside the kernel.
+    """
+    groups = groups_of(instance_id, keeper)
+    group = next((g for g in groups if (g / "cgroup.freeze").exists()), None)
+    if group is None:
+        raise HostError("this host has no control groups (version 2) that could hold a machine")
+    try:
+        (group / "cgroup.freeze").write_text("1")
+        until(lambda: _look(group), what=f"{instance_id} to stand still", timeout_s=FREEZE_S)
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it was killed, and all is removed
+            (group / "cgroup.freeze").write_text("0")
+
+
+def _look(group: Path) -> Look[bool]:
+    try:
+        said = (group / "cgroup.events").read_text().split()
+    except FileNotFoundError as error:
+        raise HostError("the machine has ended") from error
+    still = said[said.index("frozen") + 1] == "1"
+    return Look("frozen" if still else "running", still or None)
 
 
 def sweep() -> tuple[Path, ...]:

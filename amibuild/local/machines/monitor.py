@@ -1,6 +1,7 @@
-"""QEMU's own control channel: the power button, second disks, and word of resets.
+"""QEMU's own control channel: the power button, the pause, disks, and word of resets.
 
-Source: QEMU QMP Reference Manual (system_powerdown, blockdev-add, device_add, event RESET).
+Source: QEMU QMP Reference Manual (system_powerdown, stop, cont, blockdev-add, device_add,
+device_del, events RESET and DEVICE_DELETED).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import queue
 import socket
 import threading
-from pathlib import Path
 
 from amibuild.errors import HostError
 
@@ -22,6 +22,7 @@ class Monitor:
     def __init__(self, channel: socket.socket, *, name: str) -> None:
         self._channel = channel
         self._resets = 0
+        self._deleted: set[str] = set()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._replies: queue.SimpleQueue[dict[str, object]] = queue.SimpleQueue()
@@ -37,14 +38,33 @@ class Monitor:
         with contextlib.suppress(HostError):  # a machine that has ended has no button
             self.call("system_powerdown", {})
 
-    def plug_in(self, disk: Path, serial: str, *, slot: str) -> None:
+    def plug_in(self, drive: dict[str, object], device: dict[str, object]) -> None:
         """Raises: HostError when the slot is taken, or the machine has ended."""
-        node = f"disk-{slot}"
-        file: dict[str, object] = {"driver": "file", "filename": str(disk), "aio": "threads"}
-        drive: dict[str, object] = {"driver": "raw", "node-name": node, "file": file}
-        self.call("blockdev-add", {**drive, "cache": {"no-flush": True}})
-        device: dict[str, object] = {"driver": "virtio-blk-pci", "drive": node, "serial": serial}
-        self.call("device_add", {**device, "bus": slot, "id": f"plugged-{slot}"})
+        self._deleted.discard(str(device["id"]))
+        self.call("blockdev-add", drive)
+        try:
+            self.call("device_add", device)
+        except HostError:
+            self.call("blockdev-del", {"node-name": drive["node-name"]})
+            raise
+
+    def ask_to_unplug(self, device: str) -> None:
+        """The guest lets go of it in its own time, or not at all. Raises: HostError."""
+        self.call("device_del", {"id": device})
+
+    def unplugged(self, device: str) -> bool:
+        return device in self._deleted
+
+    def forget_drive(self, node: str) -> None:
+        """Closes the file of a disk that is unplugged. Raises: HostError."""
+        self.call("blockdev-del", {"node-name": node})
+
+    def pause(self) -> None:
+        """No instruction runs from now on, and all that was written is in the disks' files."""
+        self.call("stop", {})
+
+    def go_on(self) -> None:
+        self.call("cont", {})
 
     def call(self, command: str, arguments: dict[str, object]) -> object:
         """What the command returns. Raises: HostError."""
@@ -76,6 +96,9 @@ class Monitor:
                 message = json.loads(line)
                 if message.get("event") == "RESET":
                     self._resets += 1
+                elif message.get("event") == "DEVICE_DELETED":
+                    # Also one for the bus inside it, which has no name.
+                    self._deleted.add(message["data"].get("device", ""))
                 elif "id" in message:
                     self._replies.put(message)
         self._replies.put({})

@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from amibuild.errors import HostError, UsageError
 from amibuild.local.faults import Faults
 from amibuild.local.machines.base import (
     AgentCommand,
+    DataVolume,
     Driver,
     MachineSpec,
     MetadataHandler,
@@ -140,7 +142,9 @@ class NoMachine:
         self._started = time.monotonic()
         self._ready_s = ready_s
         self._off_at: float | None = None
-        self.disks: dict[str, Path] = {}
+        # Volumes that it has mounted, so to say: for tests to fill.
+        self.holds: set[str] = set()
+        self.disks = {volume.volume_id: volume.disk for volume in spec.volumes}
 
     def agent_ready(self) -> bool:
         return not self.exited() and time.monotonic() - self._started >= self._ready_s
@@ -166,8 +170,16 @@ class NoMachine:
     def exited(self) -> bool:
         return self._off_at is not None and (time.monotonic() >= self._off_at or self._host.hurried)
 
-    def attach(self, disk: Path, volume_id: str) -> None:
-        self.disks[volume_id] = disk
+    def attach(self, volume: DataVolume) -> None:
+        self.disks[volume.volume_id] = volume.disk
+
+    def detach(self, volume_id: str) -> bool:
+        if volume_id not in self.holds or self.exited():
+            self.disks.pop(volume_id, None)
+        return volume_id not in self.disks
+
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def console(self) -> bytes:
         return f"no machine behind {self.spec.instance_id}\n".encode()

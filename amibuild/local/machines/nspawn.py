@@ -12,17 +12,25 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from amibuild import proc
 from amibuild.errors import HostError
 from amibuild.local.disk import root_partition
-from amibuild.local.machines import network
-from amibuild.local.machines.base import Driver, Machine, MachineSpec, MetadataHandler
+from amibuild.local.machines import cgroups, network
+from amibuild.local.machines.base import (
+    DataVolume,
+    Driver,
+    Machine,
+    MachineSpec,
+    MetadataHandler,
+)
 from amibuild.local.machines.command import CANCELLED, OUTPUT_LIMIT, cancel_argv, launch_argv
 from amibuild.local.machines.console import CONSOLE_LIMIT, Reader
-from amibuild.local.machines.order import DNS, Isolation, Order, Root
-from amibuild.local.machines.processes import machine_init
+from amibuild.local.machines.nspawn_volumes import NspawnVolumes, sync_loops
+from amibuild.local.machines.order import BY_ID, DNS, Isolation, Order, Root
+from amibuild.local.machines.processes import machine_init, supervisor_init
 from amibuild.local.machines.seed import write_seed_folder
 from amibuild.local.machines.supervised import Supervised
 
@@ -39,7 +47,7 @@ _BUS = Path("run/dbus/system_bus_socket")
 _CLEAN_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def nspawn_argv(spec: MachineSpec, root: Path, seed: Path) -> tuple[str, ...]:
+def nspawn_argv(spec: MachineSpec, root: Path, seed: Path, devices: Path) -> tuple[str, ...]:
     return (
         "systemd-nspawn",
         "--quiet",
@@ -58,6 +66,7 @@ def nspawn_argv(spec: MachineSpec, root: Path, seed: Path) -> tuple[str, ...]:
         "--console=read-only",
         f"--set-credential=network.dns:{DNS}",
         f"--bind-ro={seed}:{SEED}",
+        f"--bind-ro={devices}:/dev/disk",
         "--boot",
         "--",
         *(f"systemd.mask={unit}" for unit in MASKED),
@@ -93,7 +102,7 @@ class NspawnDriver:
     def start(self, spec: MachineSpec, metadata: MetadataHandler) -> Machine:
         run_dir = spec.run_dir.resolve()
         partition = root_partition(spec.disk)
-        root, seed = run_dir / "root", run_dir / "seed"
+        root, seed, devices = run_dir / "root", run_dir / "seed", run_dir / "devices"
         write_seed_folder(spec, seed)
         index, claim = network.claim(spec.network_index)
         console_read, console_write = os.pipe()
@@ -104,34 +113,53 @@ class NspawnDriver:
             endpoint_port=spec.endpoint_port,
             isolation=Isolation.FULL,
             ssh_port=22,
-            argv=nspawn_argv(spec, root, seed),
+            argv=nspawn_argv(spec, root, seed, devices),
             environment=NSPAWN_ENVIRONMENT,
             inherit=(),
             console=console_write,
-            root=Root(str(spec.disk.resolve()), partition.offset, partition.size, str(root)),
+            root=Root(
+                disk=str(spec.disk.resolve()),
+                offset=partition.offset,
+                size=partition.size,
+                target=str(root),
+                devices=str(devices),
+            ),
             own_cgroup=True,
             restart_code=REBOOT,
         )
         console = Reader(
             console_read, limit=CONSOLE_LIMIT, keep_first=False, name=f"console-{spec.instance_id}"
         )
+        volumes = NspawnVolumes(lambda: machine.open_devices())
         supervised = Supervised.start(
             order,
             metadata,
             handed_over=(console_write, claim.detach()),
-            when_gone=lambda: None,
+            when_gone=volumes.close,
         )
-        return NspawnMachine(order, supervised, console)
+        machine = NspawnMachine(order, supervised, console, volumes)
+        try:
+            for volume in spec.volumes:
+                machine.attach(volume)
+        except BaseException:
+            machine.kill()
+            raise
+        return machine
 
 
 class NspawnMachine:
     driver = Driver.NSPAWN
     ssh_port = 22
 
-    def __init__(self, order: Order, supervised: Supervised, console: Reader) -> None:
+    def __init__(
+        self, order: Order, supervised: Supervised, console: Reader, volumes: NspawnVolumes
+    ) -> None:
         self.private_ip = order.addresses.machine
+        self._instance_id = order.instance_id
         self._supervised = supervised
         self._console = console
+        self._devices = order.root.devices if order.root else ""
+        self._volumes = volumes
 
     def agent_ready(self) -> bool:
         leader = self._leader()
@@ -156,11 +184,21 @@ class NspawnMachine:
     def exited(self) -> bool:
         return self._supervised.gone()
 
-    def attach(self, disk: Path, volume_id: str) -> None:
-        raise HostError(
-            f"{volume_id} can't be attached: an nspawn machine has no disks of its own",
-            hint="--machine qemu",
-        )
+    def attach(self, volume: DataVolume) -> None:
+        self._volumes.plug(volume)
+
+    def detach(self, volume_id: str) -> bool:
+        return self._volumes.unplug(volume_id)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        leader = self._leader()
+        if leader is None:
+            raise HostError("the machine is not running")
+        sync_loops(leader)  # most of it, while it still runs
+        with cgroups.frozen(self._instance_id, self._supervised.pid):
+            sync_loops(leader)
+            yield
 
     def console(self) -> bytes:
         return self._console.content()
@@ -170,6 +208,14 @@ class NspawnMachine:
 
     def _leader(self) -> int | None:
         return machine_init(self._supervised.pids())
+
+    def open_devices(self) -> int:
+        """The folder of its volumes' nodes, in the supervisor's mounts. Raises: OSError."""
+        supervisor = supervisor_init(self._supervised.pids())
+        if supervisor is None:
+            raise ProcessLookupError("the machine is not running")
+        path = Path(f"/proc/{supervisor}/root{self._devices}", BY_ID)
+        return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def enter_argv(leader: int, argv: tuple[str, ...]) -> list[str]:

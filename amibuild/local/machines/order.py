@@ -14,6 +14,7 @@ METADATA_ADDRESS = "169.254.169.254"
 NETWORK = "10.213"
 MACHINES = 8192
 DNS = "10.0.2.3"  # slirp4netns' own resolver, which asks what the host would ask
+BY_ID = "by-id"  # the folder of volumes, in /dev/disk
 TAP_ADDRESS = "10.0.2.100"  # what slirp4netns --configure gives the machine's side
 
 
@@ -71,12 +72,16 @@ class Isolation(StrEnum):
 
 @dataclass(frozen=True)
 class Root:
-    """The file system to mount before the machine starts: a partition of its disk."""
+    """The file system to mount before the machine starts: a partition of its disk.
+
+    `devices` is a folder for the device nodes of its volumes, in memory and outside its reach.
+    """
 
     disk: str
     offset: int
     size: int
     target: str
+    devices: str
 
 
 @dataclass(frozen=True)

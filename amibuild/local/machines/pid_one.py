@@ -16,7 +16,7 @@ from amibuild import proc
 from amibuild.errors import AmibuildError, HostError
 from amibuild.local.machines import cgroups, kernel, network
 from amibuild.local.machines.kernel import MountFlag, Namespace
-from amibuild.local.machines.order import DNS, Isolation, Order, Root, Stage, message
+from amibuild.local.machines.order import BY_ID, DNS, Isolation, Order, Root, Stage, message
 
 
 def run(
@@ -91,6 +91,11 @@ def _mounts(order: Order) -> None:
     # It leaves /run/systemd/nspawn/propagate/NAME behind, on this tmpfs instead of the host.
     Path("/run/systemd").mkdir(exist_ok=True)
     kernel.mount("tmpfs", "/run/systemd", "tmpfs", quiet, "mode=755")
+    # No NODEV: the nodes in it are the machine's disks, and it can't make others there.
+    Path(order.root.devices).mkdir(exist_ok=True)
+    memory = MountFlag.NOSUID | MountFlag.NOEXEC
+    kernel.mount("tmpfs", order.root.devices, "tmpfs", memory, "mode=755,size=64k")
+    Path(order.root.devices, BY_ID).mkdir()
     _mount_root(order.root)
 
 

@@ -106,12 +106,21 @@ def machine_init(pids: Sequence[int]) -> int | None:
 
     It changes when the machine reboots itself.
     """
+    # One namespace for the supervisor, one more for the machine.
+    return _first_of_namespace(pids, 2)
+
+
+def supervisor_init(pids: Sequence[int]) -> int | None:
+    """The same of the supervisor's own PID 1, in whose mounts the machine's disk is."""
+    return _first_of_namespace(pids, 1)
+
+
+def _first_of_namespace(pids: Sequence[int], below: int) -> int | None:
     if not pids:
         return None
     depth = len(namespace_pids(pids[0]))
     for pid in pids:
         numbers = namespace_pids(pid)
-        # One namespace for the supervisor, one more for the machine.
-        if len(numbers) == depth + 2 and numbers[-1] == 1:
+        if len(numbers) == depth + below and numbers[-1] == 1:
             return pid
     return None

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from time import monotonic
 
 from amibuild import proc
-from amibuild.errors import HostError
+from amibuild.errors import HostError, WaitTimeout
 from amibuild.local.machines import network
 from amibuild.local.machines.accelerator import EMULATOR, Accelerator
-from amibuild.local.machines.base import Driver, Machine, MachineSpec, MetadataHandler
+from amibuild.local.machines.base import (
+    DataVolume,
+    Driver,
+    Machine,
+    MachineSpec,
+    MetadataHandler,
+)
 from amibuild.local.machines.console import CONSOLE_LIMIT, Reader
 from amibuild.local.machines.guest_agent import AgentGone, AgentSilent, GuestAgent, GuestCommand
 from amibuild.local.machines.monitor import Monitor
 from amibuild.local.machines.order import METADATA_ADDRESS, TAP_ADDRESS, Addresses, Isolation, Order
 from amibuild.local.machines.qemu_argv import (
-    SLOTS,
     Wiring,
     find_firmware,
     guest_network,
     plain_network,
     qemu_argv,
 )
+from amibuild.local.machines.qemu_volumes import QemuVolumes
 from amibuild.local.machines.seed import write_seed_drive
 from amibuild.local.machines.supervised import Supervised
+from amibuild.wait import Look, until
 
 # Each question costs an emulated guest 65 ms: asked four times a second, a quarter of a CPU.
 STILL_READY_S = 5.0
+SYNC_S = 20.0
 
 
 class QemuDriver:
@@ -131,7 +140,8 @@ class QemuDriver:
             when_gone=close,
             own_listeners=own_listeners,
         )
-        return QemuMachine(order, supervised, guest_agent, button, reader)
+        volumes = QemuVolumes(button, spec)
+        return QemuMachine(order, supervised, guest_agent, button, reader, volumes)
 
 
 def isolation() -> Isolation:
@@ -167,6 +177,7 @@ class QemuMachine:
         agent: GuestAgent,
         monitor: Monitor,
         console: Reader,
+        volumes: QemuVolumes,
     ) -> None:
         addresses = order.addresses
         full = order.isolation is Isolation.FULL
@@ -178,7 +189,7 @@ class QemuMachine:
         self._monitor = monitor
         self._console = console
         self._lock = threading.Lock()
-        self._slots = list(SLOTS)
+        self._volumes = volumes
         self._resets_when_ready = -1
         self._ask_again = 0.0
         self._door = _Door.CLOSED
@@ -213,12 +224,28 @@ class QemuMachine:
     def exited(self) -> bool:
         return self._supervised.gone()
 
-    def attach(self, disk: Path, volume_id: str) -> None:
-        with self._lock:
-            if not self._slots:
-                raise HostError(f"a machine takes {len(SLOTS)} more disks, and has them")
-            self._monitor.plug_in(disk.resolve(), volume_id.replace("-", ""), slot=self._slots[0])
-            del self._slots[0]
+    def attach(self, volume: DataVolume) -> None:
+        self._volumes.plug(volume)
+
+    def detach(self, volume_id: str) -> bool:
+        return self._volumes.unplug(volume_id) if not self.exited() else True
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        # What it has not written yet is lost, as on EC2: a silent agent is no reason to fail.
+        with contextlib.suppress(HostError, WaitTimeout):
+            number = self._agent.execute(("/bin/sync",), capture=False)
+            until(
+                lambda: Look("writing", self._agent.status(number).exited or None),
+                what="the guest's sync",
+                timeout_s=SYNC_S,
+            )
+        self._monitor.pause()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(HostError):  # it has ended
+                self._monitor.go_on()
 
     def console(self) -> bytes:
         return self._console.content()

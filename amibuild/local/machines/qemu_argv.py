@@ -3,6 +3,8 @@ for the firmware."""
 
 from __future__ import annotations
 
+import base64
+import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -10,11 +12,30 @@ from pathlib import Path
 
 from amibuild.local.machines import pipe
 from amibuild.local.machines.accelerator import EMULATOR, Accelerator
-from amibuild.local.machines.base import MachineSpec
+from amibuild.local.machines.base import DataVolume, MachineSpec
 from amibuild.local.machines.order import METADATA_ADDRESS, Addresses
 
 AGENT_PORT = "org.qemu.guest_agent.0"
-SLOTS = ("slot1", "slot2")
+# Where a disk can be plugged in while the machine runs, besides those of the volumes at its start.
+SPARE_SLOTS = 4
+# The names that volumes have on EC2's Nitro, made by the guest's own udev (systemd 256 or later)
+# from what the firmware's tables carry: nothing of it is on the image's disk.
+_UDEV_RULE = (
+    'SUBSYSTEM=="block", KERNEL=="vd*", ENV{ID_SERIAL}=="vol*", ENV{DEVTYPE}=="disk", '
+    'SYMLINK+="disk/by-id/nvme-Amazon_Elastic_Block_Store_$env{ID_SERIAL}"\n'
+    'SUBSYSTEM=="block", KERNEL=="vd*", ENV{ID_SERIAL}=="vol*", ENV{DEVTYPE}=="partition", '
+    'SYMLINK+="disk/by-id/nvme-Amazon_Elastic_Block_Store_$env{ID_SERIAL}-part%n"\n'
+)
+# udev has a unit of its own for this, whose udevadm takes 2 s of an emulated boot.
+_UDEV_DROPIN = (
+    "[Service]\n"
+    "ExecStartPre=-/usr/bin/install -D -m 644 /run/credentials/@system/amibuild.volumes "
+    "/run/udev/rules.d/80-amibuild-volumes.rules\n"
+)
+CREDENTIALS = {
+    "amibuild.volumes": _UDEV_RULE,
+    "systemd.unit-dropin.systemd-udevd.service": _UDEV_DROPIN,
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,48 @@ class Wiring:
     monitor: int
     console: int
     network: str
+
+
+def slots(spec: MachineSpec) -> tuple[str, ...]:
+    """The names of all slots; the first ones hold `spec.volumes`."""
+    return tuple(f"slot{n}" for n in range(1, len(spec.volumes) + SPARE_SLOTS + 1))
+
+
+def volume_drive(volume: DataVolume, slot: str) -> dict[str, object]:
+    """Arguments of blockdev-add. Source: QEMU QMP Reference Manual, BlockdevOptions."""
+    path = str(volume.disk.resolve())
+    return {
+        "driver": "raw",
+        "node-name": f"disk-{slot}",
+        "file": {"driver": "file", "filename": path, "aio": "threads", "discard": "unmap"},
+        "discard": "unmap",
+        "cache": {"no-flush": True},
+    }
+
+
+def volume_device(volume: DataVolume, slot: str) -> dict[str, object]:
+    """Arguments of device_add."""
+    return {
+        "driver": "virtio-blk-pci",
+        "id": f"plugged-{slot}",
+        "drive": f"disk-{slot}",
+        "serial": volume.serial,
+        "bus": slot,
+    }
+
+
+def _volume_words(spec: MachineSpec) -> tuple[str, ...]:
+    words: list[str] = []
+    # Not into the root complex itself, where nothing can be plugged in or out.
+    for number, slot in enumerate(slots(spec), start=1):
+        words += ["-device", f"pcie-root-port,id={slot},chassis={number}"]
+    for volume, slot in zip(spec.volumes, slots(spec), strict=False):
+        words += ["-blockdev", json.dumps(volume_drive(volume, slot))]
+        words += ["-device", json.dumps(volume_device(volume, slot))]
+    for name, text in CREDENTIALS.items():
+        encoded = base64.b64encode(text.encode()).decode()
+        words += ["-smbios", f"type=11,value=io.systemd.credential.binary:{name}={encoded}"]
+    return tuple(words)
 
 
 def guest_network(index: int, forward_address: str, forward_port: int) -> str:
@@ -132,12 +195,7 @@ def qemu_argv(spec: MachineSpec, accelerator: Accelerator, wiring: Wiring) -> tu
         *("-netdev", wiring.network),
         # Without its boot ROM: the firmware would try the network.
         *("-device", "virtio-net-pci,netdev=net,romfile="),
-        # Where a second disk can be plugged in while it runs: not into the root complex itself.
-        *(
-            word
-            for number, slot in enumerate(SLOTS, start=1)
-            for word in ("-device", f"pcie-root-port,id={slot},chassis={number}")
-        ),
+        *_volume_words(spec),
         *("-device", "virtio-rng-pci"),
         *("-device", "virtio-serial-pci"),
         *("-chardev", f"socket,id=agent,fd={wiring.agent}"),

@@ -28,8 +28,7 @@ CLOSE_S = 10.0
 class Desk:
     """`lock` is held by every EC2 and SSM request, and by machines that report a change.
 
-    `before_capture` is the scripted machines' chance to be slow, or to fail; `many_disks` tells
-    whether machines take data volumes (only those that do not exist do).
+    `before_capture` is the scripted machines' chance to be slow, or to fail.
     """
 
     store: Store
@@ -37,7 +36,6 @@ class Desk:
     grow: Callable[[Path, int], None]
     trim: Callable[[Path], object]
     before_capture: Callable[[], None]
-    many_disks: bool
     port: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     closing: threading.Event = field(default_factory=threading.Event)

@@ -7,7 +7,7 @@ started after; of a volume's mapping only DeleteOnTermination can be changed), a
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,14 +20,14 @@ from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_ami_id, random_snapshot_id
 
 from amibuild.errors import AmibuildError
-from amibuild.local.life import Wish
+from amibuild.local.life import Life, Wish
 from amibuild.local.overlay import launching
 from amibuild.local.overlay.ami import Device, LocalAmi, may_use
 from amibuild.local.overlay.asked import check_choice, check_new_name, only_tags, refuse_parameters
 from amibuild.local.overlay.desk import Desk, Refusal
 from amibuild.local.overlay.registering import asked_device
 from amibuild.local.overlay.snapshots import others
-from amibuild.local.overlay.stilldisk import still_disk
+from amibuild.local.overlay.stilldisk import disk_of, still_disk
 from amibuild.local.store import ImageRecord
 
 log = logging.getLogger(__name__)
@@ -96,12 +96,6 @@ class ImageBooks(EC2Backend):
                 "IncorrectInstanceState",
                 f"Instance '{instance.id}' is not in state 'running' or 'stopped'",
             )
-        if instance.state == "running" and not reboot:
-            raise Refusal(
-                "UnsupportedOperation",
-                "the local endpoint can't read the disk of a running machine: stop it, or allow "
-                "the reboot (NoReboot=false)",
-            )
         volumes = self._devices_of(instance)
         devices = _remapped(self, volumes, instance.root_device_name, mappings)
         with ExitStack() as stack:
@@ -135,7 +129,9 @@ class ImageBooks(EC2Backend):
             )
             self.amis[image_id] = image
             image.add_tags(tags.get("image", {}))
-            if instance.state == "running":
+            if instance.state == "running" and not reboot:
+                Desk.current.spawn(self._capture_running, image, volumes, life)
+            elif instance.state == "running":
                 life.wish(Wish.REBOOT, between=lambda: self._capture(image, volumes))
             else:
                 held = stack.pop_all()
@@ -161,8 +157,18 @@ class ImageBooks(EC2Backend):
         """Every volume's disk, of a machine that is off."""
         for device in devices:
             if device.name in volumes:
-                still = still_disk(volumes[device.name], off=True)
+                still = still_disk(volumes[device.name])
                 into[device.name] = stack.enter_context(still)
+
+    def _capture_running(self, image: LocalAmi, volumes: dict[str, Any], life: Life) -> None:
+        """NoReboot: all its disks at one moment, as after a power cut."""
+        names = [device.name for device in image.devices if device.name in volumes]
+        try:
+            with life.copying_disks([disk_of(volumes[name]) for name in names]) as copies:
+                stills = dict(zip(names, copies, strict=True))
+                self._capture_held(image, stills, nullcontext())
+        except (AmibuildError, OSError) as error:
+            self._fail(image, str(error))
 
     def _capture(self, image: LocalAmi, volumes: dict[str, Any]) -> None:
         """Called while the machine is off between two boots."""

@@ -113,6 +113,7 @@ class InstanceBooks(EC2Backend):
         def prepare(disk: Path) -> None:
             desk.store.materialise(wanted.snapshot_id, disk, size_gib=wanted.snapshot_gib)
             desk.grow(disk, wanted.volume_gib)
+            self.fill_data_volumes(instance)
 
         def order(folder: Path, number: int) -> Order:
             cpus, memory_mib = machine_size(wanted.type.vcpus, wanted.type.memory_mib)
@@ -127,6 +128,7 @@ class InstanceBooks(EC2Backend):
                 memory_mib=memory_mib,
                 endpoint_port=desk.port,
                 prepare=prepare,
+                volumes=lambda: self.data_volumes(instance),
                 metadata=metadata_handler(
                     identity_of(self, instance, hostname, wanted.public_key, wanted.user_data)
                 ),
@@ -223,7 +225,7 @@ class InstanceResponses(EC2Response):
             return ActionResult(known.made)
         params = launching.with_template(backend, self.params)
         image = launching.find_image(backend, params.get("ImageId"))
-        devices = launching.block_devices(image, params.get("BlockDeviceMappings", []))
+        devices = launching.block_devices(backend, image, params.get("BlockDeviceMappings", []))
         root = devices[0]["Ebs"]
         wanted = Wanted(
             public_key=launching.public_key(backend, params.get("KeyName")),

@@ -16,7 +16,7 @@ from typing import Any
 
 from moto.ec2.models import instance_types
 
-from amibuild.local.overlay.desk import Desk, Refusal
+from amibuild.local.overlay.desk import Refusal
 from amibuild.local.overlay.loading import load_instance_types
 
 USER_DATA_LIMIT = 16_384
@@ -129,40 +129,56 @@ def machine_type(name: str, architecture: str) -> MachineType:
     return MachineType(name, facts["VCpuInfo"]["DefaultVCpus"], facts["MemoryInfo"]["SizeInMiB"])
 
 
-def block_devices(image: Any, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The mappings with the root device first, its size and snapshot filled in from the image."""
-    root_name, snapshot = image.root_device_name, image.ebs_snapshot
-    ebs: dict[str, Any] = {
-        "SnapshotId": snapshot.id,
-        "VolumeSize": snapshot.volume_size,
-        "VolumeType": "gp3",
-        "DeleteOnTermination": True,
-    }
-    others = []
+def block_devices(backend: Any, image: Any, asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The image's mappings with the request's over them, the root device first.
+
+    Each with its size; those that NoDevice takes away, and instance stores, are left out.
+    Source: EC2 API reference, BlockDeviceMapping and EbsBlockDevice; DeleteOnTermination is that
+    of the User Guide, "Preserve data when an instance is terminated" (CLI, at launch: delete).
+    """
+    root = image.root_device_name
+    made = {m["DeviceName"]: dict(m["Ebs"]) for m in image.block_device_mappings}
     for mapping in asked:
-        if mapping.get("DeviceName") == root_name:
-            wanted = dict(mapping.get("Ebs", {}))
-            if wanted.get("SnapshotId", snapshot.id) != snapshot.id:
+        name, wanted = mapping.get("DeviceName"), mapping.get("Ebs", {})
+        if not name:
+            raise Refusal("MissingParameter", "The request must contain the parameter deviceName")
+        if name == root:
+            if wanted.get("SnapshotId", made[root]["SnapshotId"]) != made[root]["SnapshotId"]:
                 raise Refusal(
-                    "InvalidBlockDeviceMapping",
-                    "snapshotId cannot be modified on root device",
+                    "InvalidBlockDeviceMapping", "snapshotId cannot be modified on root device"
                 )
-            ebs |= wanted
-        elif "Ebs" in mapping and not Desk.current.many_disks:
+            made[root] |= wanted
+        elif "NoDevice" in mapping:
+            made.pop(name, None)
+        elif "Ebs" in mapping:
+            made[name] = {**made.get(name, {}), **wanted}
+    return [
+        {"DeviceName": name, "Ebs": _complete(backend, ebs)}
+        for name, ebs in sorted(made.items(), key=lambda item: item[0] != root)
+    ]
+
+
+def _complete(backend: Any, ebs: dict[str, Any]) -> dict[str, Any]:
+    """With what EC2 fills in; refused when it can't be."""
+    snapshot_id, size = ebs.get("SnapshotId"), int(ebs.get("VolumeSize") or 0)
+    if snapshot_id:
+        snapshot = backend.snapshots.get(snapshot_id)
+        if snapshot is None:
             raise Refusal(
-                "UnsupportedOperation",
-                f"the local endpoint launches machines with their root disk only, so "
-                f"{mapping.get('DeviceName')} can't be; attach a volume once it runs",
+                "InvalidSnapshot.NotFound", f"The snapshot '{snapshot_id}' does not exist."
             )
-        else:
-            others.append(mapping)
-    if int(ebs["VolumeSize"]) < snapshot.volume_size:
+        size = size or snapshot.volume_size
+        if size < snapshot.volume_size:
+            raise Refusal(
+                "InvalidBlockDeviceMapping",
+                f"Volume of size {size}GB is smaller than snapshot '{snapshot_id}', "
+                f"expect size >= {snapshot.volume_size}GB",
+            )
+    if not size:
         raise Refusal(
-            "InvalidBlockDeviceMapping",
-            f"Volume of size {ebs['VolumeSize']}GB is smaller than snapshot '{snapshot.id}', "
-            f"expect size >= {snapshot.volume_size}GB",
+            "MissingParameter", "The request must contain the parameter size or snapshotId"
         )
-    return [{"DeviceName": root_name, "Ebs": ebs}, *others]
+    return {"VolumeType": "gp2", "DeleteOnTermination": True, **ebs, "VolumeSize": size}
 
 
 def public_key(backend: Any, name: str | None) -> str | None:

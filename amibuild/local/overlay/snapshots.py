@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +20,10 @@ from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_snapshot_id
 
 from amibuild.errors import AmibuildError
+from amibuild.local.life import Life
 from amibuild.local.overlay.asked import only_tags, refuse_parameters
 from amibuild.local.overlay.desk import ACCOUNT, Desk, Refusal
-from amibuild.local.overlay.stilldisk import still_disk
+from amibuild.local.overlay.stilldisk import disk_of, still_disk, writer
 from amibuild.local.store import SnapshotInUse, SnapshotRecord
 
 log = logging.getLogger(__name__)
@@ -230,6 +231,16 @@ class SnapshotBooks(EC2Backend):
                 with desk.lock:
                     snapshot.fail(str(error))
 
+    def read_running_volume(self, snapshot: LocalSnapshot, life: Life, disk: Path) -> None:
+        """The same of a disk that a machine writes to, as after a power cut."""
+        try:
+            with life.copying_disks([disk]) as (still,):
+                self.read_volume(snapshot, nullcontext(), still)
+        except (AmibuildError, OSError) as error:
+            log.warning("%s: %s", snapshot.id, error)
+            with Desk.current.lock:
+                snapshot.fail(str(error))
+
     def delete_snapshot(self, snapshot_id: str) -> Any:
         snapshot = own_snapshot(self, snapshot_id)
         users = [
@@ -265,8 +276,9 @@ class SnapshotResponses(EC2Response):
         refuse_parameters(params, "OutpostArn", "Location")
         volume = backend.get_volume(params["VolumeId"])
         tags = only_tags(self._parse_tag_specification(), "snapshot")
+        life = writer(volume)
         with ExitStack() as stack:
-            still = stack.enter_context(still_disk(volume))
+            still = stack.enter_context(still_disk(volume)) if life is None else None
             self.error_on_dryrun()
             snapshot = backend.pending_snapshot(
                 volume, params.get("Description", ""), random_snapshot_id()
@@ -274,7 +286,10 @@ class SnapshotResponses(EC2Response):
             snapshot.add_tags(tags.get("snapshot", {}))
             held = stack.pop_all()
         answer = described_snapshot(backend, snapshot)
-        Desk.current.spawn(backend.read_volume, snapshot, held, still)
+        if still is None:
+            Desk.current.spawn(backend.read_running_volume, snapshot, life, disk_of(volume))
+        else:
+            Desk.current.spawn(backend.read_volume, snapshot, held, still)
         return ActionResult(answer)
 
     def create_snapshots(self) -> ActionResult:

@@ -12,31 +12,37 @@ from typing import Any
 from amibuild.local.life import Life
 from amibuild.local.machines.base import Driver
 from amibuild.local.overlay.desk import Desk, Refusal
-from amibuild.local.overlay.volumes import volume_file
+from amibuild.local.overlay.volumes import is_root, volume_file
 
 _numbers = itertools.count()
 
 
+def writer(volume: Any) -> Life | None:
+    """The machine that may be writing to it: not one that is off, and no scripted one."""
+    life = _life(volume)
+    if life is None or life.driver.driver is Driver.NONE:
+        return None
+    return life if volume.attachment.instance.state != "stopped" else None
+
+
+def disk_of(volume: Any) -> Path:
+    """An instance's root disk is its machine's own."""
+    life = _life(volume)
+    return life.disk if life is not None and is_root(volume) else volume_file(volume.id)
+
+
 @contextmanager
-def still_disk(volume: Any, *, off: bool = False) -> Iterator[Path]:
+def still_disk(volume: Any) -> Iterator[Path]:
     """The disk's content as it is now, under a name that stays good until the end.
 
-    Nothing freezes the file of a machine that runs, so its volumes are refused, unless the caller
-    knows that it is `off`, as between two boots; scripted machines don't write. Raises: Refusal.
+    For a volume that nobody writes to: `Life.copying_disks` is for the others. Raises: Refusal.
     """
     life = _life(volume)
-    writes = life is not None and life.driver.driver is not Driver.NONE
-    if writes and not off and volume.attachment.instance.state != "stopped":
-        raise Refusal(
-            "UnsupportedOperation",
-            f"the local endpoint can't read the disk of a running machine: stop "
-            f"{volume.attachment.instance.id} first, or detach {volume.id}",
-        )
     if getattr(volume, "phase", None) is not None:
         raise Refusal("IncorrectState", f"Volume '{volume.id}' is {volume.phase}.")
-    if life is not None and _is_root(volume):
-        if not life.disk.exists():
-            raise Refusal("IncorrectState", f"Volume '{volume.id}' is still being made.")
+    if not disk_of(volume).exists():
+        raise Refusal("IncorrectState", f"Volume '{volume.id}' is still being made.")
+    if life is not None and is_root(volume):
         with life.reading_disk() as still:
             yield still
         return
@@ -49,25 +55,11 @@ def _life(volume: Any) -> Life | None:
     return Desk.current.fleet.life(attached.instance.id) if attached is not None else None
 
 
-def _is_root(volume: Any) -> bool:
-    attached = volume.attachment
-    return bool(attached.device == attached.instance.root_device_name)
-
-
 @contextmanager
 def _linked(volume: Any) -> Iterator[Path]:
     disk = volume_file(volume.id)
     still = disk.with_name(f"{volume.id}.{next(_numbers)}.capture")
-    still.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        os.link(disk, still)
-    except FileNotFoundError:
-        if not Desk.current.many_disks:
-            raise Refusal(
-                "UnsupportedOperation", f"the local endpoint keeps no disk for {volume.id}"
-            ) from None
-        with still.open("xb") as empty:  # a scripted machine's volume: nothing was written
-            empty.truncate(volume.size << 30)
+    os.link(disk, still)
     try:
         yield still
     finally:

@@ -1,12 +1,17 @@
-"""Volumes from snapshots: a raw file that can be plugged into a running machine.
+"""Volumes: raw files that machines start with, or that are plugged into them while they run.
 
+They last as long as the endpoint, as its machines do; a snapshot of one lasts longer.
 Sources: EC2 API reference, CreateVolume (ClientToken makes it idempotent; creating, then
-available or error), AttachVolume, DetachVolume (the instance need not be named).
+available or error), AttachVolume, DetachVolume (the instance need not be named; detaching, and
+busy while the machine still uses it), VolumeAttachment; "Error codes".
 """
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +20,18 @@ from moto.ec2.models import EC2Backend
 from moto.ec2.models.elastic_block_store import Volume
 from moto.ec2.responses import EC2Response
 
-from amibuild.errors import AmibuildError, HostError
+from amibuild.errors import AmibuildError, HostError, WaitTimeout
+from amibuild.local.machines.base import DataVolume, Machine
 from amibuild.local.overlay import launching
 from amibuild.local.overlay.desk import Desk, Refusal
+from amibuild.wait import Look, until
 
 log = logging.getLogger(__name__)
+
+GIB = 1 << 30
+# On EC2 such a volume is `busy` for as long as the machine has it mounted.
+BUSY_S = 30.0
+LONGEST_DETACH_S = 24 * 3600.0
 
 
 class LocalVolume(Volume):
@@ -35,24 +47,100 @@ class LocalVolume(Volume):
 
 
 def volume_file(volume_id: str) -> Path:
+    """The disk of every volume but an instance's root, whose disk its machine owns."""
     return Desk.current.fleet.folder / "volumes" / f"{volume_id}.raw"
+
+
+def is_root(volume: Any) -> bool:
+    attachment = volume.attachment
+    return bool(attachment and attachment.device == attachment.instance.root_device_name)
 
 
 class VolumeBooks(EC2Backend):
     def fill_volume(self, volume: Any) -> None:
-        """Puts the snapshot's blocks into a file of the volume's size."""
-        desk, disk = Desk.current, volume_file(volume.id)
+        """Makes its file: the snapshot's blocks, or nothing, in a file of the volume's size."""
         phase = "error"
         try:
-            disk.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            desk.store.materialise(volume.snapshot_id, disk, size_gib=volume.size)
+            self._write(volume)
             phase = ""
         except (AmibuildError, OSError) as error:
             log.warning("%s: %s", volume.id, error)
-        with desk.lock:
+        with Desk.current.lock:
             volume.phase = phase or None
             if volume.id not in self.volumes:
-                disk.unlink(missing_ok=True)
+                volume_file(volume.id).unlink(missing_ok=True)
+
+    def fill_data_volumes(self, instance: Any) -> None:
+        """Those of a launch, before its machine starts. Raises: AmibuildError; OSError."""
+        for volume in self._data_volumes(instance):
+            self._write(volume)
+
+    def data_volumes(self, instance: Any) -> tuple[DataVolume, ...]:
+        """What its machine starts with besides the root disk."""
+        with Desk.current.lock:
+            found = self._data_volumes(instance)
+            # One that the last machine was asked to let go of is not for the next.
+            kept = [volume for volume in found if volume.attachment.status == "attached"]
+            return tuple(DataVolume(v.id, volume_file(v.id)) for v in kept)
+
+    def _data_volumes(self, instance: Any) -> list[Any]:
+        with Desk.current.lock:
+            blocks = [block for _, block in instance.get_block_device_mapping]
+            found = [self.volumes[block.volume_id] for block in blocks]
+            return [volume for volume in found if not is_root(volume)]
+
+    def _write(self, volume: Any) -> None:
+        desk, disk = Desk.current, volume_file(volume.id)
+        disk.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if volume.snapshot_id:
+            desk.store.materialise(volume.snapshot_id, disk, size_gib=volume.size)
+        else:
+            with disk.open("xb") as file:
+                file.truncate(volume.size * GIB)
+
+    @contextmanager
+    def reading_volume(self, volume: Any) -> Iterator[Path]:
+        """Its disk, as it is at this moment, for a snapshot of it.
+
+        Raises: HostError, when its machine can't be held still for so long.
+        """
+        with Desk.current.lock:
+            attachment = volume.attachment
+            life = Desk.current.fleet.life(attachment.instance.id) if attachment else None
+            disk = None if is_root(volume) else volume_file(volume.id)
+        if life is not None and life.machine is not None:
+            with life.copying_disk(disk) as still:
+                yield still
+        elif life is not None and disk is None:
+            with life.reading_disk() as still:
+                yield still
+        elif disk is not None:
+            yield disk
+        else:
+            raise HostError(f"{volume.id} went with its instance")
+
+    def release(self, volume: Any, attachment: Any, machine: Machine) -> None:
+        """Waits until the machine lets go of the volume, which may be never."""
+
+        def look() -> Look[bool]:
+            Desk.current.go_on()
+            gone = volume.attachment is not attachment or machine.detach(volume.id)
+            return Look("in use", gone or None)
+
+        try:
+            try:
+                until(look, what=f"{volume.id} to be let go", timeout_s=BUSY_S)
+            except WaitTimeout as error:
+                log.info("%s: is it mounted?", error)
+                attachment.status = "busy"
+                until(look, what=f"{volume.id} to be let go", timeout_s=LONGEST_DETACH_S)
+        except AmibuildError as error:
+            log.warning("%s: %s", volume.id, error)
+            attachment.status = "attached"
+            return
+        with Desk.current.lock:
+            if volume.attachment is attachment:
+                self.detach_volume(volume.id, attachment.instance.id, attachment.device)
 
     def delete_volume(self, volume_id: str) -> Any:
         volume = super().delete_volume(volume_id)
@@ -78,6 +166,10 @@ class VolumeResponses(EC2Response):
                 "InvalidSnapshot.NotFound",
                 f"The snapshot '{params['SnapshotId']}' does not exist.",
             )
+        if snapshot is None and not params.get("Size"):
+            raise Refusal(
+                "MissingParameter", "The request must contain the parameter size/snapshot"
+            )
         if snapshot is not None:
             if snapshot.status != "completed":
                 raise Refusal("IncorrectState", f"Snapshot is in invalid state - {snapshot.status}")
@@ -91,11 +183,33 @@ class VolumeResponses(EC2Response):
             self.params = {**params, "Size": size}
         result: ActionResult = super().create_volume()
         volume: Any = result.result
+        volume.size = int(volume.size)
         if token:
             backend.launched[token] = launching.Launched(mark, volume)
-        if snapshot is not None:
-            volume.phase = "creating"
-            Desk.current.spawn(backend.fill_volume, volume)
+        volume.phase = "creating"
+        Desk.current.spawn(backend.fill_volume, volume)
+        return result
+
+    def modify_volume(self) -> ActionResult:
+        """Larger only, and while no machine has it: what runs would not see it."""
+        volume, size = self.ec2_backend.get_volume(self.params["VolumeId"]), self.params.get("Size")
+        if size and int(size) < volume.size:
+            raise Refusal(
+                "InvalidParameterValue",
+                f"New size cannot be smaller than existing size. (Volume: {volume.id})",
+            )
+        if size and volume.attachment is not None:
+            raise Refusal(
+                "UnsupportedOperation",
+                f"the local endpoint makes no attached volume larger: detach {volume.id} first",
+            )
+        if size and volume.phase is not None:
+            raise Refusal("IncorrectState", f"Volume '{volume.id}' is {volume.phase}.")
+        self.error_on_dryrun()
+        if size:
+            self.params = {**self.params, "Size": int(size)}
+            os.truncate(volume_file(volume.id), int(size) * GIB)
+        result: ActionResult = super().modify_volume()
         return result
 
     def attach_volume(self) -> ActionResult:
@@ -107,9 +221,15 @@ class VolumeResponses(EC2Response):
             raise Refusal("VolumeInUse", f"{volume.id} is already attached to an instance")
         if volume.phase is not None:
             raise Refusal("IncorrectState", f"Volume '{volume.id}' is {volume.phase}.")
+        if volume.availability_zone != instance.availability_zone:
+            raise Refusal(
+                "InvalidVolume.ZoneMismatch",
+                f"The volume '{volume.id}' is not in the same availability zone as instance "
+                f"'{instance.id}'",
+            )
         life = Desk.current.fleet.life(instance.id)
         machine = life.machine if life is not None else None
-        if instance.state != "running" or machine is None:
+        if instance.state != "stopped" and (instance.state != "running" or machine is None):
             raise Refusal("IncorrectState", f"Instance '{instance.id}' is not 'running'.")
         if params["Device"] in instance.block_device_mapping:
             raise Refusal(
@@ -118,32 +238,54 @@ class VolumeResponses(EC2Response):
                 f"{params['Device']} is already in use",
             )
         self.error_on_dryrun()
-        disk = volume_file(volume.id)
-        if not disk.exists():
-            raise Refusal(
-                "UnsupportedOperation", "the local endpoint attaches volumes made from a snapshot"
-            )
-        try:
-            machine.attach(disk, volume.id)
-        except HostError as error:
-            raise Refusal("UnsupportedOperation", str(error)) from error
+        if machine is not None:
+            try:
+                machine.attach(DataVolume(volume.id, volume_file(volume.id)))
+            except HostError as error:
+                raise Refusal("UnsupportedOperation", str(error)) from error
         result: ActionResult = super().attach_volume()
         return result
 
     def detach_volume(self) -> ActionResult:
         """moto wants the instance and the device named; EC2 knows them."""
-        volume = self.ec2_backend.get_volume(self.params["VolumeId"])
-        if volume.attachment is None:
+        backend, params = self.ec2_backend, self.params
+        volume = backend.get_volume(params["VolumeId"])
+        attachment = volume.attachment
+        if attachment is None:
             raise Refusal("IncorrectState", f"Volume '{volume.id}' is in the 'available' state.")
-        if volume.attachment.instance.state not in {"stopped", "terminated"}:
+        instance, device = attachment.instance, attachment.device
+        if params.get("InstanceId", instance.id) != instance.id or (
+            params.get("Device", device) != device
+        ):
             raise Refusal(
-                "UnsupportedOperation",
-                "the local endpoint can't unplug a disk: stop or terminate the instance",
+                "InvalidAttachment.NotFound",
+                f"The volume '{volume.id}' is not attached to instance "
+                f"'{params.get('InstanceId', instance.id)}' as device "
+                f"'{params.get('Device', device)}'",
             )
-        self.params = {
-            **self.params,
-            "InstanceId": volume.attachment.instance.id,
-            "Device": volume.attachment.device,
-        }
-        result: ActionResult = super().detach_volume()
-        return result
+        life = Desk.current.fleet.life(instance.id)
+        machine = life.machine if life is not None else None
+        if is_root(volume) and instance.state == "stopped":
+            raise Refusal(
+                "UnsupportedOperation", "the local endpoint can't take a machine's root disk away"
+            )
+        if is_root(volume):
+            raise Refusal(
+                "OperationNotPermitted",
+                f"Unable to detach root volume '{device}' from instance '{instance.id}'",
+            )
+        self.error_on_dryrun()
+        if machine is None:
+            backend.detach_volume(volume.id, instance.id, device)
+        elif attachment.status == "attached":
+            attachment.status = "detaching"
+            Desk.current.spawn(backend.release, volume, attachment, machine)
+        return ActionResult(
+            {
+                "VolumeId": volume.id,
+                "InstanceId": instance.id,
+                "Device": device,
+                "State": "detaching",
+                "AttachTime": attachment.attach_time,
+            }
+        )

@@ -5,12 +5,19 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from amibuild.local.base import ensure_base
-from amibuild.local.machines.base import MachineDriver, MetadataRequest, MetadataResponse
+from amibuild.local.machines.base import (
+    DataVolume,
+    MachineDriver,
+    MachineSpec,
+    MetadataRequest,
+    MetadataResponse,
+)
 from amibuild.local.store import Store
 from tests.local.machines.running import DRIVERS, Api, Running, Start, new_spec
 
@@ -46,8 +53,13 @@ def start(
     """Starts machines, each on a copy of the base disk, and ends those that still run."""
     started: list[Running] = []
 
-    def begin(driver: MachineDriver) -> Running:
-        spec = new_spec(base_disk, tmp_path_factory.mktemp("machine"), endpoint_port)
+    def begin(
+        driver: MachineDriver, *volumes: DataVolume, spec: MachineSpec | None = None
+    ) -> Running:
+        """With `spec` on the disk that it names, else on a new one."""
+        if spec is None:
+            spec = new_spec(base_disk, tmp_path_factory.mktemp("machine"), endpoint_port)
+            spec = replace(spec, volumes=volumes)
         asked: list[MetadataRequest] = []
 
         def metadata(request: MetadataRequest) -> MetadataResponse:
@@ -61,7 +73,7 @@ def start(
     yield begin
     for running in started:
         running.machine.kill()
-        running.spec.disk.unlink()
+        running.spec.disk.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module", params=list(DRIVERS), ids=str)

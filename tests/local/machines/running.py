@@ -7,11 +7,13 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from amibuild import proc
 from amibuild.local.machines.base import (
+    DataVolume,
     Driver,
     Machine,
     MachineDriver,
@@ -107,7 +109,10 @@ DRIVERS: dict[Driver, Callable[[], MachineDriver]] = {
 }
 
 
-Start = Callable[[MachineDriver], Running]
+class Start(Protocol):
+    def __call__(
+        self, driver: MachineDriver, *volumes: DataVolume, spec: MachineSpec | None = None
+    ) -> Running: ...
 
 
 class Api(http.server.BaseHTTPRequestHandler):

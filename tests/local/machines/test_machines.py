@@ -13,7 +13,6 @@ import pytest
 from amibuild import proc
 from amibuild.errors import HostError
 from amibuild.local.machines.base import Driver
-from amibuild.local.machines.qemu import QemuMachine
 from amibuild.wait import Look, until
 from tests.local.machines.running import API_SAYS, COMMAND_S, KEY, Running, fetch
 
@@ -163,21 +162,3 @@ def test_its_processes_are_known_and_alive(running: Running) -> None:
     pids = running.machine.host_pids()
     assert len(pids) >= 3
     assert all(Path("/proc", str(pid)).exists() for pid in pids[:2])
-
-
-def test_a_second_disk_is_for_qemu_only(running: Running, tmp_path: Path) -> None:
-    extra = tmp_path / "extra.raw"
-    with extra.open("wb") as file:
-        file.truncate(8 << 20)
-    if not isinstance(running.machine, QemuMachine):
-        with pytest.raises(HostError, match="no disks of its own"):
-            running.machine.attach(extra, "vol-0123456789abcdef0")
-        return
-    running.machine.attach(extra, "vol-0123456789abcdef0")
-    running.ask(
-        "for try in $(seq 60); do lsblk -ndo SERIAL | grep -q vol0123456789abcdef0 && break; "
-        "sleep 1; done\n"
-        "disk=$(lsblk -ndo PATH,SERIAL | awk '$2 == \"vol0123456789abcdef0\" { print $1 }')\n"
-        "echo written | dd of=$disk conv=fsync status=none"
-    )
-    assert extra.read_bytes().startswith(b"written\n")
