@@ -88,7 +88,7 @@ def open_endpoint(
             yield endpoint
         except Exception:  # not an interrupt, which has cleaned up: nothing is kept then
             if keep and child is not None:
-                _ask(child.port, "POST", "keep")
+                ask(child.port, "POST", "keep")
             raise
 
 
@@ -106,7 +106,7 @@ def start_detached(
     asked = settings or Settings()
     asked.check()
     with _opened(folder, asked, True, progress) as (endpoint, _):
-        _ask(int(endpoint.url.rpartition(":")[2]), "POST", "keep")
+        ask(int(endpoint.url.rpartition(":")[2]), "POST", "keep")
         return endpoint
 
 
@@ -120,7 +120,7 @@ def status(data: Path | None = None) -> dict[str, Any] | None:
         return None
 
     def look() -> Look[dict[str, Any]]:
-        said = _ask(facts["port"], "GET", "status")
+        said = ask(facts["port"], "GET", "status")
         return Look("ending", None if said and said["ending"] else said or {})
 
     return until(look, what=f"the endpoint (process {facts['pid']})", timeout_s=END_S) or None
@@ -147,11 +147,11 @@ def stop(data: Path | None = None, *, force: bool = False) -> bool:
     """
     folder = data or data_dir()
     facts = _read(folder)
-    if facts is None or _ask(facts["port"], "GET", "status") is None:
+    if facts is None or ask(facts["port"], "GET", "status") is None:
         return False
     if not force:
         _await_unused(facts["port"])
-    _ask(facts["port"], "POST", "stop")
+    ask(facts["port"], "POST", "stop")
 
     def look() -> Look[bool]:
         ended = _has_ended(facts["pid"])
@@ -164,7 +164,7 @@ def _await_unused(port: int) -> None:
     """Raises: UsageError. One that has just ended is noticed a moment later."""
 
     def look() -> Look[bool]:
-        said = _ask(port, "GET", "status")
+        said = ask(port, "GET", "status")
         used = said is not None and bool(said["owned"] or said["joined"])
         return Look("in use" if used else "unused", None if used else True)
 
@@ -211,7 +211,7 @@ class _Child:
     def _look(self) -> Look[bool]:
         if self.process.poll() is not None:
             return Look("ended", True)
-        said = _ask(self.port, "GET", "status") if self.port else None
+        said = ask(self.port, "GET", "status") if self.port else None
         if said is not None and not (said["owned"] or said["ending"]):
             # It stays. Popen would warn that nobody waits for it.
             self.process.returncode = 0
@@ -391,9 +391,9 @@ def _read(data: Path) -> dict[str, Any] | None:
         return None
 
 
-def _ask(port: int, method: str, name: str) -> dict[str, Any] | None:
-    """Its answer; None when nobody answers."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=ASK_S)
+def ask(port: int, method: str, name: str, *, timeout_s: float = ASK_S) -> dict[str, Any] | None:
+    """The answer of an endpoint's control page; None when nobody answers."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         connection.request(method, f"/amibuild/{name}", headers={"X-Amibuild": "1"})
         answer: dict[str, Any] = json.loads(connection.getresponse().read())

@@ -4,6 +4,7 @@
     GET  join        open for as long as the asker needs the endpoint: its end is the asker's
     POST keep        the endpoint stays when its owner ends (`--on-error keep`)
     POST stop        the endpoint ends
+    POST gc          the store's garbage goes; with ?dry-run it is only counted
     GET  console/ID  what the machine wrote to its console; with ?follow all that comes, too
     POST run/ID      runs the body as a script in the machine; its end as JSON
 
@@ -72,11 +73,15 @@ class Control:
         lifetime: Lifetime,
         status: Callable[[], dict[str, Any]],
         life: Callable[[str], Life | None],
+        collect: Callable[[bool], dict[str, Any]],
     ) -> None:
-        """`status` is the endpoint and its instances, as JSON has it; `life` finds a machine's."""
+        """`status` is the endpoint and its instances, as JSON has it; `life` finds a machine's;
+        `collect` frees the store's garbage, or only counts it (True), and says what that was.
+        """
         self._lifetime = lifetime
         self._facts = status
         self._life = life
+        self._collect = collect
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         name, _, instance = str(environ["PATH_INFO"]).removeprefix(CONTROL).partition("/")
@@ -90,6 +95,8 @@ class Control:
         elif (method, name) == ("POST", "keep"):
             self._lifetime.keep()
             answer = json_response(self._status())
+        elif (method, name) == ("POST", "gc"):
+            answer = json_response(self._collect("dry-run" in environ.get("QUERY_STRING", "")))
         elif (method, name) == ("POST", "stop"):
             body = json_response(self._status())(environ, start_response)
             # Once the answer is sent: the process ends in milliseconds after this.

@@ -1,16 +1,22 @@
-"""Files that survive a power cut, and what can be wrong with them. Used by the store only."""
+"""Files that survive a power cut, and what can be wrong with them. Used by the store."""
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from amibuild.errors import HostError
+
+# 2 knows devices, keys, permissions and the life of an image. It reads 1, which has none.
+FORMAT = 2
+_FORMAT = re.compile(rb"amibuild store, format (?P<number>[0-9]+)\n")
 
 
 class StoreBusy(HostError):
@@ -48,6 +54,40 @@ class StoreFull(HostError):
             hint="remove images with `amibuild prune --target local`, or all of them with "
             "`amibuild local reset`; AMIBUILD_DATA_DIR moves the data to another disk",
         )
+
+
+def take_lock(lock: int, root: Path) -> None:
+    """Locks that open file for this process, and says in it whose it is. Raises: StoreBusy."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        said = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+        raise StoreBusy(root, int(said) if said.isdecimal() else 0) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def check_format(root: Path, temporary: Path) -> tuple[StoreDamaged, ...]:
+    """Reads which format the store has, and writes ours where there is none, or an older one.
+
+    Raises: StoreTooNew.
+    """
+    path = root / "format"
+    damage: tuple[StoreDamaged, ...] = ()
+    try:
+        match = _FORMAT.fullmatch(path.read_bytes())
+    except FileNotFoundError:
+        found = 0
+    else:
+        found = int(match["number"]) if match else 0
+        if match is None:
+            # Every record says its format, too: this file is not worth the store.
+            damage = (StoreDamaged(path, "it does not say the store's format"),)
+    if found > FORMAT:
+        raise StoreTooNew(root, found, FORMAT)
+    if found != FORMAT:
+        write_whole(path, f"amibuild store, format {FORMAT}\n".encode(), temporary=temporary)
+    return damage
 
 
 @contextmanager

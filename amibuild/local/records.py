@@ -14,10 +14,8 @@ from typing import Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from amibuild.local import durable
-from amibuild.local.durable import StoreDamaged, StoreTooNew
+from amibuild.local.durable import FORMAT, StoreDamaged, StoreTooNew
 
-# 2 knows devices, keys, permissions and the life of an image. It reads 1, which has none.
-FORMAT = 2
 # SSM keeps the last 100 versions of a parameter (PutParameter).
 VERSIONS_KEPT = 100
 

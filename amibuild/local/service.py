@@ -28,7 +28,7 @@ from moto.moto_server.werkzeug_app import (
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from amibuild.errors import HostError
-from amibuild.local import debian, disk
+from amibuild.local import debian, disk, garbage
 from amibuild.local.base import ensure_base
 from amibuild.local.control import Control, Lifetime
 from amibuild.local.faults import Fault, Faults
@@ -132,6 +132,9 @@ class Service:
         options = self.options
         choose = self._drivers()
         self.base = self._base(progress) if options.base else None
+        freed = self.store.collect_if_much().bytes
+        if freed:
+            progress(f"freed {freed >> 20} MiB that deleted images have left")
         self.fleet = Fleet(options.root / MACHINES, choose)
         desk = self._desk = Desk(
             store=self.store,
@@ -143,9 +146,8 @@ class Service:
         take_over(desk)
         self._calls = CallLog(options.call_log)
         app = DomainDispatcherApplication(create_backend_app)
-        gateway = Gateway(
-            app, Control(self.lifetime, self._status, self.fleet.life), faults, self._calls
-        )
+        control = Control(self.lifetime, self._status, self.fleet.life, self._collect)
+        gateway = Gateway(app, control, faults, self._calls)
         self._server: BaseWSGIServer = make_server(
             HOST,
             options.port,
@@ -208,9 +210,12 @@ class Service:
             "started": self.started.isoformat(timespec="seconds"),
             "data": str(self.options.data),
             "log": str(self.options.local / "endpoint.log"),
-            "store": asdict(self.store.usage()),
+            "store": garbage.kept(self.store),
             "instances": instances,
         }
+
+    def _collect(self, dry_run: bool) -> dict[str, Any]:
+        return {"dry_run": dry_run, **asdict(garbage.of_store(self.store, dry_run=dry_run))}
 
 
 def _listen(port: int) -> socket.socket:

@@ -15,30 +15,29 @@ A file that was cut or changed costs what it described, and nothing else: `damag
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import re
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from amibuild.errors import HostError
+from amibuild.local import survey
 from amibuild.local.blocks import SIZE, BlockList, Blocks, Progress
 from amibuild.local.durable import (
     StoreBusy,
     StoreDamaged,
     StoreFull,
     StoreTooNew,
+    check_format,
     on_disk,
+    take_lock,
     write_whole,
 )
 from amibuild.local.records import (
-    FORMAT,
     DeviceRecord,
     Drawer,
     ImageRecord,
@@ -47,8 +46,10 @@ from amibuild.local.records import (
     Permission,
     SnapshotRecord,
 )
+from amibuild.local.survey import Collected, StoreUsage, Survey
 
 __all__ = [
+    "Collected",
     "DeviceRecord",
     "ImageRecord",
     "ParameterRecord",
@@ -62,13 +63,13 @@ __all__ = [
     "StoreFull",
     "StoreTooNew",
     "StoreUsage",
+    "Survey",
     "UnknownSnapshot",
 ]
 
 log = logging.getLogger(__name__)
 
 GIB = 1 << 30
-_FORMAT = re.compile(rb"amibuild store, format (?P<number>[0-9]+)\n")
 
 
 class SnapshotInUse(HostError):
@@ -88,38 +89,30 @@ class UnknownSnapshot(HostError):
         self.snapshot_id = snapshot_id
 
 
-@dataclass(frozen=True)
-class StoreUsage:
-    """`block_bytes` is what all snapshots take together, shared blocks counted once."""
-
-    images: int
-    snapshots: int
-    parameters: int
-    blocks: int
-    block_bytes: int
-
-
 class Store:
     """An open store. Every method may be called from any thread."""
 
-    def __init__(self, root: Path, lock: int) -> None:
+    def __init__(self, root: Path, lock: int, *, tidy: bool) -> None:
         """Use `open`. `lock` is the open file that holds the lock."""
         self._root = root
         self._lock = lock
         self._changing = threading.RLock()
         self._temporary = root / "temporary"
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._temporary.mkdir()
-        self._format_damage = self._check_format()
+        if tidy:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(exist_ok=True)
+        self._format_damage = check_format(root, self._temporary)
         self._images = Drawer(root / "images", ImageRecord, self._temporary)
         self._snapshots = Drawer(root / "snapshots", SnapshotRecord, self._temporary)
         self._parameters = Drawer(root / "parameters", ParameterRecord, self._temporary)
         self._blocks = Blocks(root / "blocks", self._temporary)
-        self._drop_lists_without_record()
+        if tidy:
+            self._drop_lists_without_record()
 
     @classmethod
-    def open(cls, root: Path) -> Store:
-        """Makes the folder when there is none; throws away what a killed process left half-made.
+    def open(cls, root: Path, *, tidy: bool = True) -> Store:
+        """Makes the folder when there is none; throws away what a killed process left half-made,
+        unless it is opened for a look only, and so not `tidy`.
 
         Raises: StoreBusy, StoreTooNew, StoreFull.
         """
@@ -129,8 +122,8 @@ class Store:
             root.chmod(0o700)
             lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                _take(lock, root)
-                return cls(root, lock)
+                take_lock(lock, root)
+                return cls(root, lock, tidy=tidy)
             except BaseException:
                 os.close(lock)
                 raise
@@ -291,17 +284,49 @@ class Store:
                 return False
         return all(self._blocks.has(digest) for _, digest in blocks.entries)
 
-    def collect(self) -> int:
-        """Removes the blocks that no snapshot names; the bytes that it freed.
+    def collect(self, *, dry_run: bool = False) -> Collected:
+        """Removes the blocks that no snapshot names.
 
         Nothing goes while a snapshot is damaged: its blocks can't be told from the others.
         """
         try:
             with on_disk(self._root):
-                return self._blocks.collect(self._named_blocks)
+                return Collected(*self._blocks.collect(self._named_blocks, dry_run=dry_run))
         except StoreDamaged as damage:
             log.warning("no block is freed: %s", damage)
-            return 0
+            return Collected(refused=damage.message)
+
+    def collect_if_much(self) -> Collected:
+        """Collects where that is worth it: a share of the store, and no small change."""
+        if not self.survey().worth_collecting:
+            return Collected()
+        return self.collect()
+
+    def survey(self) -> Survey:
+        """Without a look into the blocks, as `is_whole`."""
+        sizes = self._blocks.sizes()
+        with self._changing:
+            damaged = dict(self._snapshots.damaged)
+            lists = {}
+            for record in self._snapshots.all():
+                try:
+                    lists[record.id] = self._block_list(record)
+                except StoreDamaged as damage:
+                    damaged[record.id] = damage
+            for image in self._images.all():
+                for needed in image.snapshot_ids - {*lists, *damaged}:
+                    damaged[needed] = self.missing_snapshot(needed)
+        return survey.look(lists, damaged, sizes, self._blocks.path)
+
+    def missing_snapshot(self, snapshot_id: str) -> StoreDamaged:
+        """Why a snapshot that an image names is not there."""
+        path = self._root / "snapshots" / f"{snapshot_id}.json"
+        return self._snapshots.damaged.get(snapshot_id) or StoreDamaged(path, "it is missing")
+
+    def damaged_images(self) -> dict[str, StoreDamaged]:
+        """By the id that the file's name says."""
+        with self._changing:
+            return dict(self._images.damaged)
 
     def usage(self) -> StoreUsage:
         blocks, size = self._blocks.usage()
@@ -341,36 +366,7 @@ class Store:
             lists = [self._block_list(record) for record in self._snapshots.all()]
         return {digest for blocks in lists for _, digest in blocks.entries}
 
-    def _check_format(self) -> tuple[StoreDamaged, ...]:
-        path = self._root / "format"
-        damage: tuple[StoreDamaged, ...] = ()
-        try:
-            match = _FORMAT.fullmatch(path.read_bytes())
-        except FileNotFoundError:
-            found = 0
-        else:
-            found = int(match["number"]) if match else 0
-            if match is None:
-                # Every record says its format, too: this file is not worth the store.
-                damage = (StoreDamaged(path, "it does not say the store's format"),)
-        if found > FORMAT:
-            raise StoreTooNew(self._root, found, FORMAT)
-        if found != FORMAT:
-            said = f"amibuild store, format {FORMAT}\n".encode()
-            write_whole(path, said, temporary=self._temporary)
-        return damage
-
     def _drop_lists_without_record(self) -> None:
         for path in (self._root / "snapshots").glob("*.blocks"):
             if not path.with_suffix(".json").exists():
                 path.unlink()
-
-
-def _take(lock: int, root: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        said = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-        raise StoreBusy(root, int(said) if said.isdecimal() else 0) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

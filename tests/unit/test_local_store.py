@@ -152,9 +152,9 @@ def test_collect_frees_what_no_snapshot_names(store: Store, tmp_path: Path) -> N
     shared = os.urandom(blocks.SIZE)
     capture(store, make_disk(tmp_path / "a", {0: shared, blocks.SIZE: b"only a"}))
     capture(store, make_disk(tmp_path / "b", {0: shared}), SECOND)
-    assert store.collect() == 0
+    assert store.collect().bytes == 0
     store.delete_snapshot(FIRST)
-    assert store.collect() == blocks.SIZE
+    assert store.collect().bytes == blocks.SIZE
     store.materialise(SECOND, tmp_path / "copy", size_gib=1)
     assert head(tmp_path / "copy", blocks.SIZE) == shared
 
@@ -170,7 +170,7 @@ def test_collect_waits_for_a_capture(store: Store, tmp_path: Path) -> None:
     arguments = {"volume_size_gib": 1, "owner": "1", "progress": hold}
     capturer = threading.Thread(target=store.capture, args=(disk, FIRST), kwargs=arguments)
     freed: list[int] = []
-    collector = threading.Thread(target=lambda: freed.append(store.collect()))
+    collector = threading.Thread(target=lambda: freed.append(store.collect().bytes))
     capturer.start()
     assert capturing.wait(10)
     collector.start()

@@ -88,12 +88,12 @@ def test_nothing_is_collected_while_a_snapshot_is_damaged(tmp_path: Path) -> Non
     fill(tmp_path)
     cut(tmp_path / "store" / "snapshots" / f"{FIRST}.json")
     with Store.open(tmp_path / "store") as store:
-        assert store.collect() == 0
+        assert store.collect().bytes == 0
         assert store.usage().blocks == 2
         store.delete_image(AMI)
         store.delete_snapshot(FIRST)
         assert store.damaged() == ()
-        assert store.collect() == blocks.SIZE
+        assert store.collect().bytes == blocks.SIZE
 
 
 def test_a_damaged_block_is_put_aside_so_that_a_new_capture_heals_it(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_damaged_block_is_put_aside_so_that_a_new_capture_heals_it(tmp_path: P
         capture(store, disk, SECOND)
         store.materialise(FIRST, tmp_path / "copy", size_gib=1)
         assert head(tmp_path / "copy", 7) == b"content"
-        assert store.collect() == blocks.SIZE  # what was put aside
+        assert store.collect().bytes == blocks.SIZE  # what was put aside
 
 
 def test_what_a_killed_process_left_half_made_is_gone_at_the_next_start(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_list_of_blocks_without_its_record_goes_at_the_next_start(tmp_path: Pa
     (tmp_path / "store" / "snapshots" / f"{FIRST}.json").unlink()
     with Store.open(tmp_path / "store") as store:
         assert [snapshot.id for snapshot in store.snapshots()] == [SECOND]
-        assert store.collect() == blocks.SIZE
+        assert store.collect().bytes == blocks.SIZE
     assert not (tmp_path / "store" / "snapshots" / f"{FIRST}.blocks").exists()
 
 

@@ -32,15 +32,14 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def stored(store: Path) -> dict[str, Any] | None:
     """What is kept while no endpoint runs; None when there is nothing, or another one has it."""
-    from dataclasses import asdict
-
+    from amibuild.local.garbage import kept
     from amibuild.local.store import Store, StoreBusy
 
     if not store.exists():
         return None
     try:
         with Store.open(store) as opened:
-            return asdict(opened.usage())
+            return kept(opened)
     except StoreBusy:
         return None
 
@@ -99,7 +98,8 @@ def _store_row(store: dict[str, Any] | None) -> list[tuple[str, str]]:
     if store is None:
         return []
     counts = ", ".join(f"{k} {store[k]}" for k in ("images", "snapshots", "parameters"))
-    return [("store", f"{counts}; {size_text(store['block_bytes'])}")]
+    rows = [("store", f"{counts}; {size_text(store['block_bytes'])}")]
+    return rows + [("damaged", problem) for problem in store["damaged"]]
 
 
 def size_text(size: int) -> str:

@@ -26,11 +26,12 @@ _UDEV_RULE = (
     'SUBSYSTEM=="block", KERNEL=="vd*", ENV{ID_SERIAL}=="vol*", ENV{DEVTYPE}=="partition", '
     'SYMLINK+="disk/by-id/nvme-Amazon_Elastic_Block_Store_$env{ID_SERIAL}-part%n"\n'
 )
-# udev has a unit of its own for this, whose udevadm takes 2 s of an emulated boot.
+# udev has a unit of its own for this, but a program costs 2 s of an emulated boot, and a mount in
+# the namespace that udev has anyway none. A service sees its own credentials only.
 _UDEV_DROPIN = (
-    "[Service]\n"
-    "ExecStartPre=-/usr/bin/install -D -m 644 /run/credentials/@system/amibuild.volumes "
-    "/run/udev/rules.d/80-amibuild-volumes.rules\n"
+    "[Service]\nImportCredential=amibuild.volumes\n"
+    "BindReadOnlyPaths=-/run/credentials/systemd-udevd.service/amibuild.volumes"
+    ":/run/udev/rules.d/80-amibuild-volumes.rules\n"
 )
 CREDENTIALS = {
     "amibuild.volumes": _UDEV_RULE,

@@ -62,7 +62,9 @@ class ImageBooks(EC2Backend):
         for other in others(self):
             other.amis.pop(record.id, None)
             for snapshot_id in record.snapshot_ids - set(other.snapshots):
-                other.load_snapshot(self.snapshots[snapshot_id].record)
+                snapshot = self.snapshots[snapshot_id].record
+                if snapshot is not None:
+                    other.load_snapshot(snapshot)
             other.load_image(record)
 
     def forget_elsewhere(self, image_id: str) -> None:

@@ -16,6 +16,7 @@ from moto.ec2.models.instances import StateReason
 from moto.ec2.responses import EC2Response
 
 from amibuild.errors import HostError
+from amibuild.local.durable import StoreDamaged
 from amibuild.local.fleet import machine_size
 from amibuild.local.life import Life, Order, Wish
 from amibuild.local.machines.base import Machine, MachineDriver
@@ -111,7 +112,11 @@ class InstanceBooks(EC2Backend):
         hostname = instance.private_dns_name
 
         def prepare(disk: Path) -> None:
-            desk.store.materialise(wanted.snapshot_id, disk, size_gib=wanted.snapshot_gib)
+            try:
+                desk.store.materialise(wanted.snapshot_id, disk, size_gib=wanted.snapshot_gib)
+            except StoreDamaged as damage:
+                self.snapshot_lost(wanted.snapshot_id, damage)
+                raise
             desk.grow(disk, wanted.volume_gib)
             self.fill_data_volumes(instance)
 

@@ -28,8 +28,9 @@ class LifecycleBooks(EC2Backend):
         image = own_image(self, ami_id)
         super().deregister_image(ami_id)
         self.tags.pop(ami_id, None)
+        # One whose record can't be read, too. One that is pending has none yet.
+        Desk.current.store.delete_image(ami_id)
         if image.kept:
-            Desk.current.store.delete_image(ami_id)
             self.forget_elsewhere(ami_id)
 
 

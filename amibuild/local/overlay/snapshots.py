@@ -250,11 +250,11 @@ class SnapshotBooks(EC2Backend):
         ]
         if users:
             raise _in_use(snapshot_id, users[0])
-        if snapshot.record is not None:
-            try:
-                Desk.current.store.delete_snapshot(snapshot_id)
-            except SnapshotInUse as error:
-                raise _in_use(snapshot_id, error.images[0]) from error
+        # One whose record can't be read, too. One that is pending has none yet.
+        try:
+            Desk.current.store.delete_snapshot(snapshot_id)
+        except SnapshotInUse as error:
+            raise _in_use(snapshot_id, error.images[0]) from error
         for books in (self, *others(self)):
             books.snapshots.pop(snapshot_id, None)
             books.tags.pop(snapshot_id, None)

@@ -14,6 +14,7 @@ from moto.ec2.models import elastic_block_store
 
 from amibuild.local.overlay.commands import Command
 from amibuild.local.overlay.copies import CopyBooks, CopyResponses
+from amibuild.local.overlay.damage import DamageBooks
 from amibuild.local.overlay.describing import DescribeResponses
 from amibuild.local.overlay.desk import Desk, Locked
 from amibuild.local.overlay.groups import GroupBooks
@@ -40,6 +41,7 @@ class LocalEc2(
     VolumeBooks,
     GroupBooks,
     TagBooks,
+    DamageBooks,
 ):
     # moto finds a backend's URLs by its module's name.
     __module__ = "moto.ec2.models"
@@ -53,9 +55,11 @@ class LocalEc2(
         for snapshot in store.snapshots():
             if (snapshot.region or region_name) == region_name:
                 self.load_snapshot(snapshot)
-        for image in store.images():
-            if image.facts.get("region", region_name) == region_name:
-                self.load_image(image)
+        images = [i for i in store.images() if i.facts.get("region", region_name) == region_name]
+        self.load_missing_snapshots(images)
+        for image in images:
+            self.load_image(image)
+        self.mark_damage()
 
 
 class LocalSsm(CommandBooks, ParameterBooks):

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from moto.ec2.models.elastic_block_store import Volume
 from moto.ec2.responses import EC2Response
 
 from amibuild.errors import AmibuildError, HostError, WaitTimeout
+from amibuild.local.durable import StoreDamaged
 from amibuild.local.machines.base import DataVolume, Machine
 from amibuild.local.overlay import launching
 from amibuild.local.overlay.desk import Desk, Refusal
@@ -93,31 +92,14 @@ class VolumeBooks(EC2Backend):
         desk, disk = Desk.current, volume_file(volume.id)
         disk.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if volume.snapshot_id:
-            desk.store.materialise(volume.snapshot_id, disk, size_gib=volume.size)
+            try:
+                desk.store.materialise(volume.snapshot_id, disk, size_gib=volume.size)
+            except StoreDamaged as damage:
+                self.snapshot_lost(volume.snapshot_id, damage)
+                raise
         else:
             with disk.open("xb") as file:
                 file.truncate(volume.size * GIB)
-
-    @contextmanager
-    def reading_volume(self, volume: Any) -> Iterator[Path]:
-        """Its disk, as it is at this moment, for a snapshot of it.
-
-        Raises: HostError, when its machine can't be held still for so long.
-        """
-        with Desk.current.lock:
-            attachment = volume.attachment
-            life = Desk.current.fleet.life(attachment.instance.id) if attachment else None
-            disk = None if is_root(volume) else volume_file(volume.id)
-        if life is not None and life.machine is not None:
-            with life.copying_disk(disk) as still:
-                yield still
-        elif life is not None and disk is None:
-            with life.reading_disk() as still:
-                yield still
-        elif disk is not None:
-            yield disk
-        else:
-            raise HostError(f"{volume.id} went with its instance")
 
     def release(self, volume: Any, attachment: Any, machine: Machine) -> None:
         """Waits until the machine lets go of the volume, which may be never."""

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
-from amibuild.errors import HostError
 from amibuild.local.machines.base import Driver
 from amibuild.wait import Look, until
 from tests.local.machines.running import API_SAYS, COMMAND_S, KEY, Running, fetch

@@ -95,7 +95,13 @@ def test_a_machines_disks(driver: Driver, start: Start, tmp_path: Path, base_dis
     )
     disks.trim(copy)
     (tmp_path / "mounted").mkdir()
-    read = ["sh", "-euc", 'cd "$1"; cat root/mark; tail -n 1 root/log', "sh", tmp_path / "mounted"]
+    read: list[str | Path] = [
+        "sh",
+        "-euc",
+        'cd "$1"; cat root/mark; tail -n 1 root/log',
+        "sh",
+        tmp_path / "mounted",
+    ]
     said = disks.on_root(copy, tmp_path / "mounted", read)
     assert said.text == "written\nline\n"
     # The volume is as after a power cut, too: its journal mends it.
