@@ -3,6 +3,7 @@ copy of a disk whose machine runs on. A driver's tests share one machine, and bo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
+from amibuild.errors import HostError
 from amibuild.local import disk as disks
 from amibuild.local import sparse
 from amibuild.local.machines.base import DataVolume, Driver
@@ -74,11 +76,12 @@ def test_a_machines_disks(driver: Driver, start: Start, tmp_path: Path, base_dis
     assert one.run(f"ls {BY_ID}/{second.link}")[0] != 0
     assert one.left().loops == () or second.disk.name not in str(one.left().loops)
 
-    # A copy is made while it runs, and what was synced before is in it.
-    one.ask("echo written >/root/mark; sync")
+    # A copy is made while it runs, and what was synced before is in it. What was not may be there,
+    # or not, or be zeros, as after a power cut: ext4 promises no more.
     one.ask(
         "systemd-run --quiet --unit=writer sh -c "
-        "'while :; do echo line >>/root/log; echo line >>/data/log; done'"
+        "'while :; do echo line >>/root/log; echo line >>/data/log; done'\n"
+        "until [ -s /data/log ]; do sleep 0.1; done; sync"
     )
     copy, data = tmp_path / "copy.raw", tmp_path / "data.raw"
     with one.machine.held():
@@ -95,15 +98,8 @@ def test_a_machines_disks(driver: Driver, start: Start, tmp_path: Path, base_dis
     )
     disks.trim(copy)
     (tmp_path / "mounted").mkdir()
-    read: list[str | Path] = [
-        "sh",
-        "-euc",
-        'cd "$1"; cat root/mark; tail -n 1 root/log',
-        "sh",
-        tmp_path / "mounted",
-    ]
-    said = disks.on_root(copy, tmp_path / "mounted", read)
-    assert said.text == "written\nline\n"
+    read: list[str | Path] = ["head", "-n", "1", tmp_path / "mounted/root/log"]
+    assert disks.on_root(copy, tmp_path / "mounted", read).text == "line\n"
     # The volume is as after a power cut, too: its journal mends it.
     assert proc.run(["e2fsck", "-f", "-p", data], check=False).exit_code <= 1
 
@@ -119,7 +115,7 @@ def test_a_machines_disks(driver: Driver, start: Start, tmp_path: Path, base_dis
         one.spec.run_dir.mkdir()
         again = start(DRIVERS[driver](), spec=replace(one.spec, volumes=()))
         again.await_ready()
-        assert again.ask("cat /root/mark") == "written"
+        assert again.ask("head -n 1 /root/log") == "line"
         again.machine.kill()
         assert not again.left()
 
@@ -134,7 +130,8 @@ def test_an_nspawn_machine_keeps_its_disks_over_a_reboot_and_makes_none_itself(
     # Where its disks are it can't put the host's.
     assert one.run(f"mknod {BY_ID}/evil b 254 0")[0] != 0
     boot = one.ask("stat -c %Y.%i /run/systemd")
-    one.run("systemctl --no-block reboot")
+    with contextlib.suppress(HostError):  # the command may go with the machine
+        one.run("systemctl --no-block reboot")
     until(
         lambda: Look("up", (one.machine.agent_ready() and _booted(one, boot)) or None),
         what="its second boot",
@@ -148,5 +145,8 @@ def test_an_nspawn_machine_keeps_its_disks_over_a_reboot_and_makes_none_itself(
 
 
 def _booted(one: Running, before: str) -> bool:
-    code, said, _ = one.run("stat -c %Y.%i /run/systemd")
+    try:
+        code, said, _ = one.run("stat -c %Y.%i /run/systemd")
+    except HostError:  # it went down under the command
+        return False
     return code == 0 and said.strip() != before

@@ -1,0 +1,140 @@
+"""Several processes that want one store at once: one has it, the others join it or are told whose
+it is, also when the first only starts, ends, or was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from amibuild import proc
+from amibuild.endpoint import start_detached, status, stop
+from amibuild.local.store import Store, StoreBusy
+from amibuild.wait import Look, until
+
+JOINER = """
+import sys
+from pathlib import Path
+from amibuild.endpoint import open_endpoint
+with open_endpoint(machine="none", data=Path(sys.argv[1])) as endpoint:
+    print(endpoint.pid, endpoint.owned, flush=True)
+    sys.stdin.read()
+"""
+HOLDER = """
+import sys
+from pathlib import Path
+from amibuild.local.store import Store
+with Store.open(Path(sys.argv[1])):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+    stop(tmp_path)
+
+
+def store_of(data: Path) -> Path:
+    return data / "local/none/store"
+
+
+@contextmanager
+def running(program: str, folder: Path) -> Iterator[proc.Process]:
+    words = [sys.executable, "-c", program, str(folder)]
+    process = proc.start(words, stdin=proc.PIPE, stdout=proc.PIPE)
+    try:
+        yield process
+    finally:
+        process.communicate()
+
+
+def said(process: proc.Process) -> list[str]:
+    assert process.stdout is not None
+    return process.stdout.readline().decode().split()
+
+
+def raw_endpoint(data: Path) -> proc.Finished:
+    """The endpoint's own program, which joins nobody."""
+    words = [sys.executable, "-m", "amibuild.local.endpoint", "--data", str(data)]
+    return proc.run([*words, "--machine", "none", "--detached"], check=False)
+
+
+def test_a_second_endpoint_is_refused_with_the_first_ones_pid(data: Path) -> None:
+    first = start_detached(machine="none", data=data)
+    refused = raw_endpoint(data)
+    assert refused.exit_code == 1
+    answer = json.loads(refused.text.splitlines()[-1])
+    assert answer["busy"] == first.pid
+    assert f"in use by process {first.pid}" in answer["error"]
+    found = status(data)
+    assert found is not None
+    assert found["pid"] == first.pid  # and it goes on, with its own file
+
+
+def test_of_many_that_start_at_once_one_serves_and_the_others_join_it(data: Path) -> None:
+    with (
+        running(JOINER, data) as first,
+        running(JOINER, data) as second,
+        running(JOINER, data) as third,
+    ):
+        answers = [said(process) for process in (first, second, third)]
+        assert len({pid for pid, _ in answers}) == 1
+        assert sorted(owned for _, owned in answers) == ["False", "False", "True"]
+        found = status(data)
+        assert found is not None
+        assert str(found["pid"]) == answers[0][0]
+
+
+def test_one_that_starts_while_the_last_ends_gets_the_store_after_it(data: Path) -> None:
+    first = start_detached(machine="none", data=data)
+    os.kill(first.pid, signal.SIGTERM)
+    with running(JOINER, data) as late:
+        pid, owned = said(late)
+        assert (int(pid) != first.pid, owned) == (True, "True")
+        with pytest.raises(StoreBusy) as busy:
+            Store.open(store_of(data))
+        assert busy.value.pid == int(pid)
+
+
+@pytest.mark.parametrize("program", [HOLDER, JOINER])
+def test_a_holder_that_was_killed_holds_nothing(data: Path, program: str) -> None:
+    folder = store_of(data) if program is HOLDER else data
+    with running(program, folder) as first:
+        answer = said(first)
+        with pytest.raises(StoreBusy) as busy:
+            Store.open(store_of(data))
+        holder = first.pid if program is HOLDER else int(answer[0])
+        assert busy.value.pid == holder
+        os.kill(holder, signal.SIGKILL)
+        if program is HOLDER:
+            first.wait()
+        with running(JOINER, data) as second:
+            pid, owned = said(second)
+            assert (int(pid) != holder, owned) == (True, "True")
+
+
+def test_one_that_was_killed_while_it_started_is_no_hindrance(data: Path) -> None:
+    """It has the lock, and no file yet that says where it listens."""
+    words = [sys.executable, "-m", "amibuild.local.endpoint", "--data", str(data)]
+    starting = proc.start([*words, "--machine", "none", "--detached"])
+    lock = store_of(data) / "lock"
+    mine = f"{starting.pid}\n"
+    until(
+        lambda: Look("starting", (lock.exists() and lock.read_text() == mine) or None),
+        what="the lock",
+        timeout_s=30,
+    )
+    starting.kill()
+    starting.wait()
+    endpoint = start_detached(machine="none", data=data)
+    found = status(data)
+    assert found is not None
+    assert (found["pid"], found["damaged"]) == (endpoint.pid, [])
