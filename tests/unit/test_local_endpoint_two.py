@@ -15,9 +15,11 @@ import pytest
 
 from amibuild import proc
 from amibuild.endpoint import start_detached, status, stop
+from amibuild.local.settings import Settings
 from amibuild.local.store import Store, StoreBusy
 from amibuild.wait import Look, until
 
+NONE = Settings(machine="none")
 JOINER = """
 import sys
 from pathlib import Path
@@ -68,7 +70,7 @@ def raw_endpoint(data: Path) -> proc.Finished:
 
 
 def test_a_second_endpoint_is_refused_with_the_first_ones_pid(data: Path) -> None:
-    first = start_detached(machine="none", data=data)
+    first = start_detached(settings=NONE, data=data)
     refused = raw_endpoint(data)
     assert refused.exit_code == 1
     answer = json.loads(refused.text.splitlines()[-1])
@@ -94,7 +96,7 @@ def test_of_many_that_start_at_once_one_serves_and_the_others_join_it(data: Path
 
 
 def test_one_that_starts_while_the_last_ends_gets_the_store_after_it(data: Path) -> None:
-    first = start_detached(machine="none", data=data)
+    first = start_detached(settings=NONE, data=data)
     os.kill(first.pid, signal.SIGTERM)
     with running(JOINER, data) as late:
         pid, owned = said(late)
@@ -134,7 +136,7 @@ def test_one_that_was_killed_while_it_started_is_no_hindrance(data: Path) -> Non
     )
     starting.kill()
     starting.wait()
-    endpoint = start_detached(machine="none", data=data)
+    endpoint = start_detached(settings=NONE, data=data)
     found = status(data)
     assert found is not None
-    assert (found["pid"], found["damaged"]) == (endpoint.pid, [])
+    assert (found["pid"], found["store"]["damaged"]) == (endpoint.pid, [])

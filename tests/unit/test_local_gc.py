@@ -16,8 +16,11 @@ import pytest
 from amibuild import proc
 from amibuild.endpoint import collect, open_endpoint, start_detached, stop
 from amibuild.local import blocks, survey
+from amibuild.local.settings import Settings
 from amibuild.local.store import Collected, Store
 from tests.unit.stored import AMI, FIRST, SECOND, capture, head, image, make_disk
+
+NONE = Settings(machine="none")
 
 
 @pytest.fixture
@@ -101,7 +104,7 @@ def test_where_nothing_is_there_is_nothing_to_free(tmp_path: Path) -> None:
 
 def test_it_waits_for_an_endpoint_that_is_about_to_serve_or_to_end(data: Path) -> None:
     """Held by a process that serves nothing: asked again until it does, or lets go."""
-    start_detached(machine="none", data=data)
+    start_detached(settings=NONE, data=data)
     (data / "local/endpoint.json").rename(data / "local/hidden")
     found: list[dict[str, Any]] = []
     asker = threading.Thread(target=lambda: found.append(collect(dry_run=False, data=data)))

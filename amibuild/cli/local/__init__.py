@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from amibuild.cli.local import ending, logs, shell, status, up
+from amibuild.cli.local import ending, gc, logs, shell, status, up
 
 app = typer.Typer(
     help="The EC2, SSM and S3 endpoint on this machine.",
@@ -17,4 +17,5 @@ app.command("status")(status.status)
 app.command("shell")(shell.shell)
 app.command("logs")(logs.logs)
 app.command("down")(ending.down)
+app.command("gc")(gc.gc)
 app.command("reset")(ending.reset)
