@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from moto.core.exceptions import ServiceException
-
 from amibuild.errors import HostError
 from amibuild.local.overlay.desk import Refusal
 from amibuild.local.overlay.snapshots import LocalSnapshot
@@ -47,11 +45,12 @@ def key_arn(backend: Any, key: str) -> str:
     # 0.3 s to import, and hardly ever needed.
     from moto.kms.models import kms_backends
 
-    try:
-        found: Any = kms_backends[backend.account_id][backend.region_name].describe_key(key)
-    except (KeyError, ServiceException) as error:
-        raise HostError(f"The KMS key {key} does not exist, or can't be used") from error
-    return str(found.arn)
+    kms: Any = kms_backends[backend.account_id][backend.region_name]
+    alias = key.rpartition(":")[2]
+    named = kms.get_key_id_from_alias(alias) if alias.startswith("alias/") else kms.get_key_id(key)
+    if named not in kms.keys:
+        raise HostError(f"The KMS key {key} does not exist, or can't be used")
+    return str(kms.keys[named].arn)
 
 
 def has_default_key(backend: Any, snapshots: Iterable[LocalSnapshot]) -> bool:
