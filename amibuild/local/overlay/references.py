@@ -124,5 +124,5 @@ class ReferenceResponses(EC2Response):
             for kind, values in wanted.items():
                 arns = _arns(backend, id_, kind, values)
                 found += [{"ImageId": id_, "ResourceType": kind, "Arn": arn} for arn in arns]
-        shown, token = page(found, params, lambda r: f"{r['ImageId']} {r['Arn']}")
+        shown, token = page(found, params, lambda r: f"{r['ImageId']} {r['Arn']}", least=5)
         return ActionResult({"ImageReferences": shown, **({"NextToken": token} if token else {})})

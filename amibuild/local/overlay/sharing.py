@@ -84,9 +84,10 @@ class SharingResponses(EC2Response):
             check_usable(image)
             if attribute == "imdsSupport":
                 check_choice(value, "imdsSupport", "v2.0")
-                image.imds_support = value
             self.error_on_dryrun()
-            if attribute == "description":
+            if attribute == "imdsSupport":
+                image.imds_support = value
+            else:
                 image.description = value
         backend.keep_image(image)
         return EmptyResult()
