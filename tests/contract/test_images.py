@@ -7,24 +7,21 @@ from typing import Any
 import pytest
 
 from amibuild.local import debian
+from tests.contract.answers import answers
 from tests.contract.conftest import Aws, Refuses, Start
+from tests.contract.imaged import names, snapshot_of, tagged
+
+CREATE = "EC2 API reference, CreateImage"
+DEREGISTER = "EC2 API reference, DeregisterImage"
+CODES = "EC2 API reference, Error codes"
 
 
-def tagged(**tags: str) -> list[dict[str, Any]]:
-    """The same tags for the image and its snapshot, as the bake sends them."""
-    pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
-    return [{"ResourceType": kind, "Tags": pairs} for kind in ("image", "snapshot")]
-
-
-def snapshot_of(aws: Aws, image: str) -> str:
-    found = aws.ec2.describe_images(ImageIds=[image])["Images"][0]
-    return found["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-
-
-def names(aws: Aws, **asked: Any) -> list[str]:
-    return [i["Name"] for i in aws.ec2.describe_images(**asked)["Images"]]
-
-
+@answers(
+    "CreateImage",
+    "a name that breaks the rule",
+    "InvalidAMIName.Malformed",
+    source=f"{CREATE}, Name; {CODES}",
+)
 @pytest.mark.parametrize("name", ["a" * 129, "what?", "tab\there"])
 def test_a_name_that_breaks_the_rule_is_refused(aws: Aws, refuses: Refuses, name: str) -> None:
     """CreateImage, Name: 3 to 128 letters, digits, spaces and ()[]./-'@_.
@@ -39,6 +36,7 @@ def test_a_name_may_have_all_that_the_rule_allows(aws: Aws) -> None:
     assert aws.image_state(aws.image("A1 ()[]./-'@_")) == "available"
 
 
+@answers("CreateImage", "a name that is taken", "InvalidAMIName.Duplicate", source=CODES)
 def test_a_name_is_taken_once(aws: Aws, refuses: Refuses) -> None:
     """EC2 API reference, Error codes: InvalidAMIName.Duplicate."""
     image = aws.image("once")
@@ -56,6 +54,12 @@ def test_a_pending_image_has_its_name_already(start: Start, refuses: Refuses) ->
     refuses("InvalidAMIName.Duplicate", aws.ec2.create_image, InstanceId=instance, Name="once")
 
 
+@answers(
+    "CreateImage",
+    "tags in the call",
+    "they are on the image and its snapshots",
+    source=f"{CREATE}, TagSpecification",
+)
 def test_tags_of_the_call_are_on_image_and_snapshot(aws: Aws) -> None:
     """CreateImage, TagSpecifications: image and snapshot."""
     image = aws.image(TagSpecifications=tagged(a="1"))
@@ -65,6 +69,12 @@ def test_tags_of_the_call_are_on_image_and_snapshot(aws: Aws) -> None:
     assert aws.ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"][0]["Tags"] == wanted
 
 
+@answers(
+    "CreateImage",
+    "tags for other things",
+    "InvalidParameterValue",
+    source=f"{CREATE}, TagSpecification",
+)
 def test_other_things_cannot_be_tagged_by_it(aws: Aws, refuses: Refuses) -> None:
     message = refuses(
         "InvalidParameterValue",
@@ -76,6 +86,12 @@ def test_other_things_cannot_be_tagged_by_it(aws: Aws, refuses: Refuses) -> None
     assert "'instance' is not a valid taggable resource type" in message
 
 
+@answers(
+    "CreateImage",
+    "at first",
+    "pending, and so are its snapshots",
+    source="EC2 API reference, DescribeImages, State",
+)
 def test_an_image_is_pending_until_its_disk_is_read(start: Start) -> None:
     """DescribeImages, State; DescribeSnapshots, State."""
     aws = start(latency="image=0.5")
@@ -89,6 +105,12 @@ def test_an_image_is_pending_until_its_disk_is_read(start: Start) -> None:
     assert (found["State"], found["Progress"]) == ("completed", "100%")
 
 
+@answers(
+    "CreateImage",
+    "and it fails",
+    "state `failed` with a StateReason",
+    source="EC2 API reference, Image",
+)
 def test_a_capture_that_fails_says_why(start: Start) -> None:
     """DescribeImages: State failed, with a StateReason."""
     aws = start("capture:1=the disk is full")
@@ -110,6 +132,7 @@ def test_the_image_says_what_it_was_made_from(aws: Aws) -> None:
     assert seen == [instance, "of parts", "/dev/xvda", "uefi", "x86_64"]
 
 
+@answers("CreateImage", "and then RunInstances", "a machine from the same disk", source=CREATE)
 def test_what_was_on_the_disk_is_on_the_next_machines_disk(aws: Aws) -> None:
     instance = aws.stopped()
     with aws.machine(instance).spec.disk.open("r+b") as disk:
@@ -120,6 +143,12 @@ def test_what_was_on_the_disk_is_on_the_next_machines_disk(aws: Aws) -> None:
         assert disk.read(8) == b"baked in"
 
 
+@answers(
+    "CreateImage",
+    "a running instance",
+    "it is shut down, captured and started again",
+    source=f"{CREATE}, NoReboot",
+)
 def test_a_running_instance_is_shut_down_for_it_and_started_again(aws: Aws) -> None:
     """CreateImage, NoReboot: without it, EC2 shuts the instance down, captures, and starts it."""
     instance = aws.running()
@@ -148,6 +177,7 @@ def test_without_a_reboot_the_instance_runs_on(aws: Aws) -> None:
         assert disk.read(6) == b"before"
 
 
+@answers("CreateImage", "a terminated instance", "IncorrectInstanceState", source=CODES)
 def test_a_terminated_instance_has_no_disk_to_read(aws: Aws, refuses: Refuses) -> None:
     instance = aws.running()
     aws.ec2.terminate_instances(InstanceIds=[instance])
@@ -155,6 +185,12 @@ def test_a_terminated_instance_has_no_disk_to_read(aws: Aws, refuses: Refuses) -
     refuses("IncorrectInstanceState", aws.ec2.create_image, InstanceId=instance, Name="late")
 
 
+@answers(
+    "CreateImage",
+    "and the instance is terminated meanwhile",
+    "the image is made all the same",
+    source="EBS user guide, Snapshots: a snapshot holds the volume as it was when it was asked for",
+)
 def test_terminating_the_builder_does_not_disturb_the_capture(start: Start) -> None:
     """A snapshot holds the volume as it was when it was asked for (EBS user guide)."""
     aws = start(latency="image=0.3")
@@ -175,6 +211,12 @@ def test_a_machine_does_not_start_while_its_disk_is_read(start: Start) -> None:
     assert aws.image_state(image) == "available"
 
 
+@answers(
+    "DeregisterImage",
+    "by default",
+    "its snapshots stay; DescribeImages by its id is empty at first",
+    source=f"{DEREGISTER}; EC2 API reference, DescribeImages",
+)
 def test_deregistering_leaves_the_snapshot(aws: Aws) -> None:
     """DeregisterImage: snapshots stay unless DeleteAssociatedSnapshots is set."""
     image = aws.image()
@@ -185,6 +227,12 @@ def test_deregistering_leaves_the_snapshot(aws: Aws) -> None:
     aws.ec2.delete_snapshot(SnapshotId=snapshot)
 
 
+@answers(
+    "DeregisterImage",
+    "DeleteAssociatedSnapshots",
+    "they go, and are told",
+    source=f"{DEREGISTER}, DeleteAssociatedSnapshots",
+)
 def test_deregistering_takes_the_snapshot_along_where_asked(aws: Aws, refuses: Refuses) -> None:
     image = aws.image()
     snapshot = snapshot_of(aws, image)
@@ -193,6 +241,9 @@ def test_deregistering_takes_the_snapshot_along_where_asked(aws: Aws, refuses: R
     refuses("InvalidSnapshot.NotFound", aws.ec2.describe_snapshots, SnapshotIds=[snapshot])
 
 
+@answers(
+    "DeregisterImage", "a pending image", "it is gone, its snapshot is completed", source=DEREGISTER
+)
 def test_a_pending_image_can_be_deregistered_and_stays_away(start: Start) -> None:
     aws = start(latency="image=0.3")
     image = aws.ec2.create_image(InstanceId=aws.stopped(), Name="regretted")["ImageId"]
@@ -206,18 +257,31 @@ def test_a_pending_image_can_be_deregistered_and_stays_away(start: Start) -> Non
     assert names(start(), Owners=["self"]) == []
 
 
+@answers(
+    "DeleteSnapshot",
+    "a snapshot behind an image",
+    "InvalidSnapshot.InUse",
+    source="EC2 API reference, DeleteSnapshot",
+)
 def test_a_snapshot_behind_an_image_cannot_be_deleted(aws: Aws, refuses: Refuses) -> None:
     """DeleteSnapshot: InvalidSnapshot.InUse."""
     snapshot = snapshot_of(aws, aws.image())
     refuses("InvalidSnapshot.InUse", aws.ec2.delete_snapshot, SnapshotId=snapshot)
 
 
+@answers(
+    "DeleteSnapshot",
+    "a snapshot that is not there, an id that is none",
+    "InvalidSnapshot.NotFound, InvalidSnapshotID.Malformed",
+    source=CODES,
+)
 def test_a_snapshot_that_is_not_there_is_not_found(aws: Aws, refuses: Refuses) -> None:
     missing = "snap-0123456789abcdef0"
     refuses("InvalidSnapshot.NotFound", aws.ec2.delete_snapshot, SnapshotId=missing)
     refuses("InvalidSnapshotID.Malformed", aws.ec2.delete_snapshot, SnapshotId="snap-none")
 
 
+@answers("DeregisterImage", "another account's image", "AuthFailure", source=CODES)
 def test_another_accounts_image_cannot_be_removed(aws: Aws, refuses: Refuses) -> None:
     """Error codes: AuthFailure. The base image is Debian's, here as on EC2."""
     refuses("AuthFailure", aws.ec2.deregister_image, ImageId=aws.base)
@@ -259,6 +323,12 @@ def test_images_are_found_by_name_tag_and_state(aws: Aws) -> None:
     assert found("state", "pending") == []
 
 
+@answers(
+    "DescribeImages, DescribeSnapshots",
+    "after a restart",
+    "all as before",
+    source="EC2 API reference, Image and Snapshot",
+)
 def test_images_snapshots_and_tags_outlive_the_endpoint(start: Start) -> None:
     aws = start()
     image = aws.image(TagSpecifications=tagged(a="1", b="2"))
@@ -292,6 +362,12 @@ def test_a_pending_image_does_not_outlive_the_endpoint(start: Start) -> None:
     assert names(start(), Owners=["self"]) == []
 
 
+@answers(
+    "DescribeImages",
+    "in another region",
+    "the image is not there",
+    source="EC2 User Guide, Regions: AMIs are regional",
+)
 def test_images_stay_in_their_region(start: Start) -> None:
     aws = start()
     image = aws.image()
