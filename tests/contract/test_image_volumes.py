@@ -1,4 +1,4 @@
-"""CreateImage, BlockDeviceMappings: what an image says of its volumes."""
+"""Block device mappings: what an image says of its volumes, and the machines from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.answers import answers
 from tests.contract.conftest import Aws, Refuses, Start
-from tests.contract.imaged import image, names, snapshot, snapshot_of
+from tests.contract.imaged import copied, image, names, snapshot, snapshot_of
 
 CREATE = "EC2 API reference, CreateImage"
 CODES = "EC2 API reference, Error codes"
@@ -120,3 +120,61 @@ def test_a_dry_run_makes_nothing(aws: Aws, refuses: Refuses) -> None:
     assert names(aws, Owners=["self"]) == []
     aws.ec2.start_instances(InstanceIds=[instance])
     aws.until_state(instance, "running")  # nothing holds its disk
+
+
+# -- and the machines from it --------------------------------------------------------------------
+
+
+def volumes(aws: Aws, instance: str) -> dict[str, Any]:
+    """Device name -> the volume behind it, with what is said of it there."""
+    found = {}
+    for mapped in aws.instance(instance)["BlockDeviceMappings"]:
+        asked = [mapped["Ebs"]["VolumeId"]]
+        (volume,) = aws.ec2.describe_volumes(VolumeIds=asked)["Volumes"]
+        goes = mapped["Ebs"]["DeleteOnTermination"]
+        found[mapped["DeviceName"]] = {**volume, "DeleteOnTermination": goes}
+    return found
+
+
+@answers(
+    "RunInstances",
+    "an image with sizes, types and further volumes of its own",
+    "volumes as the image says, where the request says nothing else",
+    source="EC2 User Guide, Block device mappings: AMI and instance",
+)
+def test_a_machine_has_the_volumes_that_its_image_says(aws: Aws) -> None:
+    source = snapshot_of(aws, aws.image())
+    root = {"SnapshotId": source, "VolumeSize": 5, "VolumeType": "gp3", "Iops": 4000}
+    made = aws.ec2.register_image(
+        Name="large",
+        Architecture="x86_64",
+        VirtualizationType="hvm",
+        RootDeviceName="/dev/xvda",
+        BlockDeviceMappings=[
+            {"DeviceName": "/dev/xvda", "Ebs": {**root, "DeleteOnTermination": False}},  # type: ignore[typeddict-item]
+            {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 3, "VolumeType": "gp3"}},
+            {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1}},
+        ],
+    )["ImageId"]
+    less = [{"DeviceName": "/dev/sdg", "NoDevice": ""}]
+    found = volumes(aws, aws.running(ImageId=made, BlockDeviceMappings=less))
+    assert sorted(found) == ["/dev/sdf", "/dev/xvda"]
+    said = [found["/dev/xvda"][k] for k in ("Size", "VolumeType", "Iops", "DeleteOnTermination")]
+    assert said == [5, "gp3", 4000, False]
+    assert found["/dev/sdf"]["Size"] == 3
+    asked = mapping(VolumeSize=6, VolumeType="gp2")
+    found = volumes(aws, aws.running(ImageId=made, **asked))
+    assert (found["/dev/xvda"]["Size"], found["/dev/xvda"]["VolumeType"]) == (6, "gp2")
+
+
+@answers(
+    "RunInstances",
+    "an image with encrypted snapshots",
+    "encrypted volumes, with the same key",
+    source="EC2 User Guide, Use encryption with EBS-backed AMIs",
+)
+def test_what_an_encrypted_image_gives_is_encrypted(aws: Aws) -> None:
+    made = copied(aws, aws.base, Encrypted=True)
+    key = snapshot(aws, snapshot_of(aws, made))["KmsKeyId"]
+    root = volumes(aws, aws.running(ImageId=made))["/dev/xvda"]
+    assert (root["Encrypted"], root["KmsKeyId"]) == (True, key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 from amibuild.local import blocks
 from amibuild.local.store import (
     GIB,
+    DeviceRecord,
     SnapshotInUse,
     Store,
     StoreBusy,
@@ -215,3 +218,65 @@ def test_an_id_can_not_leave_its_folder(name: str) -> None:
 def test_the_store_is_for_its_user_only(tmp_path: Path) -> None:
     Store.open(tmp_path / "store").close()
     assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_copy_of_a_snapshot_takes_no_space(store: Store, tmp_path: Path) -> None:
+    original = capture(store, make_disk(tmp_path / "disk", PIECES))
+    before = store.usage()
+    said = original.model_copy(update={"id": SECOND, "region": "eu-west-1", "encrypted": True})
+    copy = store.copy_snapshot(FIRST, said)
+    assert (copy.id, copy.region, copy.encrypted) == (SECOND, "eu-west-1", True)
+    assert store.usage().block_bytes == before.block_bytes
+    store.delete_snapshot(FIRST)
+    store.collect()
+    store.materialise(SECOND, tmp_path / "again", size_gib=1)
+    assert head(tmp_path / "again", 8 << 20) == (tmp_path / "disk").read_bytes()
+
+
+def test_what_is_not_there_is_not_copied(store: Store, tmp_path: Path) -> None:
+    original = capture(store, make_disk(tmp_path / "disk", PIECES))
+    store.delete_snapshot(FIRST)
+    with pytest.raises(UnknownSnapshot):
+        store.copy_snapshot(FIRST, original.model_copy(update={"id": SECOND}))
+    assert store.snapshots() == ()
+
+
+def test_a_snapshot_stays_while_an_image_has_it_on_another_device(
+    store: Store, tmp_path: Path
+) -> None:
+    capture(store, make_disk(tmp_path / "disk", PIECES))
+    capture(store, make_disk(tmp_path / "data", PIECES), SECOND)
+    data = DeviceRecord(name="/dev/sdf", snapshot_id=SECOND, size_gib=1)
+    store.put_image(image().model_copy(update={"devices": (data,)}))
+    with pytest.raises(SnapshotInUse):
+        store.delete_snapshot(SECOND)
+
+
+# The fields of a record then.
+FORMAT_1 = {
+    "images": "id name description owner created architecture boot_mode ena imds_support "
+    "root_device snapshot_id volume_size_gib tags source_instance facts state",
+    "snapshots": "id volume_size_gib description started tags owner state blocks data_bytes "
+    "blocks_sha256",
+}
+
+
+def test_records_of_format_1_are_read(tmp_path: Path) -> None:
+    """As the version before wrote them: without the fields that format 2 added."""
+    with Store.open(tmp_path / "store") as store:
+        capture(store, make_disk(tmp_path / "disk", PIECES))
+        store.put_image(image())
+    for folder, fields in FORMAT_1.items():
+        (path,) = (tmp_path / "store" / folder).glob("*.json")
+        new = json.loads(path.read_text())["record"]
+        old = {field: new[field] for field in fields.split()}
+        text = json.dumps(old, sort_keys=True, separators=(",", ":"))
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        path.write_text(json.dumps({"format": 1, "sha256": checksum, "record": old}))
+    (tmp_path / "store" / "format").write_text("amibuild store, format 1\n")
+    with Store.open(tmp_path / "store") as store:
+        assert store.damaged() == ()
+        assert store.images() == (image(),)
+        assert store.snapshots()[0].region is None
+        store.materialise(FIRST, tmp_path / "again", size_gib=1)
+    assert (tmp_path / "store" / "format").read_text() == "amibuild store, format 2\n"

@@ -43,6 +43,16 @@ class Device:
             ebs["Throughput"] = self.throughput
         return {"DeviceName": self.name, "Ebs": ebs}
 
+    def launched(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What a launch makes of it. A copy of what is encrypted is encrypted, whatever is asked."""
+        ebs = {**self.described()["Ebs"], **asked}
+        if ebs["VolumeType"] != self.volume_type:
+            for key in {"Iops", "Throughput"} - set(asked):
+                ebs.pop(key, None)  # those of another type
+        if self.snapshot is not None and self.snapshot.encrypted:
+            ebs |= {"Encrypted": True, "KmsKeyId": asked.get("KmsKeyId", self.snapshot.kms_key_id)}
+        return ebs
+
     def record(self) -> DeviceRecord:
         return DeviceRecord(
             name=self.name,

@@ -137,7 +137,8 @@ def block_devices(backend: Any, image: Any, asked: list[dict[str, Any]]) -> list
     of the User Guide, "Preserve data when an instance is terminated" (CLI, at launch: delete).
     """
     root = image.root_device_name
-    made = {m["DeviceName"]: dict(m["Ebs"]) for m in image.block_device_mappings}
+    own = {device.name: device for device in image.devices}
+    made = {name: device.launched({}) for name, device in own.items()}
     for mapping in asked:
         name, wanted = mapping.get("DeviceName"), mapping.get("Ebs", {})
         if not name:
@@ -147,11 +148,11 @@ def block_devices(backend: Any, image: Any, asked: list[dict[str, Any]]) -> list
                 raise Refusal(
                     "InvalidBlockDeviceMapping", "snapshotId cannot be modified on root device"
                 )
-            made[root] |= wanted
+            made[root] = own[root].launched(wanted)
         elif "NoDevice" in mapping:
             made.pop(name, None)
         elif "Ebs" in mapping:
-            made[name] = {**made.get(name, {}), **wanted}
+            made[name] = own[name].launched(wanted) if name in own else wanted
     return [
         {"DeviceName": name, "Ebs": _complete(backend, ebs)}
         for name, ebs in sorted(made.items(), key=lambda item: item[0] != root)
