@@ -86,6 +86,45 @@ def test_a_volume_that_was_never_written_can_be_snapshotted(aws: Aws) -> None:
     assert snapshot(aws, taken)["VolumeSize"] == 3
 
 
+@answers(
+    "CreateSnapshot",
+    "and the volume is attached and written to while it is pending",
+    "the volume as it was when the snapshot was asked for",
+    source=f"{API}: you may use the volume while the snapshot is pending",
+)
+def test_what_is_written_later_is_not_in_it(start: Start) -> None:
+    aws = start(latency="image=0.5")
+    volume, machine = made(aws, Size=1), aws.running()
+    taken = aws.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    attached = {"InstanceId": machine, "Device": "/dev/sdf"}
+    aws.ec2.attach_volume(VolumeId=volume, **attached)
+    with aws.machine(machine).disks[volume].open("r+b") as disk:
+        disk.write(b"late")
+    again = made(aws, SnapshotId=completed(aws, taken))
+    aws.ec2.attach_volume(VolumeId=again, **{**attached, "Device": "/dev/sdg"})
+    with aws.machine(machine).disks[again].open("rb") as disk:
+        assert disk.read(4) == bytes(4)
+
+
+@answers(
+    "CreateSnapshot",
+    "of a stopped instance's data volume; then StartInstances",
+    "a machine that runs at once",
+    source=API,
+    ours="it is pending until the disk is read",
+)
+def test_a_machine_waits_until_its_volume_is_read(start: Start) -> None:
+    aws = start(latency="image=0.5")
+    data: Any = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
+    instance = aws.stopped(BlockDeviceMappings=data)
+    volume = aws.instance(instance)["BlockDeviceMappings"][1]["Ebs"]["VolumeId"]
+    taken = aws.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
+    aws.ec2.start_instances(InstanceIds=[instance])
+    assert (aws.state(instance), snapshot(aws, taken)["State"]) == ("pending", "pending")
+    aws.until_state(instance, "running")
+    assert snapshot(aws, taken)["State"] == "completed"
+
+
 @answers("CreateSnapshot", "a volume that is not there", "InvalidVolume.NotFound", source=CODES)
 def test_a_volume_that_is_not_there_is_not_found(aws: Aws, refuses: Refuses) -> None:
     missing = "vol-0123456789abcdef0"

@@ -44,7 +44,7 @@ class Device:
         return {"DeviceName": self.name, "Ebs": ebs}
 
     def launched(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What a launch makes of it. A copy of what is encrypted is encrypted, whatever is asked."""
+        """What a launch makes of it. What comes of an encrypted snapshot is encrypted, too."""
         ebs = {**self.described()["Ebs"], **asked}
         if ebs["VolumeType"] != self.volume_type:
             for key in {"Iops", "Throughput"} - set(asked):

@@ -42,12 +42,17 @@ def still_disk(volume: Any) -> Iterator[Path]:
         raise Refusal("IncorrectState", f"Volume '{volume.id}' is {volume.phase}.")
     if not disk_of(volume).exists():
         raise Refusal("IncorrectState", f"Volume '{volume.id}' is still being made.")
-    if life is not None and is_root(volume):
-        with life.reading_disk() as still:
+    if life is None:
+        with _linked(volume) as still:
             yield still
         return
-    with _linked(volume) as still:
-        yield still
+    # Of a machine that is off: it starts once this is over.
+    with life.reading_disk() as root:
+        if is_root(volume):
+            yield root
+        else:
+            with _linked(volume) as still:
+                yield still
 
 
 def _life(volume: Any) -> Life | None:

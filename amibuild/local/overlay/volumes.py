@@ -19,6 +19,7 @@ from moto.ec2.models.elastic_block_store import Volume
 from moto.ec2.responses import EC2Response
 
 from amibuild.errors import AmibuildError, HostError, WaitTimeout
+from amibuild.local import sparse
 from amibuild.local.durable import StoreDamaged
 from amibuild.local.machines.base import DataVolume, Machine
 from amibuild.local.overlay import launching
@@ -53,6 +54,17 @@ def volume_file(volume_id: str) -> Path:
 def is_root(volume: Any) -> bool:
     attachment = volume.attachment
     return bool(attachment and attachment.device == attachment.instance.root_device_name)
+
+
+def leave_to_reader(disk: Path) -> None:
+    """A snapshot that is being made of it has another name for the file, and must not see what is
+    written from now on: so it keeps the file, and the volume gets a copy. Raises: OSError.
+    """
+    if disk.stat().st_nlink > 1:
+        copy = disk.with_suffix(".copy")
+        copy.unlink(missing_ok=True)
+        sparse.copy(disk, copy)
+        copy.replace(disk)
 
 
 class VolumeBooks(EC2Backend):
@@ -220,6 +232,7 @@ class VolumeResponses(EC2Response):
                 f"{params['Device']} is already in use",
             )
         self.error_on_dryrun()
+        leave_to_reader(volume_file(volume.id))
         if machine is not None:
             try:
                 machine.attach(DataVolume(volume.id, volume_file(volume.id)))
