@@ -65,7 +65,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     from amibuild.local.control import Lifetime
     from amibuild.local.faults import Fault
     from amibuild.local.leftovers import ENDPOINT_FILE
-    from amibuild.local.machines.none import Latencies, always_succeeds, read_script
+    from amibuild.local.machines.none import Latencies
+    from amibuild.local.machines.script import always_succeeds, read_script
     from amibuild.local.service import Options, Service
 
     options = Options(

@@ -31,18 +31,16 @@ from amibuild.errors import HostError
 from amibuild.local import debian, disk
 from amibuild.local.base import ensure_base
 from amibuild.local.control import Control, Lifetime
-from amibuild.local.faults import Fault, Faults
+from amibuild.local.faults import Fault, Faults, check_names
 from amibuild.local.fleet import ChooseDriver, Fleet
 from amibuild.local.gateway import CallLog, Gateway
 from amibuild.local.leftovers import MACHINES, tidy_held
-from amibuild.local.machines.none import (
-    CommandScript,
-    Latencies,
-    NoneDriver,
-    always_succeeds,
-)
+from amibuild.local.machines.none import Latencies, NoneDriver
+from amibuild.local.machines.script import CommandScript, always_succeeds
+from amibuild.local.overlay import operations
 from amibuild.local.overlay.desk import Desk
 from amibuild.local.overlay.instances import listed
+from amibuild.local.overlay.picking import words_of
 from amibuild.local.overlay.takeover import take_over
 from amibuild.local.records import ImageRecord, ParameterRecord
 from amibuild.local.store import Store
@@ -104,7 +102,10 @@ class Service:
         lifetime: Lifetime | None = None,
         progress: Callable[[str], None] = log.info,
     ) -> None:
-        """Raises: StoreBusy; HostError, when no machine can run here or the base can't be made."""
+        """Raises: UsageError for a fault that can't hit; StoreBusy; HostError, when no machine can
+        run here or the base can't be made.
+        """
+        check_names(options.faults, operations.every_name)
         self.options = options
         self.lifetime = lifetime or Lifetime(owned=True)
         self.started = datetime.now(UTC)
@@ -132,7 +133,9 @@ class Service:
         options = self.options
         choose = self._drivers()
         self.base = self._base(progress) if options.base else None
-        self.fleet = Fleet(options.root / MACHINES, choose)
+from amibuild.local.leftovers import MACHINES, tidy_held
+        self.fleet = Fleet(options.root / "machines", choose)
+        self.scripted.unwanted = self._unwanted
         desk = self._desk = Desk(
             store=self.store,
             fleet=self.fleet,
@@ -140,12 +143,24 @@ class Service:
             trim=_leave if options.scripted else disk.trim,
             before_capture=self.scripted.before_capture,
             many_disks=options.scripted,
+            faults=faults,
+            validation_s=options.latencies.parameter,
         )
         take_over(desk)
         self._calls = CallLog(options.call_log)
         app = DomainDispatcherApplication(create_backend_app)
         gateway = Gateway(
-            app, Control(self.lifetime, self._status, self.fleet.life), faults, self._calls
+from amibuild.local.leftovers import MACHINES, tidy_held
+            app,
+            Control(self.lifetime, self._status),
+            faults,
+            self._calls,
+            judge=operations.judge,
+            words=words_of,
+            over=self.lifetime.over,
+        )
+        self._server: BaseWSGIServer = make_server(
+            HOST, options.port, gateway, threaded=True, request_handler=_Handler
         )
         self._server: BaseWSGIServer = make_server(
             HOST,
@@ -188,6 +203,10 @@ class Service:
         from amibuild.local.machines import choose
 
         return choose(self.options.machine, self.options.local)
+
+    def _unwanted(self, instance_id: str) -> bool:
+        life = self.fleet.life(instance_id)
+        return life is None or life.leaving
 
     def _base(self, progress: Callable[[str], None]) -> ImageRecord:
         if self.options.scripted:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from amibuild.local.machines.none import Outcome
+from amibuild.local.machines.script import Outcome
 from tests.contract.conftest import Aws, Refuses, Start
 
 DOCUMENT = "AWS-RunShellScript"

@@ -6,6 +6,13 @@ from amibuild.local import debian
 from tests.contract.conftest import Aws, Refuses, Start
 
 CHANNEL = "/amibuild/game-host/nightly/ami-id"
+MISSING = "ami-0123456789abcdef0"
+
+
+def version(aws: Aws, name: str = CHANNEL) -> str:
+    """The parameter's version that can be read now; `none` before there is one."""
+    found = aws.ssm.get_parameters(Names=[name])["Parameters"]
+    return str(found[0]["Version"]) if found else "none"
 
 
 def test_the_base_images_parameter_resolves(aws: Aws) -> None:
@@ -28,7 +35,9 @@ def test_a_parameter_outlives_the_endpoint_with_its_history_and_tags(start: Star
     tags = [{"Key": "image", "Value": "game-host"}]
     asked = {"Name": CHANNEL, "DataType": "aws:ec2:image", "Type": "String", "Tags": tags}
     aws.ssm.put_parameter(**asked, Value=aws.base)  # type: ignore[arg-type]
+    aws.until(lambda: version(aws), "1")
     aws.ssm.put_parameter(Name=CHANNEL, Value=image, Overwrite=True)
+    aws.until(lambda: version(aws), "2")
     aws.ssm.label_parameter_version(Name=CHANNEL, ParameterVersion=1, Labels=["first"])
     base, again = aws.base, start()
     found = again.ssm.get_parameter(Name=CHANNEL)["Parameter"]
@@ -55,7 +64,9 @@ def test_an_overwrite_keeps_the_data_type(aws: Aws) -> None:
     """PutParameter, DataType: set when the parameter is made."""
     asked = {"Name": CHANNEL, "DataType": "aws:ec2:image", "Type": "String"}
     aws.ssm.put_parameter(**asked, Value=aws.base)  # type: ignore[arg-type]
+    aws.until(lambda: version(aws), "1")
     aws.ssm.put_parameter(Name=CHANNEL, Value=aws.base, Overwrite=True)
+    aws.until(lambda: version(aws), "2")
     assert aws.ssm.get_parameter(Name=CHANNEL)["Parameter"]["DataType"] == "aws:ec2:image"
 
 

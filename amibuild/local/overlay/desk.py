@@ -16,6 +16,7 @@ from moto.core.responses import BaseResponse
 from moto.ec2.exceptions import EC2ClientError
 
 from amibuild.errors import HostError
+from amibuild.local.faults import Faults
 from amibuild.local.fleet import Fleet
 from amibuild.local.store import Store
 
@@ -29,7 +30,8 @@ class Desk:
     """`lock` is held by every EC2 and SSM request, and by machines that report a change.
 
     `before_capture` is the scripted machines' chance to be slow, or to fail; `many_disks` tells
-    whether machines take data volumes (only those that do not exist do).
+    whether machines take data volumes (only those that do not exist do); `validation_s` is how
+    long it takes until a parameter that names an image is saved.
     """
 
     store: Store
@@ -38,6 +40,8 @@ class Desk:
     trim: Callable[[Path], object]
     before_capture: Callable[[], None]
     many_disks: bool
+    faults: Faults = field(default_factory=Faults)
+    validation_s: float = 0.0
     port: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     closing: threading.Event = field(default_factory=threading.Event)
