@@ -10,10 +10,9 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-
 
 from amibuild.errors import HostError, UsageError
 from amibuild.local.faults import INVALID, NEVER, Faults

@@ -7,6 +7,7 @@ user data and optimisation of a stopped instance only), DescribeInstanceStatus, 
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -224,7 +225,8 @@ def _behaviour(instance: Any, value: str) -> Callable[[], None]:
 
 
 def _user_data(instance: Any, value: Any) -> Callable[[], None]:
-    encoded = value.decode() if isinstance(value, bytes) else value
+    # A blob has been decoded on the way here; the word of the older form has not.
+    encoded = base64.b64encode(value).decode() if isinstance(value, bytes) else value
     raw = launching.read_user_data(encoded)
 
     def change() -> None:

@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from moto.core.responses import ActionResult
+from moto.ec2.exceptions import InvalidKeyPairFormatError
 from moto.ec2.models import EC2Backend
 from moto.ec2.responses import EC2Response
 
@@ -148,7 +149,12 @@ class GroupResponses(EC2Response):
 
     def import_key_pair(self) -> ActionResult:
         _check_key_name(self.params["KeyName"])
-        result: ActionResult = super().import_key_pair()
+        try:
+            result: ActionResult = super().import_key_pair()
+        except InvalidKeyPairFormatError as error:
+            raise Refusal(
+                "InvalidKey.Format", "Key is not in valid OpenSSH public key format"
+            ) from error
         return result
 
 

@@ -25,7 +25,10 @@ def with_template(backend: Any, params: dict[str, Any]) -> tuple[dict[str, Any],
     template = _find(backend, asked)
     version = _version(template, asked.get("Version", "$Default"))
     said = {k: v for k, v in params.items() if k != "LaunchTemplate"}
-    merged = {**{k: v for k, v in version.data.items() if v is not None}, **said}
+    data = {k: v for k, v in version.data.items() if v is not None}
+    if "UserData" in data:
+        data["UserData"] = str(data["UserData"])  # moto has a type of its own for base64
+    merged = {**data, **said}
     merged["TagSpecifications"] = _merged_tags(
         version.data.get("TagSpecifications", []), params.get("TagSpecifications", [])
     )
