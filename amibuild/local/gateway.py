@@ -238,8 +238,7 @@ _REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modi
 
 def _identify(answer: Answer) -> None:
     """moto writes the same id into every answer of EC2: the client shall have the log's."""
-    wanted = f"<requestId>{answer.request_id}</requestId>".encode()
-    body = b"".join(answer.body).replace(b"<requestId>request-id</requestId>", wanted)
+    body = b"".join(answer.body).replace(b">request-id</", f">{answer.request_id}</".encode())
     answer.body = [body]
     answer.headers = [(k, v) for k, v in answer.headers if k.lower() != "content-length"]
     answer.headers.append(("Content-Length", str(len(body))))

@@ -38,14 +38,17 @@ ELSEWHERE = re.compile(r"IamInstanceProfile|HostManagement")
 NAMES = {"InstanceId": "i-0123456789abcdef0", "InstanceIds": "i-0123456789abcdef0"}
 
 
-def made_up(shape: Shape, name: str = "", depth: int = 0) -> Any:
+def made_up(shape: Shape, name: str = "") -> Any:
     """The smallest value that botocore takes for it: what is required, and nothing else."""
     found: Any = shape
     kind = shape.type_name
+    if kind == "structure" and found.is_tagged_union:
+        name, member = next(iter(found.members.items()))
+        return {name: made_up(member, name)}
     if kind == "structure":
-        return {n: made_up(found.members[n], n, depth + 1) for n in found.required_members}
+        return {n: made_up(found.members[n], n) for n in found.required_members}
     if kind == "list":
-        return [made_up(found.member, name, depth + 1)] * max(found.metadata.get("min", 1), 1)
+        return [made_up(found.member, name)] * max(found.metadata.get("min", 1), 1)
     if kind == "map":
         return {made_up(found.key): made_up(found.value)}
     if kind == "string":
@@ -76,7 +79,10 @@ def ask(client: Any, name: str) -> tuple[int, str, str]:
 
 
 def everything(client: Any) -> dict[str, tuple[int, str, str]]:
-    return {name: ask(client, name) for name in client.meta.service_model.operation_names}
+    """By operation. One whose host has a prefix of its own cannot be sent to an address."""
+    model = client.meta.service_model
+    hosted = {n for n in model.operation_names if model.operation_model(n).endpoint}
+    return {name: ask(client, name) for name in model.operation_names if name not in hosted}
 
 
 @answers(
