@@ -133,8 +133,7 @@ class Service:
         options = self.options
         choose = self._drivers()
         self.base = self._base(progress) if options.base else None
-from amibuild.local.leftovers import MACHINES, tidy_held
-        self.fleet = Fleet(options.root / "machines", choose)
+        self.fleet = Fleet(options.root / MACHINES, choose)
         self.scripted.unwanted = self._unwanted
         desk = self._desk = Desk(
             store=self.store,
@@ -150,17 +149,13 @@ from amibuild.local.leftovers import MACHINES, tidy_held
         self._calls = CallLog(options.call_log)
         app = DomainDispatcherApplication(create_backend_app)
         gateway = Gateway(
-from amibuild.local.leftovers import MACHINES, tidy_held
             app,
-            Control(self.lifetime, self._status),
+            Control(self.lifetime, self._status, self.fleet.life),
             faults,
             self._calls,
             judge=operations.judge,
             words=words_of,
             over=self.lifetime.over,
-        )
-        self._server: BaseWSGIServer = make_server(
-            HOST, options.port, gateway, threaded=True, request_handler=_Handler
         )
         self._server: BaseWSGIServer = make_server(
             HOST,

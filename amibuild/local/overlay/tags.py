@@ -6,6 +6,8 @@ Sources: EC2 user guide, "Tag restrictions" (50 tags, keys of 128 and values of 
 
 from __future__ import annotations
 
+from typing import Any
+
 from moto.ec2.models import EC2Backend
 
 from amibuild.local.overlay.desk import Refusal
