@@ -62,7 +62,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     )
     settings.check()
     from amibuild.local.faults import Fault
-    from amibuild.local.machines.none import Latencies, always_succeeds, read_script
+    from amibuild.local.machines.none import Latencies
+    from amibuild.local.machines.script import always_succeeds, read_script
 
     latencies = Latencies.parse(settings.latency)
     script = read_script(settings.script) if settings.script else always_succeeds

@@ -1,7 +1,7 @@
 """The door of the endpoint: every HTTP request passes here before moto sees it.
 
-It keeps the log of calls, lets the ordered failures happen, turns what moto can't do into an AWS
-error that names it, and answers `/amibuild/` itself. Requests without a signature are refused: a
+It keeps the log of calls, lets the ordered failures happen, refuses what the endpoint does not
+have in AWS's words, and answers `/amibuild/` itself. Requests without a signature are refused: a
 web page that a person visits can reach 127.0.0.1 too, but it can't sign.
 """
 
@@ -10,18 +10,21 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
+import select
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from amibuild.local.faults import Fault, Faults
@@ -37,43 +40,86 @@ _SERVER_CODES = {
     "InternalError": 500,
     "InternalFailure": 500,
     "InternalServerError": 500,
+    "InsufficientAddressCapacity": 500,
+    "InsufficientCapacity": 500,
     "InsufficientInstanceCapacity": 500,
+    "InsufficientHostCapacity": 500,
+    "InsufficientReservedInstanceCapacity": 500,
     "RequestLimitExceeded": 503,
     "ServiceUnavailable": 503,
     "SlowDown": 503,
     "Unavailable": 503,
 }
-# Not an AWS code: the answer never arrives, as when a connection breaks.
+# Not AWS codes. The connection breaks, as when a proxy dies; or nothing comes, until the client
+# gives up or the endpoint ends.
 LOST = "ConnectionLost"
+SILENT = "NoAnswer"
+_LOOK_S = 0.1
+# A request without a signature names its service by the version of its API only.
+_VERSIONS = {"2016-11-15": "ec2", "2011-06-15": "sts", "2010-05-08": "iam"}
+_XML_CODE = re.compile(rb"<Code>([^<]+)</Code>")
+_JSON_CODE = re.compile(rb'"__type"\s*:\s*"(?:[^"#]*#)?([^"]+)"')
+_REQUEST_ID = "x-amzn-requestid"
+
+# Code and message, where an operation of a service is refused at the door.
+Judge = Callable[[str, str], tuple[str, str] | None]
+# The words by which a fault may pick a call: every value in the request, and what follows from it.
+Words = Callable[["Call"], frozenset[str]]
 
 
 @dataclass(frozen=True)
 class Call:
-    """Which operation of which service a request is. `json` is how that service words errors."""
+    """Which operation of which service a request is.
+
+    `json` is how that service words errors; `body` is the request's, where it is no file.
+    """
 
     service: str
     operation: str
     signed: bool
+    region: str = ""
     json: bool = False
+    body: bytes = b""
+
+
+@dataclass
+class Answer:
+    """What goes back to the client."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: list[bytes]
+    error: str = ""
+
+    @property
+    def request_id(self) -> str:
+        return next((v for k, v in self.headers if k.lower() == _REQUEST_ID), "")
+
+    @property
+    def is_page(self) -> bool:
+        """HTML is no answer of any AWS service: it is Flask's, about a bug or an odd path."""
+        kind = next((v for k, v in self.headers if k.lower() == "content-type"), "")
+        return kind.startswith("text/html") and self.status >= 400
 
 
 class CallLog:
-    """One JSON object a line: when, what, how it went, how long it took."""
+    """One JSON object a line: when, what, how it went, how long it took, under which id."""
 
     def __init__(self, path: Path | None) -> None:
         self._file: TextIO | None = path.open("a", buffering=1) if path else None
         self._lock = threading.Lock()
 
-    def write(self, call: Call, status: int, error: str, began: float, took_s: float) -> None:
+    def write(self, call: Call, answer: Answer, began: float, took_s: float) -> None:
         if self._file is None:
             return
         entry = {
             "time": datetime.fromtimestamp(began, UTC).isoformat(timespec="milliseconds"),
             "service": call.service,
             "operation": call.operation,
-            "status": status,
-            "error": error,
+            "status": answer.status,
+            "error": answer.error,
             "ms": round(took_s * 1000, 1),
+            "request_id": answer.request_id,
         }
         with self._lock:
             if not self._file.closed:
@@ -85,79 +131,122 @@ class CallLog:
                 self._file.close()
 
 
+@dataclass
 class Gateway:
-    def __init__(self, app: Wsgi, control: Wsgi, faults: Faults, calls: CallLog) -> None:
-        self._app = app
-        self._control = control
-        self._faults = faults
-        self._calls = calls
+    """`over` is set when the endpoint ends: nobody is kept waiting then."""
+
+    app: Wsgi
+    control: Wsgi
+    faults: Faults
+    calls: CallLog
+    judge: Judge
+    words: Words
+    over: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path: str = environ.get("PATH_INFO", "")
         if path.startswith(CONTROL):
-            return self._control(environ, start_response)
+            return self.control(environ, start_response)
         began, clock = time.time(), time.perf_counter()
         call = read_call(environ)
-        seen: dict[str, Any] = {"status": 0, "error": ""}
-
-        def watch(status: str, headers: Any, *rest: Any) -> Any:
-            seen["status"] = int(status.split()[0])
-            return start_response(status, headers, *rest)
-
+        answer = Answer(0, [], [], LOST)
         try:
-            return self._answer(call, environ, watch, seen)
+            answer = self._answer(call, environ)
+        except ConnectionResetError as error:
+            answer.error = str(error)
+            raise
         finally:
-            took = time.perf_counter() - clock
-            self._calls.write(call, seen["status"], seen["error"], began, took)
+            self.calls.write(call, answer, began, time.perf_counter() - clock)
+        start_response(f"{answer.status} {_REASONS.get(answer.status, 'Error')}", answer.headers)
+        return answer.body
 
-    def _answer(
-        self, call: Call, environ: Environ, start_response: StartResponse, seen: dict[str, Any]
-    ) -> Iterable[bytes]:
-        def refuse(code: str, message: str) -> Iterable[bytes]:
-            seen["error"] = code
-            return error_response(call, code, message)(environ, start_response)
-
+    def _answer(self, call: Call, environ: Environ) -> Answer:
         path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
         if path.startswith("/moto-api"):
-            return refuse("UnsupportedOperation", "moto's own interface is closed here")
+            return refusal(call, "UnsupportedOperation", "moto's own interface is closed here")
         if not call.signed and method not in {"GET", "HEAD"}:
-            return refuse("MissingAuthenticationToken", "Request must be signed")
+            return refusal(call, "MissingAuthenticationToken", "Request must be signed")
         if call.service == "s3" and "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", ""):
             # What many HTTP clients send with any body; Flask would take it for a form, and moto
             # then keeps an empty object.
             environ["CONTENT_TYPE"] = "binary/octet-stream"
-        fault = self._faults.next(call.operation)
+        judged = self.judge(call.service, call.operation)
+        if judged is not None:
+            return refusal(call, *judged)
+        fault = self.faults.next(call.operation, lambda: self.words(call))
         if fault is not None and not fault.after:
-            return self._fail(fault, environ, refuse)
+            return self._fail(fault, call, environ)
+        answer = self._carry_out(call, environ)
+        return answer if fault is None else self._fail(fault, call, environ)
+
+    def _carry_out(self, call: Call, environ: Environ) -> Answer:
+        """What moto and the overlay make of it. Their bugs must not reach clients as HTML."""
+        answer = Answer(0, [], [])
+
+        def take(status: str, headers: list[tuple[str, str]], *_: Any) -> Any:
+            answer.status, answer.headers = int(status.split()[0]), headers
+            return answer.body.append
+
         try:
-            body = self._app(environ, start_response if fault is None else _nobody)
+            answer.body += self.app(environ, take)
         except NotImplementedError as error:
             log.info("%s: %s", call.operation, error)
-            return refuse(
-                "UnsupportedOperation", f"the local endpoint has no {call.operation}: {error}"
+            return refusal(
+                call,
+                "UnsupportedOperation",
+                f"{call.operation}: the local endpoint does not have it ({error})",
             )
-        except Exception as error:  # moto's bugs must not reach clients as HTML
+        except Exception as error:
             if type(error).__name__ == "OperationNotFoundError":
-                return refuse("InvalidAction", f"The action {call.operation} is not valid")
+                return refusal(call, "InvalidAction", f"The action {call.operation} is not valid")
             log.exception("%s failed", call.operation)
-            return refuse("LocalEndpointFailure", f"{call.operation}: {error!r}")
-        if fault is None:
-            return body
-        for _ in body:
-            pass
-        return self._fail(fault, environ, refuse)
+            return refusal(
+                call,
+                "UnsupportedOperation",
+                f"{call.operation}: the local endpoint can't do this: {error!r}",
+            )
+        if answer.is_page:
+            log.warning("%s: %d, as a page", call.operation, answer.status)
+            return refusal(
+                call, "UnsupportedOperation", f"{call.operation}: the local endpoint can't do this"
+            )
+        if call.service == "ec2":
+            _identify(answer)
+        if answer.status >= 400:
+            answer.error = _code(b"".join(answer.body)) or str(answer.status)
+        return answer
 
-    def _fail(
-        self, fault: Fault, environ: Environ, refuse: Callable[[str, str], Iterable[bytes]]
-    ) -> Iterable[bytes]:
+    def _fail(self, fault: Fault, call: Call, environ: Environ) -> Answer:
+        if fault.code == SILENT:
+            self._say_nothing(environ["werkzeug.socket"])
+            raise ConnectionResetError(SILENT)
         if fault.code == LOST:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-            raise ConnectionResetError("on order")
-        return refuse(fault.code, f"{fault.what} fails here because it was ordered to")
+            raise ConnectionResetError(LOST)
+        return refusal(call, fault.code, f"{fault.what} fails here because it was ordered to")
+
+    def _say_nothing(self, client: socket.socket) -> None:
+        """Until the client hangs up: its end of the connection can be read then."""
+        while not self.over.is_set():
+            readable, _, _ = select.select([client], [], [], _LOOK_S)
+            if readable:
+                return
 
 
-def _nobody(*_: Any) -> Callable[[bytes], None]:
-    return lambda _: None
+_REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modified"}
+
+
+def _identify(answer: Answer) -> None:
+    """moto writes the same id into every answer of EC2: the client shall have the log's."""
+    body = b"".join(answer.body).replace(b">request-id</", f">{answer.request_id}</".encode())
+    answer.body = [body]
+    answer.headers = [(k, v) for k, v in answer.headers if k.lower() != "content-length"]
+    answer.headers.append(("Content-Length", str(len(body))))
+
+
+def _code(body: bytes) -> str:
+    found = _XML_CODE.search(body) or _JSON_CODE.search(body)
+    return found[1].decode(errors="replace") if found else ""
 
 
 def read_call(environ: Environ) -> Call:
@@ -166,68 +255,64 @@ def read_call(environ: Environ) -> Call:
     authorization = environ.get("HTTP_AUTHORIZATION", "")
     credential = (query.get("X-Amz-Credential") or [""])[0] or authorization
     scope = credential.split(",")[0].split("/")
-    service = scope[3] if len(scope) > 4 else "s3"
+    region, service = (scope[2], scope[3]) if len(scope) > 4 else ("", "s3")
     signed = bool(authorization or credential or query.get("Signature"))
+    form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
+    if service == "s3" and (signed or not form):
+        return Call(service, _s3_operation(environ), signed, region)
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    environ["wsgi.input"] = io.BytesIO(body)
     target = environ.get("HTTP_X_AMZ_TARGET", "")
     if target:
-        return Call(service, target.rpartition(".")[2], signed, json=True)
-    if service == "s3":
-        return Call(service, _s3_operation(environ, query), signed)
-    if "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", ""):
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = io.BytesIO(body)
+        return Call(service, target.rpartition(".")[2], signed, region, json=True, body=body)
+    if form:
         query = parse_qs(body.decode(errors="replace"))
+    if not signed:
+        service = _VERSIONS.get((query.get("Version") or [""])[0], service)
     action = (query.get("Action") or [environ["REQUEST_METHOD"]])[0]
-    return Call(service, action, signed)
+    return Call(service, action, signed, region, body=body)
 
 
-def _s3_operation(environ: Environ, query: dict[str, list[str]]) -> str:
-    """The common operations by their names, the others by their method."""
-    method = str(environ["REQUEST_METHOD"])
-    path = str(environ.get("PATH_INFO", "")).strip("/")
-    of_object = "/" in path
-    names = {
-        ("GET", False): "ListObjectsV2" if path else "ListBuckets",
-        ("GET", True): "GetObject",
-        ("HEAD", False): "HeadBucket",
-        ("HEAD", True): "HeadObject",
-        ("PUT", False): "CreateBucket",
-        ("PUT", True): "PutObject",
-        ("DELETE", False): "DeleteBucket",
-        ("DELETE", True): "DeleteObject",
-    }
-    plain = not (set(query) - {"list-type", "prefix", "delimiter", "max-keys", "encoding-type"})
-    signed_url = any(name.startswith("X-Amz-") for name in query)
-    if plain or signed_url:
-        return names.get((method, of_object), method)
-    return method
+def _s3_operation(environ: Environ) -> str:
+    """By S3's own routes: method, path and the words of the query. The method where none fits."""
+    from moto.core.request import Request
+    from moto.core.routing import get_service_router
+
+    try:
+        operation, _ = get_service_router("s3").match(Request(environ))
+    except HTTPException:
+        return str(environ["REQUEST_METHOD"])
+    return str(operation.name)
 
 
-def error_response(call: Call, code: str, message: str) -> Wsgi:
+def refusal(call: Call, code: str, message: str) -> Answer:
     """An error in the words of the service's protocol, with EC2's statuses."""
     status, request_id = _SERVER_CODES.get(code, 400), str(uuid.uuid4())
-    if call.json:
-        body = json.dumps({"__type": code, "message": message})
-        answer: Wsgi = Response(
-            body,
-            status,
-            {"x-amzn-RequestId": request_id, "x-amzn-ErrorType": code},
-            content_type="application/x-amz-json-1.1",
-        )
-        return answer
     error = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
-    if call.service == "ec2":
-        inside = f"<Response><Errors>{error}</Error></Errors><RequestID>{request_id}</RequestID>"
-        body = f"{inside}</Response>"
+    kind = "text/xml"
+    if call.json:
+        kind = "application/x-amz-json-1.1"
+        body = json.dumps({"__type": code, "message": message})
+    elif call.service == "ec2":
+        body = f"<Response><Errors>{error}</Error></Errors><RequestID>{request_id}</RequestID>"
+        body = f"{_XML}{body}</Response>"
     elif call.service == "s3":
-        body = f"{error}<RequestId>{request_id}</RequestId></Error>"
+        body = f"{_XML}{error}<RequestId>{request_id}</RequestId></Error>"
     else:
-        inside = f"<ErrorResponse>{error}</Error><RequestId>{request_id}</RequestId>"
-        body = f"{inside}</ErrorResponse>"
-    xml: Wsgi = Response(
-        f'<?xml version="1.0" encoding="UTF-8"?>\n{body}', status, content_type="text/xml"
-    )
-    return xml
+        body = f"<ErrorResponse>{error}</Error><RequestId>{request_id}</RequestId></ErrorResponse>"
+        body = f"{_XML}{body}"
+    said = body.encode()
+    headers = [
+        ("Content-Type", kind),
+        ("Content-Length", str(len(said))),
+        ("x-amzn-RequestId", request_id),
+    ]
+    if call.json:
+        headers.append(("x-amzn-ErrorType", code))
+    return Answer(status, headers, [said], code)
+
+
+_XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 def json_response(body: object, status: int = 200) -> Wsgi:

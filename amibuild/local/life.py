@@ -122,6 +122,15 @@ class Life:
         """The machine, if its agent answers: what SSM calls Online."""
         return self.machine if self.ready_since is not None else None
 
+    @property
+    def leaving(self) -> bool:
+        """It shall be terminated, whether it runs or not."""
+        return self._wish is Wish.TERMINATE
+
+    def lost_agent(self) -> None:
+        """Its agent went away while it was used: it is not ready before it answers again."""
+        self.ready_since = None
+
     def console(self) -> bytes:
         machine = self.machine
         return machine.console() if machine is not None else self.last_console

@@ -54,6 +54,8 @@ class Identity:
     role: str | None = None
     enabled: bool = True
     token_required: bool = True
+    spot: bool = False
+    taken_back_at: datetime | None = None
 
 
 def metadata_handler(look: Callable[[], Identity]) -> MetadataHandler:
@@ -141,7 +143,7 @@ def _tree(who: Identity) -> Tree:
         "hostname": who.hostname,
         "instance-action": "none",
         "instance-id": who.instance_id,
-        "instance-life-cycle": "on-demand",
+        "instance-life-cycle": "spot" if who.spot else "on-demand",
         "instance-type": who.instance_type,
         "local-hostname": who.hostname,
         "local-ipv4": who.private_ip,
@@ -164,6 +166,12 @@ def _tree(who: Identity) -> Tree:
         data["tags"] = {"instance": dict(who.tags)}
     if who.profile_arn is not None:
         data["iam"] = _iam(who)
+    if who.taken_back_at is not None:
+        notice = {"action": "terminate", "time": _moment(who.taken_back_at)}
+        data["spot"] = {
+            "instance-action": json.dumps(notice),
+            "termination-time": _moment(who.taken_back_at),
+        }
     tree: dict[str, str | Tree] = {
         "meta-data": data,
         "dynamic": {"instance-identity": {"document": _document(who)}},

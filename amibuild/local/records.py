@@ -137,6 +137,8 @@ class ParameterVersion(Record):
     description: str | None = None
     last_modified: datetime
     labels: tuple[str, ...] = ()
+    tier: str = "Standard"
+    allowed_pattern: str | None = None
 
 
 class ParameterRecord(ParameterVersion):

@@ -31,18 +31,16 @@ from amibuild.errors import HostError
 from amibuild.local import debian, disk, garbage
 from amibuild.local.base import ensure_base
 from amibuild.local.control import Control, Lifetime
-from amibuild.local.faults import Fault, Faults
+from amibuild.local.faults import Fault, Faults, check_names
 from amibuild.local.fleet import ChooseDriver, Fleet
 from amibuild.local.gateway import CallLog, Gateway
 from amibuild.local.leftovers import MACHINES, tidy_held
-from amibuild.local.machines.none import (
-    CommandScript,
-    Latencies,
-    NoneDriver,
-    always_succeeds,
-)
+from amibuild.local.machines.none import Latencies, NoneDriver
+from amibuild.local.machines.script import CommandScript, always_succeeds
+from amibuild.local.overlay import operations
 from amibuild.local.overlay.desk import Desk
 from amibuild.local.overlay.instances import listed
+from amibuild.local.overlay.picking import words_of
 from amibuild.local.overlay.takeover import take_over
 from amibuild.local.records import ImageRecord, ParameterRecord
 from amibuild.local.store import Store
@@ -104,7 +102,10 @@ class Service:
         lifetime: Lifetime | None = None,
         progress: Callable[[str], None] = log.info,
     ) -> None:
-        """Raises: StoreBusy; HostError, when no machine can run here or the base can't be made."""
+        """Raises: UsageError for a fault that can't hit; StoreBusy; HostError, when no machine can
+        run here or the base can't be made.
+        """
+        check_names(options.faults, operations.every_name)
         self.options = options
         self.lifetime = lifetime or Lifetime(owned=True)
         self.started = datetime.now(UTC)
@@ -136,18 +137,28 @@ class Service:
         if freed:
             progress(f"freed {freed >> 20} MiB that deleted images have left")
         self.fleet = Fleet(options.root / MACHINES, choose)
+        self.scripted.unwanted = self._unwanted
         desk = self._desk = Desk(
             store=self.store,
             fleet=self.fleet,
             grow=_lengthen if options.scripted else disk.grow,
             trim=_leave if options.scripted else disk.trim,
             before_capture=self.scripted.before_capture,
+            faults=faults,
+            validation_s=options.latencies.parameter,
         )
         take_over(desk)
         self._calls = CallLog(options.call_log)
         app = DomainDispatcherApplication(create_backend_app)
-        control = Control(self.lifetime, self._status, self.fleet.life, self._collect)
-        gateway = Gateway(app, control, faults, self._calls)
+        gateway = Gateway(
+            app,
+            Control(self.lifetime, self._status, self.fleet.life, self._collect),
+            faults,
+            self._calls,
+            judge=operations.judge,
+            words=words_of,
+            over=self.lifetime.over,
+        )
         self._server: BaseWSGIServer = make_server(
             HOST,
             options.port,
@@ -189,6 +200,10 @@ class Service:
         from amibuild.local.machines import choose
 
         return choose(self.options.machine, self.options.local)
+
+    def _unwanted(self, instance_id: str) -> bool:
+        life = self.fleet.life(instance_id)
+        return life is None or life.leaving
 
     def _base(self, progress: Callable[[str], None]) -> ImageRecord:
         if self.options.scripted:

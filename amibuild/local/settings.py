@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from amibuild.errors import UsageError
+from amibuild.local.faults import PLACES
 
 AUTO = "auto"
 NONE = "none"
 # Places in the driver `none`, where `--fault` hits no call of the API.
-INSIDE = frozenset({"boot", "agent", "capture"})
+INSIDE = frozenset(PLACES)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from amibuild.scope import OnError
 from amibuild.wait import Waiting
 
 if TYPE_CHECKING:
-    from amibuild.local.machines.none import Outcome
+    from amibuild.local.machines.script import Outcome
 
 REPOSITORY = Path(__file__).parents[2]
 JOB = re.compile(r"/run/amibuild/([a-z0-9-]+)")
@@ -71,7 +71,7 @@ class Answers:
     jobs: list[str] = field(default_factory=list)
 
     def __call__(self, script: str) -> Outcome:
-        from amibuild.local.machines.none import Outcome
+        from amibuild.local.machines.script import Outcome
 
         found = JOB.search(script)
         if found is None or "amibuild-reply" not in script:

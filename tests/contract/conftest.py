@@ -19,7 +19,8 @@ from botocore.exceptions import ClientError
 
 from amibuild.local import debian
 from amibuild.local.faults import Fault
-from amibuild.local.machines.none import CommandScript, Latencies, NoMachine, always_succeeds
+from amibuild.local.machines.none import Latencies, NoMachine
+from amibuild.local.machines.script import CommandScript, always_succeeds
 from amibuild.local.service import Options, Service
 from amibuild.wait import Look, SystemClock, until
 

@@ -5,28 +5,63 @@ from __future__ import annotations
 import http.client
 import json
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
+from tests.contract.answers import answers
 from tests.contract.conftest import Aws, Refuses, Start
 
 
-def test_an_operation_that_moto_lacks_is_named(aws: Aws, refuses: Refuses) -> None:
-    """Ours: EC2 has it, this endpoint does not. Plain moto answers 500 with a page of HTML."""
-    message = refuses(
-        "UnsupportedOperation", aws.ec2.describe_fast_launch_images, ImageIds=[aws.base]
-    )
-    assert "DescribeFastLaunchImages" in message
+@answers(
+    "any",
+    "an action that EC2 does not have; one that SSM does not have",
+    "InvalidAction; UnknownOperationException",
+    source="EC2 API reference, Error codes; AWS JSON protocol",
+)
+def test_what_aws_does_not_have_is_no_action(aws: Aws) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = signed(aws, "ec2", "Action=MakeCoffee&Version=2016-11-15", form)
+    assert answer.status == 400
+    assert b"<Code>InvalidAction</Code>" in answer.read()
+    target = {"X-Amz-Target": "AmazonSSM.MakeCoffee", "Content-Type": "application/x-amz-json-1.1"}
+    answer = signed(aws, "ssm", "{}", target)
+    assert json.loads(answer.read())["__type"] == "UnknownOperationException"
 
 
-def test_so_it_is_with_systems_manager(aws: Aws, refuses: Refuses) -> None:
-    message = refuses("UnsupportedOperation", aws.ssm.describe_automation_executions)
-    assert "DescribeAutomationExecutions" in message
+@answers(
+    "any",
+    "a service that starts machines or changes images by itself (Auto Scaling, CloudFormation, …)",
+    "does it",
+    source="AWS service endpoints",
+    ours="UnsupportedOperation, with operation and service",
+)
+def test_other_services_cannot_act_behind_our_back(aws: Aws) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = signed(aws, "autoscaling", "Action=CreateAutoScalingGroup", form)
+    body = answer.read()
+    assert (answer.status, b"UnsupportedOperation" in body) == (400, True)
+    assert b"CreateAutoScalingGroup of autoscaling" in body
 
 
+def signed(aws: Aws, service: str, body: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    """A request that says it is signed: the endpoint asks nobody to prove it."""
+    scope = f"AKIAIOSFODNN7EXAMPLE/20260101/us-east-1/{service}/aws4_request"
+    mark = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+    connection = http.client.HTTPConnection("127.0.0.1", aws.service.port, timeout=10)
+    connection.request("POST", "/", body, {**headers, "Authorization": mark})
+    return connection.getresponse()
+
+
+@answers(
+    "GetObject",
+    "a presigned URL, and no more",
+    "the object",
+    source="S3 user guide, Presigned URLs",
+)
 def test_a_presigned_url_is_all_that_is_needed(aws: Aws) -> None:
     """S3 user guide, presigned URLs. The URL names 127.0.0.1, which means the same inside."""
     aws.s3.create_bucket(Bucket="payloads")
@@ -47,6 +82,12 @@ def test_a_presigned_url_takes_a_log(aws: Aws) -> None:
     assert aws.s3.get_object(Bucket="logs", Key="log")["Body"].read() == b"done"
 
 
+@answers(
+    "any",
+    "the request is not signed",
+    "MissingAuthenticationToken",
+    source="EC2 API reference, Error codes",
+)
 def test_a_request_without_a_signature_is_refused(aws: Aws) -> None:
     """EC2 API reference: MissingAuthenticationToken. A web page can't sign."""
     connection = http.client.HTTPConnection("127.0.0.1", aws.service.port, timeout=10)
@@ -66,6 +107,12 @@ def test_moto_cannot_be_reset_from_outside(aws: Aws) -> None:
     assert aws.image_state(aws.base) == "available"
 
 
+@answers(
+    "any",
+    "too many requests",
+    "RequestLimitExceeded, status 503",
+    source="EC2 API reference, Error codes, server errors",
+)
 def test_the_second_call_fails_on_order(start: Start, refuses: Refuses) -> None:
     """RequestLimitExceeded: status 503 (EC2 API reference, Error codes, server errors)."""
     aws = start("DescribeInstances:2=RequestLimitExceeded")
@@ -123,6 +170,24 @@ def test_every_call_is_in_the_log_with_its_time(start: Start, tmp_path: Path) ->
     with pytest.raises(ClientError):
         aws.ec2.describe_images()
     aws.s3.create_bucket(Bucket="logs")
+    aws.s3.create_multipart_upload(Bucket="logs", Key="parts")
+    ids = []
+    wrong: list[tuple[Any, dict[str, Any]]] = [
+        (aws.ec2.describe_instances, {"InstanceIds": ["i-0123456789abcdef0"]}),
+        (aws.ssm.get_parameter, {"Name": "/nobody"}),
+        (aws.s3.get_object, {"Bucket": "logs", "Key": "nothing"}),
+        (
+            aws.ec2.create_fleet,
+            {
+                "LaunchTemplateConfigs": [],
+                "TargetCapacitySpecification": {"TotalTargetCapacity": 1},
+            },
+        ),
+    ]
+    for call, asked in wrong:
+        with pytest.raises(ClientError) as refused:
+            call(**asked)
+        ids.append(refused.value.response["ResponseMetadata"]["RequestId"])
     aws.service.close()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     seen = [(c["service"], c["operation"], c["status"], c["error"]) for c in lines]
@@ -131,7 +196,14 @@ def test_every_call_is_in_the_log_with_its_time(start: Start, tmp_path: Path) ->
         ("ec2", "RunInstances", 200, ""),
         ("ec2", "DescribeImages", 503, "Unavailable"),
         ("s3", "CreateBucket", 200, ""),
+        ("s3", "CreateMultipartUpload", 200, ""),
+        ("ec2", "DescribeInstances", 400, "InvalidInstanceID.NotFound"),
+        ("ssm", "GetParameter", 400, "ParameterNotFound"),
+        ("s3", "GetObject", 404, "NoSuchKey"),
+        ("ec2", "CreateFleet", 400, "UnsupportedOperation"),
     ]
+    assert [c["request_id"] for c in lines[5:]] == ids
+    assert len({c["request_id"] for c in lines}) == len(lines)
     assert all(c["ms"] > 0 and c["time"].endswith("+00:00") for c in lines)
     assert instance.startswith("i-")
 

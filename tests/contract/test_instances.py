@@ -6,11 +6,20 @@ error codes.
 
 from __future__ import annotations
 
+from tests.contract.answers import answers
 from tests.contract.conftest import Aws, Refuses, Start
 
+LIFECYCLE = "EC2 user guide, Instance lifecycle"
+ERROR_CODES = "EC2 API reference, Error codes"
 NOBODY = "i-0123456789abcdef0"
 
 
+@answers(
+    "RunInstances",
+    "the instance does not run yet",
+    "pending",
+    source=LIFECYCLE,
+)
 def test_it_is_pending_until_its_machine_runs(start: Start) -> None:
     aws = start(latency="run=0.5")
     instance = aws.launch()
@@ -30,6 +39,12 @@ def test_without_a_public_address_it_has_none(aws: Aws) -> None:
     assert "PublicIpAddress" not in aws.instance(aws.running(NetworkInterfaces=interface))
 
 
+@answers(
+    "StopInstances",
+    "the instance runs",
+    "stopping, then stopped; StateReason Client.UserInitiatedShutdown",
+    source=LIFECYCLE,
+)
 def test_stopping_shuts_down_and_takes_its_time(start: Start) -> None:
     aws = start(latency="stop=0.5")
     instance = aws.running()
@@ -61,6 +76,12 @@ def test_a_start_after_a_stop_has_the_same_disk(aws: Aws) -> None:
         assert disk.read(10) == b"still here"
 
 
+@answers(
+    "RebootInstances",
+    "the instance runs",
+    "it stays running, on the same disk",
+    source=LIFECYCLE,
+)
 def test_a_reboot_gives_a_new_machine_on_the_same_disk(aws: Aws) -> None:
     instance = aws.running()
     before = aws.machine(instance)
@@ -71,6 +92,12 @@ def test_a_reboot_gives_a_new_machine_on_the_same_disk(aws: Aws) -> None:
     assert aws.machine(instance).spec.disk == before.spec.disk
 
 
+@answers(
+    "StopInstances",
+    "the instance is pending",
+    "IncorrectInstanceState",
+    source=ERROR_CODES,
+)
 def test_a_pending_instance_cannot_be_stopped(start: Start, refuses: Refuses) -> None:
     """Error codes: IncorrectInstanceState."""
     aws = start(latency="run=60")
@@ -79,12 +106,24 @@ def test_a_pending_instance_cannot_be_stopped(start: Start, refuses: Refuses) ->
     assert message == (f"The instance '{instance}' is not in a state from which it can be stopped.")
 
 
+@answers(
+    "StopInstances",
+    "the instance is stopped",
+    "success, nothing changes",
+    source="EC2 API reference, StopInstances",
+)
 def test_stopping_a_stopped_instance_changes_nothing(aws: Aws) -> None:
     instance = aws.stopped()
     (change,) = aws.ec2.stop_instances(InstanceIds=[instance])["StoppingInstances"]
     assert change["CurrentState"]["Name"] == "stopped"
 
 
+@answers(
+    "StartInstances",
+    "the instance is terminated",
+    "IncorrectInstanceState",
+    source=ERROR_CODES,
+)
 def test_a_terminated_instance_cannot_be_started(aws: Aws, refuses: Refuses) -> None:
     instance = aws.running()
     aws.ec2.terminate_instances(InstanceIds=[instance])
@@ -92,6 +131,30 @@ def test_a_terminated_instance_cannot_be_started(aws: Aws, refuses: Refuses) -> 
     refuses("IncorrectInstanceState", aws.ec2.start_instances, InstanceIds=[instance])
 
 
+@answers(
+    "RebootInstances, StartInstances, StopInstances",
+    "one of several is in no state for it",
+    "IncorrectInstanceState, and none is changed",
+    source=ERROR_CODES,
+)
+def test_one_in_the_wrong_state_leaves_the_others_alone(aws: Aws, refuses: Refuses) -> None:
+    running, off = aws.running(), aws.stopped()
+    gone = aws.running()
+    aws.ec2.terminate_instances(InstanceIds=[gone])
+    aws.until_state(gone, "terminated")
+    wrong = "IncorrectInstanceState"
+    refuses(wrong, aws.ec2.reboot_instances, InstanceIds=[running, off])
+    refuses(wrong, aws.ec2.stop_instances, InstanceIds=[running, gone])
+    refuses(wrong, aws.ec2.start_instances, InstanceIds=[off, gone])
+    assert [aws.state(i) for i in (running, off)] == ["running", "stopped"]
+
+
+@answers(
+    "DescribeInstances",
+    "the machine shut itself down",
+    "stopped, StateReason Client.InstanceInitiatedShutdown",
+    source="EC2 API reference, StateReason",
+)
 def test_one_that_powers_itself_off_is_stopped(aws: Aws) -> None:
     """StateReason: Client.InstanceInitiatedShutdown."""
     instance = aws.running()
@@ -100,6 +163,12 @@ def test_one_that_powers_itself_off_is_stopped(aws: Aws) -> None:
     assert aws.instance(instance)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
 
 
+@answers(
+    "RunInstances",
+    "InstanceInitiatedShutdownBehavior terminate, and the machine shuts itself down",
+    "terminated",
+    source="EC2 API reference, RunInstances: InstanceInitiatedShutdownBehavior",
+)
 def test_one_that_powers_itself_off_is_terminated_where_that_was_asked(aws: Aws) -> None:
     """RunInstances, InstanceInitiatedShutdownBehavior."""
     instance = aws.running(InstanceInitiatedShutdownBehavior="terminate")
@@ -108,6 +177,12 @@ def test_one_that_powers_itself_off_is_terminated_where_that_was_asked(aws: Aws)
     assert aws.instance(instance)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
 
 
+@answers(
+    "TerminateInstances",
+    "volume and interface have DeleteOnTermination",
+    "shutting-down, then terminated; both are gone",
+    source=LIFECYCLE,
+)
 def test_terminating_takes_volume_and_interface_with_it(start: Start) -> None:
     aws = start(latency="terminate=0.5")
     instance = aws.running()
@@ -121,6 +196,12 @@ def test_terminating_takes_volume_and_interface_with_it(start: Start) -> None:
     assert not folder.exists()
 
 
+@answers(
+    "TerminateInstances",
+    "the instance is terminated",
+    "success",
+    source="EC2 API reference, TerminateInstances: idempotent",
+)
 def test_terminating_twice_is_no_error(aws: Aws) -> None:
     """TerminateInstances is idempotent (API reference)."""
     instance = aws.running()
@@ -129,6 +210,12 @@ def test_terminating_twice_is_no_error(aws: Aws) -> None:
         aws.until_state(instance, "terminated")
 
 
+@answers(
+    "TerminateInstances",
+    "the instance is pending",
+    "terminated, StateReason Client.UserInitiatedShutdown",
+    source=LIFECYCLE,
+)
 def test_a_pending_instance_can_be_terminated(start: Start) -> None:
     aws = start(latency="run=0.3")
     instance = aws.launch()
@@ -137,6 +224,12 @@ def test_a_pending_instance_can_be_terminated(start: Start) -> None:
     assert aws.instance(instance)["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
 
 
+@answers(
+    "DescribeInstances, StopInstances, StartInstances, TerminateInstances",
+    "the instance does not exist; its id is none",
+    "InvalidInstanceID.NotFound; InvalidInstanceID.Malformed",
+    source=ERROR_CODES,
+)
 def test_unknown_and_malformed_ids_have_errors_of_their_own(aws: Aws, refuses: Refuses) -> None:
     """Error codes: InvalidInstanceID.NotFound, InvalidInstanceID.Malformed."""
     calls = (
@@ -150,6 +243,12 @@ def test_unknown_and_malformed_ids_have_errors_of_their_own(aws: Aws, refuses: R
         refuses("InvalidInstanceID.Malformed", call, InstanceIds=["i-am-none"])
 
 
+@answers(
+    "TerminateInstances",
+    "one of several ids does not exist",
+    "the request fails, none is terminated",
+    source="EC2 API reference, TerminateInstances",
+)
 def test_one_unknown_id_among_others_stops_nothing(aws: Aws, refuses: Refuses) -> None:
     """TerminateInstances: "If you specify … invalid IDs, the request fails" as a whole."""
     instance = aws.running()
@@ -159,53 +258,17 @@ def test_one_unknown_id_among_others_stops_nothing(aws: Aws, refuses: Refuses) -
     assert aws.state(instance) == "running"
 
 
-def test_an_instance_that_is_not_there_gets_no_tags(aws: Aws, refuses: Refuses) -> None:
-    refuses(
-        "InvalidInstanceID.NotFound",
-        aws.ec2.create_tags,
-        Resources=[NOBODY],
-        Tags=[{"Key": "a", "Value": "b"}],
-    )
-
-
+@answers(
+    "GetConsoleOutput",
+    "the instance runs",
+    "its console, base64",
+    source="EC2 API reference, GetConsoleOutput",
+)
 def test_the_console_output_is_the_machines(aws: Aws) -> None:
     """GetConsoleOutput: base64 on the wire, which boto3 decodes."""
     instance = aws.running()
     output = aws.ec2.get_console_output(InstanceId=instance)["Output"]
     assert output == f"no machine behind {instance}\n"
-
-
-def test_a_group_in_use_cannot_be_deleted(start: Start, refuses: Refuses) -> None:
-    """DeleteSecurityGroup: DependencyViolation while an instance is in it."""
-    aws = start(latency="terminate=0.5")
-    group = aws.ec2.create_security_group(GroupName="mine", Description="mine")["GroupId"]
-    instance = aws.running(NetworkInterfaces=[{"DeviceIndex": 0, "Groups": [group]}])
-    refuses("DependencyViolation", aws.ec2.delete_security_group, GroupId=group)
-    aws.ec2.terminate_instances(InstanceIds=[instance])
-    refuses("DependencyViolation", aws.ec2.delete_security_group, GroupId=group)
-    aws.until_state(instance, "terminated")
-    aws.ec2.delete_security_group(GroupId=group)
-
-
-def test_a_group_that_another_names_cannot_be_deleted(aws: Aws, refuses: Refuses) -> None:
-    """DeleteSecurityGroup: "or is referenced by another security group"."""
-    named, naming = (
-        aws.ec2.create_security_group(GroupName=n, Description=n)["GroupId"] for n in ("a", "b")
-    )
-    rule = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
-    aws.ec2.authorize_security_group_ingress(
-        GroupId=naming,
-        IpPermissions=[{**rule, "UserIdGroupPairs": [{"GroupId": named}]}],  # type: ignore[list-item]
-    )
-    refuses("DependencyViolation", aws.ec2.delete_security_group, GroupId=named)
-    aws.ec2.delete_security_group(GroupId=naming)
-    aws.ec2.delete_security_group(GroupId=named)
-
-
-def test_the_default_group_cannot_be_deleted(aws: Aws, refuses: Refuses) -> None:
-    """Error codes: CannotDelete."""
-    groups = aws.ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"]
-    refuses("CannotDelete", aws.ec2.delete_security_group, GroupId=groups[0]["GroupId"])
 
 
 def test_no_machine_outlives_the_endpoint(aws: Aws) -> None:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from amibuild.local.machines.none import NoMachine
+from tests.contract.answers import answers
 from tests.contract.conftest import Aws, Refuses, Start
 
+ERROR_CODES = "EC2 API reference, Error codes"
 # EC2 user guide, "Run commands at launch": 16 KB in raw form, before base64.
 LIMIT = 16_384
 
 
+@answers(
+    "RunInstances",
+    "the image does not exist",
+    "InvalidAMIID.NotFound",
+    source=ERROR_CODES,
+)
 def test_an_image_that_is_not_there_is_refused(aws: Aws, refuses: Refuses) -> None:
     """EC2 API reference, Error codes: InvalidAMIID.NotFound."""
     missing = "ami-0123456789abcdef0"
@@ -18,12 +28,24 @@ def test_an_image_that_is_not_there_is_refused(aws: Aws, refuses: Refuses) -> No
     assert message == f"The image id '[{missing}]' does not exist"
 
 
+@answers(
+    "RunInstances",
+    "the image id is none",
+    "InvalidAMIID.Malformed",
+    source=ERROR_CODES,
+)
 def test_an_id_that_is_none_is_malformed(aws: Aws, refuses: Refuses) -> None:
     """EC2 API reference, Error codes: InvalidAMIID.Malformed."""
     message = refuses("InvalidAMIID.Malformed", aws.launch, ImageId="ami-debian")
     assert message == 'Invalid id: "ami-debian" (expecting "ami-...")'
 
 
+@answers(
+    "RunInstances",
+    "the image is pending",
+    "InvalidAMIID.Unavailable",
+    source=ERROR_CODES,
+)
 def test_a_pending_image_cannot_be_launched(start: Start, refuses: Refuses) -> None:
     """EC2 API reference, Error codes: InvalidAMIID.Unavailable."""
     aws = start(latency="image=60")
@@ -31,6 +53,12 @@ def test_a_pending_image_cannot_be_launched(start: Start, refuses: Refuses) -> N
     refuses("InvalidAMIID.Unavailable", aws.launch, ImageId=image)
 
 
+@answers(
+    "RunInstances",
+    "ImageId is resolve:ssm:NAME",
+    "the image that the parameter holds",
+    source="EC2 API reference, RunInstances: ImageId",
+)
 def test_a_parameter_can_name_the_image(aws: Aws) -> None:
     """RunInstances, ImageId: `resolve:ssm:parameter-name`; the instance has the image's id."""
     name = "resolve:ssm:/aws/service/debian/release/13/latest/amd64"
@@ -43,30 +71,23 @@ def test_user_data_may_have_16384_bytes(aws: Aws) -> None:
     assert len(kept["UserData"]["Value"]) == 21_848  # base64 of 16,384 bytes
 
 
+@answers(
+    "RunInstances",
+    "user data over 16,384 bytes before base64",
+    "InvalidParameterValue: User data is limited to 16384 bytes",
+    source="EC2 user guide, Run commands at launch: 16 KB in raw form",
+)
 def test_user_data_over_16384_bytes_is_refused(aws: Aws, refuses: Refuses) -> None:
     message = refuses("InvalidParameterValue", aws.launch, UserData="x" * (LIMIT + 1))
     assert message == "User data is limited to 16384 bytes"
 
 
-def test_a_token_gives_the_same_instance_again(aws: Aws) -> None:
-    """EC2 API reference, "Ensuring idempotency"."""
-    first = aws.launch(ClientToken="a-token")
-    assert aws.launch(ClientToken="a-token") == first
-    reservations = aws.ec2.describe_instances()["Reservations"]
-    assert [i["InstanceId"] for r in reservations for i in r["Instances"]] == [first]
-
-
-def test_a_token_with_other_parameters_is_refused(aws: Aws, refuses: Refuses) -> None:
-    """EC2 API reference, Error codes: IdempotentParameterMismatch."""
-    aws.launch(ClientToken="a-token")
-    refuses(
-        "IdempotentParameterMismatch",
-        aws.launch,
-        ClientToken="a-token",
-        InstanceType="c7i.xlarge",
-    )
-
-
+@answers(
+    "RunInstances",
+    "the root volume is smaller than its snapshot",
+    "InvalidBlockDeviceMapping",
+    source=ERROR_CODES,
+)
 def test_a_volume_smaller_than_its_snapshot_is_refused(aws: Aws, refuses: Refuses) -> None:
     """EC2 API reference, Error codes: InvalidBlockDeviceMapping."""
     small = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 1}}]
@@ -74,6 +95,12 @@ def test_a_volume_smaller_than_its_snapshot_is_refused(aws: Aws, refuses: Refuse
     assert "is smaller than snapshot" in message
 
 
+@answers(
+    "RunInstances",
+    "a gp3 volume without IOPS and throughput",
+    "3,000 IOPS and 125 MiB/s",
+    source="EBS user guide, General Purpose SSD volumes",
+)
 def test_the_root_volume_is_as_large_as_asked_and_made_from_the_snapshot(aws: Aws) -> None:
     """RunInstances, BlockDeviceMappings; gp3 has 3,000 IOPS and 125 MB/s (EBS user guide)."""
     ebs = {"VolumeSize": 8, "VolumeType": "gp3", "Encrypted": True}
@@ -88,6 +115,12 @@ def test_the_root_volume_is_as_large_as_asked_and_made_from_the_snapshot(aws: Aw
     assert aws.machine(instance).spec.disk.stat().st_size == 8 << 30
 
 
+@answers(
+    "RunInstances",
+    "a volume without a size",
+    "the size of its snapshot",
+    source="EC2 API reference, EbsBlockDevice: VolumeSize",
+)
 def test_without_a_size_the_volume_has_the_snapshots(aws: Aws) -> None:
     """RunInstances, Ebs.VolumeSize: "the default is the snapshot size"."""
     kind = [{"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": "gp3"}}]
@@ -98,31 +131,28 @@ def test_without_a_size_the_volume_has_the_snapshots(aws: Aws) -> None:
     assert [v["Size"] for v in volumes] == [2]
 
 
-def test_tags_of_the_call_are_on_instance_volume_and_interface(aws: Aws) -> None:
-    """RunInstances, TagSpecifications: instance, volume, network-interface."""
-    kinds = ("instance", "volume", "network-interface")
-    tagged = [{"ResourceType": k, "Tags": [{"Key": "for", "Value": k}]} for k in kinds]
-    instance = aws.launch(TagSpecifications=tagged)
-    found = aws.ec2.describe_tags(Filters=[{"Name": "key", "Values": ["for"]}])["Tags"]
-    assert {t["ResourceType"]: t["Value"] for t in found} == {k: k for k in kinds}
-    assert {"Key": "for", "Value": "instance"} in aws.instance(instance)["Tags"]
-
-
+@answers(
+    "RunInstances",
+    "the instance type does not exist",
+    "InvalidParameterValue",
+    source="reported by clients (hashicorp/packer-plugin-amazon issues)",
+)
 def test_an_unknown_instance_type_is_refused(aws: Aws, refuses: Refuses) -> None:
     """Measured on EC2 by others: InvalidParameterValue (hashicorp/packer-plugin-amazon issues)."""
     message = refuses("InvalidParameterValue", aws.launch, InstanceType="c99.large")
     assert message == "Invalid value 'c99.large' for InstanceType."
 
 
+@answers(
+    "RunInstances",
+    "the type's architecture is not the image's",
+    "InvalidParameterValue",
+    source="EC2 user guide, Troubleshoot instance launch issues",
+)
 def test_a_type_of_another_architecture_is_refused(aws: Aws, refuses: Refuses) -> None:
     """EC2 user guide, troubleshooting launches: the AMI's architecture must be the type's."""
     message = refuses("InvalidParameterValue", aws.launch, InstanceType="c7g.large")
     assert "does not match the architecture 'x86_64' of the specified AMI" in message
-
-
-def test_a_key_pair_that_is_not_there_is_refused(aws: Aws, refuses: Refuses) -> None:
-    """EC2 API reference, Error codes: InvalidKeyPair.NotFound."""
-    refuses("InvalidKeyPair.NotFound", aws.launch, KeyName="nobody")
 
 
 def test_the_public_key_user_data_and_hostname_reach_the_machine(aws: Aws) -> None:
@@ -141,20 +171,16 @@ def test_metadata_options_are_kept(aws: Aws) -> None:
     assert (kept["HttpTokens"], kept["HttpPutResponseHopLimit"]) == ("optional", 2)
 
 
+@answers(
+    "RunInstances",
+    "the image has ImdsSupport v2.0 and the request says nothing",
+    "HttpTokens required, hop limit 2",
+    source="EC2 user guide, Configure IMDS options for the AMI",
+)
 def test_an_image_that_wants_imdsv2_makes_tokens_required(aws: Aws) -> None:
     """EC2 user guide, "Configure the AMI": ImdsSupport v2.0 sets HttpTokens to required."""
-    assert aws.instance(aws.launch())["MetadataOptions"]["HttpTokens"] == "required"
-
-
-def test_a_machine_that_cannot_boot_is_terminated_with_the_reason(start: Start) -> None:
-    """DescribeInstances, StateReason: Server.InternalError for a failure at launch."""
-    aws = start("boot:1=no memory left")
-    instance = aws.launch()
-    aws.until_state(instance, "terminated")
-    assert aws.instance(instance)["StateReason"] == {
-        "Code": "Server.InternalError",
-        "Message": "Server.InternalError: no memory left",
-    }
+    kept = aws.instance(aws.launch())["MetadataOptions"]
+    assert (kept["HttpTokens"], kept["HttpPutResponseHopLimit"]) == ("required", 2)
 
 
 def test_a_forwarded_ssh_port_is_in_a_tag(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +190,125 @@ def test_a_forwarded_ssh_port_is_in_a_tag(aws: Aws, monkeypatch: pytest.MonkeyPa
     assert {"Key": "amibuild:ssh-port", "Value": "20022"} in tags
 
 
+@answers(
+    "RunInstances",
+    "DryRun",
+    "DryRunOperation, and no instance",
+    source=ERROR_CODES,
+)
 def test_a_dry_run_launches_nothing(aws: Aws, refuses: Refuses) -> None:
     """EC2 API reference, Error codes: DryRunOperation."""
     refuses("DryRunOperation", aws.launch, DryRun=True)
     assert aws.ec2.describe_instances()["Reservations"] == []
+
+
+@answers(
+    "RunInstances",
+    "MaxCount 3",
+    "three instances in one reservation, AmiLaunchIndex 0 to 2",
+    source="EC2 API reference, RunInstances: MaxCount; Instance: AmiLaunchIndex",
+)
+def test_several_instances_come_from_one_launch(aws: Aws) -> None:
+    aws.iam.create_instance_profile(InstanceProfileName="game")
+    made = aws.ec2.run_instances(
+        ImageId=aws.base,
+        InstanceType="c7i.large",
+        MinCount=1,
+        MaxCount=3,
+        UserData="hello",
+        IamInstanceProfile={"Name": "game"},
+    )
+    ids = [i["InstanceId"] for i in made["Instances"]]
+    assert len(set(ids)) == 3
+    for instance in ids:
+        aws.until_state(instance, "running")
+        assert aws.machine(instance).spec.user_data == b"hello"
+    seen = [aws.instance(instance) for instance in ids]
+    assert [i["AmiLaunchIndex"] for i in seen] == [0, 1, 2]
+    assert len({i["PrivateIpAddress"] for i in seen}) == 3
+    assert all(i["IamInstanceProfile"]["Arn"].endswith("/game") for i in seen)
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 1), (1, 0), (2, 1)])
+@answers(
+    "RunInstances",
+    "MinCount or MaxCount is zero, or MaxCount is the smaller",
+    "InvalidParameterValue",
+    source="EC2 API reference, RunInstances: MinCount; jenkinsci/ec2-plugin #252",
+)
+def test_a_launch_is_of_one_or_more(aws: Aws, refuses: Refuses, least: int, most: int) -> None:
+    refuses("InvalidParameterValue", aws.launch, MinCount=least, MaxCount=most)
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        ("InvalidParameterValue", {"InstanceInitiatedShutdownBehavior": "explode"}),
+        ("InvalidParameterValue", {"Placement": {"AvailabilityZone": "us-east-1z"}}),
+        ("InvalidParameterValue", {"IamInstanceProfile": {"Name": "nobody"}}),
+        ("InvalidSubnetID.NotFound", {"SubnetId": "subnet-0123456789abcdef0"}),
+        (
+            "InvalidParameterCombination",
+            {
+                "NetworkInterfaces": [{"DeviceIndex": 0}],
+                "SecurityGroupIds": ["sg-0123456789abcdef0"],
+            },
+        ),
+        (
+            "InvalidParameterCombination",
+            {"NetworkInterfaces": [{"DeviceIndex": 0}], "SubnetId": "subnet-0123456789abcdef0"},
+        ),
+    ],
+    ids=["behaviour", "zone", "profile", "subnet", "groups and interface", "subnet and interface"],
+)
+@answers(
+    "RunInstances",
+    "a shutdown behaviour, zone or instance profile that does not exist; a subnet that does not; "
+    "network interfaces together with groups or a subnet",
+    "InvalidParameterValue; InvalidSubnetID.NotFound; InvalidParameterCombination",
+    source=ERROR_CODES,
+)
+def test_what_a_launch_names_must_be_there(
+    aws: Aws, refuses: Refuses, code: str, asked: dict[str, Any]
+) -> None:
+    refuses(code, aws.launch, **asked)
+    assert aws.ec2.describe_instances()["Reservations"] == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"CpuOptions": {"CoreCount": 1, "ThreadsPerCore": 1}},
+        {"HibernationOptions": {"Configured": True}},
+        {"EnclaveOptions": {"Enabled": True}},
+        {"Placement": {"Tenancy": "dedicated"}},
+        {"PrivateIpAddress": "172.31.0.7"},
+        {"NetworkInterfaces": [{"DeviceIndex": 0}, {"DeviceIndex": 1}]},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+@answers(
+    "RunInstances",
+    "CPU options, hibernation, enclaves, tenancy, an address of one's own, two interfaces",
+    "launches it",
+    source="EC2 API reference, RunInstances",
+    ours="UnsupportedOperation, with the parameter's name",
+)
+def test_what_no_machine_here_can_be_is_refused_by_name(
+    aws: Aws, refuses: Refuses, asked: dict[str, Any]
+) -> None:
+    message = refuses("UnsupportedOperation", aws.launch, **asked)
+    assert next(iter(asked)) in message or "interfaces" in message
+
+
+def test_what_terraform_says_by_habit_is_no_wish(aws: Aws) -> None:
+    aws.launch(
+        HibernationOptions={"Configured": False},
+        EnclaveOptions={"Enabled": False},
+        Placement={"Tenancy": "default"},
+        Monitoring={"Enabled": False},
+        EbsOptimized=False,
+        CreditSpecification={"CpuCredits": "standard"},
+        MaintenanceOptions={"AutoRecovery": "default"},
+        PrivateDnsNameOptions={"HostnameType": "ip-name"},
+    )

@@ -96,12 +96,11 @@ def test_what_is_written_later_is_not_in_it(start: Start) -> None:
     aws = start(latency="image=0.5")
     volume, machine = made(aws, Size=1), aws.running()
     taken = aws.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
-    attached = {"InstanceId": machine, "Device": "/dev/sdf"}
-    aws.ec2.attach_volume(VolumeId=volume, **attached)
+    aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
     with aws.machine(machine).disks[volume].open("r+b") as disk:
         disk.write(b"late")
     again = made(aws, SnapshotId=completed(aws, taken))
-    aws.ec2.attach_volume(VolumeId=again, **{**attached, "Device": "/dev/sdg"})
+    aws.ec2.attach_volume(VolumeId=again, InstanceId=machine, Device="/dev/sdg")
     with aws.machine(machine).disks[again].open("rb") as disk:
         assert disk.read(4) == bytes(4)
 

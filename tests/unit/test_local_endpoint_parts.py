@@ -11,7 +11,8 @@ import pytest
 from amibuild.errors import UsageError
 from amibuild.local.faults import Fault, Faults
 from amibuild.local.fleet import machine_size
-from amibuild.local.machines.none import Latencies, Outcome, read_script
+from amibuild.local.machines.none import Latencies
+from amibuild.local.machines.script import Outcome, read_script
 from amibuild.local.overlay.commands import Command, agent_script
 
 

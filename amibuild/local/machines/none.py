@@ -6,18 +6,16 @@ tested against an EC2 that is slow, and be measured alone.
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from amibuild.errors import HostError, UsageError
-from amibuild.local.faults import Faults
+from amibuild.local.faults import INVALID, NEVER, Faults
 from amibuild.local.machines.base import (
     AgentCommand,
     DataVolume,
@@ -25,17 +23,29 @@ from amibuild.local.machines.base import (
     MachineSpec,
     MetadataHandler,
 )
+from amibuild.local.machines.script import OUTPUT_LIMIT, CommandScript, Outcome, always_succeeds
+
+_LOOK_S = 0.02
+
+
+class CaptureInvalid(HostError):
+    """A capture that leaves its image in the state `invalid`, not `failed`."""
+
+    image_state = "invalid"
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """Seconds: pending to running, running to registered, stop, capture, terminate."""
+    """Seconds: pending to running, running to registered, stop, capture, terminate, and until a
+    parameter that names an image is validated.
+    """
 
     run: float = 0.0
     ready: float = 0.0
     stop: float = 0.0
     image: float = 0.0
     terminate: float = 0.0
+    parameter: float = 0.1
 
     @classmethod
     def parse(cls, text: str) -> Latencies:
@@ -50,109 +60,71 @@ class Latencies:
         return cls(**values)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a command does: its exit code and output, after so many seconds."""
-
-    exit_code: int = 0
-    stdout: str = ""
-    stderr: str = ""
-    seconds: float = 0.0
-
-
-CommandScript = Callable[[str], Outcome]
-
-
-def always_succeeds(_: str) -> Outcome:
-    return Outcome()
-
-
-class Line(BaseModel):
-    """One entry of a script file: the outcome of commands whose text matches."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    match: str = ""
-    exit_code: int = 0
-    stdout: str = ""
-    stderr: str = ""
-    seconds: float = 0.0
-    times: int | None = None
-
-
-def read_script(path: Path) -> CommandScript:
-    """A JSON list of lines; the first that matches (and has turns left) answers.
-
-    Raises: UsageError.
-    """
-    try:
-        lines = TypeAdapter(list[Line]).validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UsageError(f"{path}: {error}") from error
-    return Script(lines)
-
-
-class Script:
-    def __init__(self, lines: Sequence[Line]) -> None:
-        self._lines = [(line, re.compile(line.match)) for line in lines]
-        self._left = [line.times for line in lines]
-        self._lock = threading.Lock()
-
-    def __call__(self, command: str) -> Outcome:
-        with self._lock:
-            for n, (line, pattern) in enumerate(self._lines):
-                left = self._left[n]
-                if pattern.search(command) and left != 0:
-                    self._left[n] = None if left is None else left - 1
-                    return Outcome(line.exit_code, line.stdout, line.stderr, line.seconds)
-        return Outcome()
-
-
 class NoCommand:
     """A command that ends as its outcome says, when its time has come."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome, machine: NoMachine) -> None:
         self._outcome = outcome
+        self._machine = machine
         self._ends = time.monotonic() + outcome.seconds
         self._cancelled = False
 
     def poll(self) -> int | None:
         if self._cancelled:
             return 137
-        return self._outcome.exit_code if time.monotonic() >= self._ends else None
+        if time.monotonic() < self._ends:
+            return None
+        if self._outcome.agent_gone:
+            self._machine.lose_agent()
+            raise HostError(f"the agent of {self._machine.spec.instance_id} does not answer")
+        return self._outcome.exit_code
 
     def output(self) -> tuple[bytes, bytes]:
         if time.monotonic() < self._ends:
             return b"", b""
-        return self._outcome.stdout.encode(), self._outcome.stderr.encode()
+        return _bytes(self._outcome.stdout), _bytes(self._outcome.stderr)
 
     def cancel(self) -> None:
         self._cancelled = True
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return (text.encode() if isinstance(text, str) else text)[:OUTPUT_LIMIT]
 
 
 class NoMachine:
     driver = Driver.NONE
     ssh_port = 22
 
-    def __init__(self, spec: MachineSpec, host: NoneDriver, ready_s: float) -> None:
+    def __init__(
+        self, spec: MachineSpec, host: NoneDriver, ready_s: float, deaf_after_s: float
+    ) -> None:
         # TEST-NET-1 (RFC 5737): an address that certainly nobody answers at.
         self.private_ip = f"192.0.2.{spec.network_index % 254 + 1}"
         self.spec = spec
         self._host = host
         self._started = time.monotonic()
         self._ready_s = ready_s
+        self._deaf_after_s = deaf_after_s
         self._off_at: float | None = None
         # Volumes that it has mounted, so to say: for tests to fill.
         self.holds: set[str] = set()
         self.disks = {volume.volume_id: volume.disk for volume in spec.volumes}
 
     def agent_ready(self) -> bool:
-        return not self.exited() and time.monotonic() - self._started >= self._ready_s
+        age_s = time.monotonic() - self._started
+        return not self.exited() and self._ready_s <= age_s < self._ready_s + self._deaf_after_s
+
+    def lose_agent(self) -> None:
+        """From now on its agent says nothing, until it boots again."""
+        self._deaf_after_s = 0.0
 
     def execute(self, script: bytes, *, name: str) -> AgentCommand:
         if self.exited():
             raise HostError(f"{self.spec.instance_id} is off")
-        return NoCommand(self._host.script(script.decode()))
+        if not self.agent_ready():
+            raise HostError(f"the agent of {self.spec.instance_id} does not answer")
+        return NoCommand(self._host.script(script.decode()), self)
 
     def shutdown(self) -> None:
         if self._off_at is None:
@@ -190,7 +162,10 @@ class NoMachine:
 
 @dataclass
 class NoneDriver:
-    """`machines` are those that it has started, for tests to look at."""
+    """`machines` are those that it has started, for tests to look at.
+
+    `unwanted` tells of an instance that is still to boot whether it shall be terminated already.
+    """
 
     latencies: Latencies = field(default_factory=Latencies)
     script: CommandScript = always_succeeds
@@ -198,6 +173,7 @@ class NoneDriver:
     driver: Driver = Driver.NONE
     machines: dict[str, NoMachine] = field(default_factory=dict)
     metadata: dict[str, MetadataHandler] = field(default_factory=dict)
+    unwanted: Callable[[str], bool] = lambda _: False
 
     def __post_init__(self) -> None:
         self._hurry = threading.Event()
@@ -206,22 +182,32 @@ class NoneDriver:
         return ()
 
     def start(self, spec: MachineSpec, metadata: MetadataHandler) -> NoMachine:
-        self.pause(self.latencies.run)
         fault = self.faults.next("boot")
-        if fault is not None:
+        unwanted = lambda: self.unwanted(spec.instance_id)  # noqa: E731
+        forever = fault is not None and fault.code == NEVER
+        self.pause(math.inf if forever else self.latencies.run, unwanted)
+        if fault is not None and not forever:
             raise HostError(fault.code)
-        deaf = self.faults.next("agent") is not None
-        machine = NoMachine(spec, self, float("inf") if deaf else self.latencies.ready)
+        silence = self.faults.next("agent")
+        ready_s, deaf_after_s = self.latencies.ready, math.inf
+        if silence is not None and silence.code == NEVER:
+            ready_s = math.inf
+        elif silence is not None:
+            deaf_after_s = float(silence.code)
+        machine = NoMachine(spec, self, ready_s, deaf_after_s)
         self.machines[spec.instance_id] = machine
         self.metadata[spec.instance_id] = metadata
         return machine
 
     def before_capture(self) -> None:
-        """Raises: HostError, when a capture shall fail."""
-        self.pause(self.latencies.image)
+        """Raises: HostError, when a capture shall fail; CaptureInvalid, when it shall be worse."""
         fault = self.faults.next("capture")
-        if fault is not None:
-            raise HostError(fault.code)
+        self.pause(math.inf if fault is not None and fault.code == NEVER else self.latencies.image)
+        if fault is None or fault.code == NEVER:
+            return
+        if fault.code == INVALID:
+            raise CaptureInvalid("the image is invalid because it was ordered to be")
+        raise HostError(fault.code)
 
     @property
     def hurried(self) -> bool:
@@ -231,6 +217,9 @@ class NoneDriver:
         """The endpoint ends: nothing waits any longer."""
         self._hurry.set()
 
-    def pause(self, seconds: float) -> None:
-        if seconds > 0:
-            self._hurry.wait(seconds)
+    def pause(self, seconds: float, unwanted: Callable[[], bool] = lambda: False) -> None:
+        """Waits, but no longer than somebody wants what it waits for."""
+        until = time.monotonic() + seconds
+        while (left_s := until - time.monotonic()) > 0 and not unwanted():
+            if self._hurry.wait(min(left_s, _LOOK_S)):
+                return

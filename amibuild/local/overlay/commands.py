@@ -21,7 +21,7 @@ from typing import Any
 
 from amibuild.errors import HostError
 from amibuild.local.life import Life, Wish
-from amibuild.local.machines.base import AgentCommand
+from amibuild.local.machines.base import AgentCommand, Machine
 from amibuild.local.overlay.desk import Desk
 
 log = logging.getLogger(__name__)
@@ -148,15 +148,18 @@ def run_invocation(command: Command, invocation: Invocation) -> None:
 
 def _run(command: Command, invocation: Invocation, turn: int) -> bool:
     """One run of the script; True when it asks for a reboot, and then to be run again."""
-    life = _deliver(command, invocation)
-    machine = life.ready_machine() if life is not None else None
-    if life is None or machine is None:
+    delivered = _deliver(command, invocation, f"amibuild-{command.id}-{turn}")
+    if delivered is None:
         return False
+    life, machine, running = delivered
     with Desk.current.lock:
         invocation.status = invocation.details = "InProgress"
         invocation.started = invocation.started or datetime.now(UTC)
-    running = machine.execute(command.script, name=f"amibuild-{command.id}-{turn}")
-    exit_code = _wait(running, invocation, command.execution_s, lambda: life.machine is machine)
+    try:
+        exit_code = _wait(running, invocation, command.execution_s, lambda: life.machine is machine)
+    except HostError:
+        life.lost_agent()
+        raise
     if exit_code is None:
         running.cancel()
         _take_output(invocation, running)
@@ -179,16 +182,24 @@ def _run(command: Command, invocation: Invocation, turn: int) -> bool:
     return False
 
 
-def _deliver(command: Command, invocation: Invocation) -> Life | None:
-    """The machine's life, once its agent takes commands; None when that did not come in time."""
+def _deliver(
+    command: Command, invocation: Invocation, name: str
+) -> tuple[Life, Machine, AgentCommand] | None:
+    """The script, begun, as soon as the machine's agent takes it; None when it did not in time."""
     deadline = time.monotonic() + command.timeout_s
     while True:
         life = Desk.current.fleet.life(invocation.instance_id)
         if life is None:
             _close(invocation, "Failed", "Undeliverable", -1)
             return None
-        if life.ready_machine() is not None:
-            return life
+        machine = life.ready_machine()
+        if machine is not None:
+            try:
+                return life, machine, machine.execute(command.script, name=name)
+            except HostError as error:
+                # It was there a moment ago: the command waits for it, as for one that is off.
+                log.info("%s: %s", invocation.instance_id, error)
+                life.lost_agent()
         if invocation.cancel.wait(_LONGEST_LOOK_S):
             _close(invocation, "Cancelled", "Cancelled", -1)
             return None

@@ -16,6 +16,7 @@ from moto.core.responses import BaseResponse
 from moto.ec2.exceptions import EC2ClientError
 
 from amibuild.errors import HostError
+from amibuild.local.faults import Faults
 from amibuild.local.fleet import Fleet
 from amibuild.local.store import Store
 
@@ -28,7 +29,8 @@ CLOSE_S = 10.0
 class Desk:
     """`lock` is held by every EC2 and SSM request, and by machines that report a change.
 
-    `before_capture` is the scripted machines' chance to be slow, or to fail.
+    `before_capture` is the scripted machines' chance to be slow, or to fail; `validation_s` is how
+    long it takes until a parameter that names an image is saved.
     """
 
     store: Store
@@ -36,6 +38,8 @@ class Desk:
     grow: Callable[[Path, int], None]
     trim: Callable[[Path], object]
     before_capture: Callable[[], None]
+    faults: Faults = field(default_factory=Faults)
+    validation_s: float = 0.0
     port: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
     closing: threading.Event = field(default_factory=threading.Event)

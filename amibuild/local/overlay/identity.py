@@ -10,7 +10,7 @@ from amibuild.local.overlay.desk import Desk
 
 
 def identity_of(
-    backend: Any, instance: Any, hostname: str, public_key: str | None, user_data: bytes | None
+    backend: Any, instance: Any, hostname: str, public_key: str | None
 ) -> Callable[[], Identity]:
     def look() -> Identity:
         with Desk.current.lock:
@@ -36,13 +36,15 @@ def identity_of(
                 launch_index=instance.ami_launch_index,
                 reservation_id=instance.reservation_id,
                 key=(instance.key_name, public_key) if public_key else None,
-                user_data=user_data,
+                user_data=instance.raw_user_data,
                 tags=tags if options.instance_metadata_tags == "enabled" else None,
                 profile_arn=arn,
                 profile_id=profile_id,
                 role=role,
                 enabled=options.http_endpoint == "enabled",
                 token_required=options.http_tokens == "required",
+                spot=instance.lifecycle == "spot",
+                taken_back_at=getattr(instance, "taken_back_at", None),
             )
 
     return look

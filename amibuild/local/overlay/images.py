@@ -200,7 +200,7 @@ class ImageBooks(EC2Backend):
                 with desk.lock:
                     self.complete_image(image)
             except (AmibuildError, OSError) as error:
-                self._fail(image, str(error))
+                self._fail(image, str(error), getattr(error, "image_state", "failed"))
 
     def complete_image(self, image: LocalAmi) -> None:
         """Writes an image whose snapshots are complete, with the tags that it has by now."""
@@ -209,13 +209,13 @@ class ImageBooks(EC2Backend):
         image.state, image.kept = "available", True
         self.keep_image(image)
 
-    def _fail(self, image: LocalAmi, reason: str) -> None:
+    def _fail(self, image: LocalAmi, reason: str, state: str = "failed") -> None:
         log.warning("%s: %s", image.id, reason)
         with Desk.current.lock:
-            self.fail_image(image, reason)
+            self.fail_image(image, reason, state)
 
-    def fail_image(self, image: LocalAmi, reason: str) -> None:
-        image.state = "failed"
+    def fail_image(self, image: LocalAmi, reason: str, state: str = "failed") -> None:
+        image.state = state
         image.state_reason = StateReason(reason, "Server.InternalError")
         for snapshot in image.snapshots:
             if snapshot.status == "pending":

@@ -1,190 +1,25 @@
-"""Instances: moto's books, with a machine's life behind each."""
+"""Instances as they are asked for: launches, lists and changes of state."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
 from moto.core.types import Base64EncodedString
-from moto.ec2.models import EC2Backend, ec2_backends
-from moto.ec2.models.instances import StateReason
+from moto.ec2.models import ec2_backends
 from moto.ec2.responses import EC2Response
 
 from amibuild.errors import HostError
-from amibuild.local.durable import StoreDamaged
-from amibuild.local.fleet import machine_size
-from amibuild.local.life import Life, Order, Wish
-from amibuild.local.machines.base import Machine, MachineDriver
-from amibuild.local.metadata import metadata_handler
-from amibuild.local.overlay import launching
+from amibuild.local.machines.base import MachineDriver
+from amibuild.local.overlay import imds, launching, spot
 from amibuild.local.overlay.desk import Desk, Refusal
-from amibuild.local.overlay.identity import identity_of
+from amibuild.local.overlay.lives import USER_ASKED, Wanted, set_state
+from amibuild.local.overlay.paging import page
+from amibuild.local.overlay.templates import with_template
 from amibuild.names import Tag
-
-CODES = {
-    "pending": 0,
-    "running": 16,
-    "shutting-down": 32,
-    "terminated": 48,
-    "stopping": 64,
-    "stopped": 80,
-}
-SSH_PORT_TAG = "amibuild:ssh-port"
-USER_ASKED = ("Client.UserInitiatedShutdown", "User initiated shutdown")
-ITSELF = ("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
-
-
-def set_state(instance: Any, state: str) -> None:
-    instance._state.name, instance._state.code = state, CODES[state]
-
-
-def set_reason(instance: Any, code: str, message: str) -> None:
-    instance.state_reason = StateReason(f"{code}: {message}", code)
-    instance._reason = f"{message} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a checked RunInstances request asks of the machine itself."""
-
-    public_key: str | None
-    user_data: bytes | None
-    type: launching.MachineType
-    snapshot_id: str
-    snapshot_gib: int
-    volume_gib: int
-
-
-class _Books:
-    """Writes one instance's changes into the books, as its machine tells them."""
-
-    def __init__(self, instance: Any) -> None:
-        self._instance = instance
-
-    def running(self, life: Life, machine: Machine) -> None:
-        instance = self._instance
-        with Desk.current.lock:
-            nic = instance.nics[0]
-            nic.private_ip_address = machine.private_ip
-            nic.private_ip_addresses = [{"Primary": True, "PrivateIpAddress": machine.private_ip}]
-            if nic.public_ip_auto_assign is not False:
-                nic.public_ip = machine.private_ip
-            if machine.ssh_port != 22:
-                instance.add_tag(SSH_PORT_TAG, str(machine.ssh_port))
-            if instance.state == "pending":
-                set_state(instance, "running")
-                instance.state_reason, instance._reason = None, ""
-
-    def stopped(self, life: Life, *, by_itself: bool) -> None:
-        instance = self._instance
-        with Desk.current.lock:
-            instance.nics[0].public_ip = None
-            if instance.state != "shutting-down":
-                set_state(instance, "stopped")
-            set_reason(instance, *(ITSELF if by_itself else USER_ASKED))
-
-    def failed(self, life: Life, reason: str) -> None:
-        with Desk.current.lock:
-            self._end("Server.InternalError", reason)
-
-    def terminated(self, life: Life) -> None:
-        asked = self._instance.state == "shutting-down"
-        with Desk.current.lock:
-            self._end(*(USER_ASKED if asked else ITSELF))
-
-    def _end(self, code: str, message: str) -> None:
-        instance = self._instance
-        instance.terminate()
-        set_state(instance, "terminated")
-        set_reason(instance, code, message)
-        Desk.current.fleet.forget(instance.id)
-
-
-class InstanceBooks(EC2Backend):
-    def boot(self, instance: Any, wanted: Wanted, driver: MachineDriver) -> None:
-        """Starts the machine behind an instance that is in the books as pending."""
-        desk = Desk.current
-        hostname = instance.private_dns_name
-
-        def prepare(disk: Path) -> None:
-            try:
-                desk.store.materialise(wanted.snapshot_id, disk, size_gib=wanted.snapshot_gib)
-            except StoreDamaged as damage:
-                self.snapshot_lost(wanted.snapshot_id, damage)
-                raise
-            desk.grow(disk, wanted.volume_gib)
-            self.fill_data_volumes(instance)
-
-        def order(folder: Path, number: int) -> Order:
-            cpus, memory_mib = machine_size(wanted.type.vcpus, wanted.type.memory_mib)
-            return Order(
-                instance_id=instance.id,
-                folder=folder / instance.id,
-                hostname=hostname.partition(".")[0],
-                public_key=wanted.public_key,
-                user_data=wanted.user_data,
-                network_index=number,
-                cpus=cpus,
-                memory_mib=memory_mib,
-                endpoint_port=desk.port,
-                prepare=prepare,
-                volumes=lambda: self.data_volumes(instance),
-                metadata=metadata_handler(
-                    identity_of(self, instance, hostname, wanted.public_key, wanted.user_data)
-                ),
-                terminate_on_shutdown=lambda: (
-                    instance.instance_initiated_shutdown_behavior == "terminate"
-                ),
-            )
-
-        desk.fleet.launch(order, driver, events=_Books(instance))
-
-    def stop_instance(self, instance: Any, *, force: bool) -> None:
-        if instance.state in {"stopping", "stopped"}:
-            return
-        if instance.state != "running":
-            raise _wrong_state(instance, "stopped")
-        set_state(instance, "stopping")
-        set_reason(instance, *USER_ASKED)
-        self._wish(instance, Wish.KILL if force else Wish.STOP)
-
-    def start_instance(self, instance: Any) -> None:
-        if instance.state in {"pending", "running"}:
-            return
-        if instance.state != "stopped":
-            raise _wrong_state(instance, "started")
-        set_state(instance, "pending")
-        instance.state_reason, instance._reason = None, ""
-        self._wish(instance, Wish.RUN)
-
-    def reboot_instance(self, instance: Any) -> None:
-        if instance.state != "running":
-            raise _wrong_state(instance, "rebooted")
-        self._wish(instance, Wish.REBOOT)
-
-    def terminate_instance(self, instance: Any) -> None:
-        if instance.state in {"shutting-down", "terminated"}:
-            return
-        set_state(instance, "shutting-down")
-        set_reason(instance, *USER_ASKED)
-        self._wish(instance, Wish.TERMINATE)
-
-    def _wish(self, instance: Any, wish: Wish) -> None:
-        life = Desk.current.fleet.life(instance.id)
-        if life is not None:
-            life.wish(wish)
-
-
-def _wrong_state(instance: Any, verb: str) -> Refusal:
-    return Refusal(
-        "IncorrectInstanceState",
-        f"The instance '{instance.id}' is not in a state from which it can be {verb}.",
-    )
 
 
 def listed() -> list[dict[str, Any]]:
@@ -221,14 +56,9 @@ class InstanceResponses(EC2Response):
 
     def run_instances(self) -> ActionResult:
         backend: Any = self.ec2_backend
-        token = self.params.get("ClientToken")
-        mark = launching.fingerprint(self.params)
-        known = backend.launched.get(token) if token else None
-        if known is not None:
-            if known.fingerprint != mark:
-                raise launching.mismatch()
-            return ActionResult(known.made)
-        params = launching.with_template(backend, self.params)
+        params, marks = with_template(backend, self.params)
+        launching.check_request(params)
+        market = spot.check_market(params)
         image = launching.find_image(backend, params.get("ImageId"))
         devices = launching.block_devices(backend, image, params.get("BlockDeviceMappings", []))
         root = devices[0]["Ebs"]
@@ -240,15 +70,14 @@ class InstanceResponses(EC2Response):
             snapshot_gib=image.ebs_snapshot.volume_size,
             volume_gib=int(root["VolumeSize"]),
         )
-        options = dict(params.get("MetadataOptions", {}))
-        if image.imds_support == "v2.0":
-            options.setdefault("HttpTokens", "required")
+        launching.check_profile(backend, params.get("IamInstanceProfile", {}))
+        launching.check_zone(backend, params.get("Placement", {}).get("AvailabilityZone"))
         interfaces = [
             {**nic, "DeleteOnTermination": nic.get("DeleteOnTermination", True)}
             for nic in params.get("NetworkInterfaces", [])
         ]
-        tags = self._parse_tag_specification()
-        driver = _driver(tags.get("instance", {}).get(Tag.PURPOSE, ""))
+        options = imds.at_launch(params.get("MetadataOptions", {}), image.imds_support)
+        imds.check_options(options)
         self.params = {
             **params,
             "NetworkInterfaces": interfaces,
@@ -257,39 +86,59 @@ class InstanceResponses(EC2Response):
             "BlockDeviceMappings": devices,
             "MetadataOptions": options,
         }
+        tags = self._parse_tag_specification()
+        imds.check_shown_tags(options, list(tags.get("instance", {})))
+        driver = _driver(tags.get("instance", {}).get(Tag.PURPOSE, ""))
         result: ActionResult = super().run_instances()
         reservation: Any = result.result
         for instance in reservation.instances:
             _complete(instance, reservation, devices, tags.get("network-interface", {}))
             set_state(instance, "pending")
+            instance.raw_user_data = wanted.user_data
+            instance.disable_api_termination = params.get("DisableApiTermination", False)
+            instance.add_tags(marks)
             if not interfaces:
                 instance.nics[0].delete_on_termination = True
+            if market is not None:
+                spot.make_spot(backend, instance, market, tags.get("spot-instances-request", {}))
             backend.boot(instance, wanted, driver)
-        if token:
-            backend.launched[token] = launching.Launched(mark, reservation)
+        _give_profile(backend, reservation.instances[1:], params.get("IamInstanceProfile", {}))
         return result
 
     def describe_instances(self) -> ActionResult:
-        launching.check_instance_ids(self.params.get("InstanceIds", []))
-        result: ActionResult = super().describe_instances()
-        return result
+        """In pages of reservations, as moto has them, but with tokens and limits of EC2's kind."""
+        backend: Any = self.ec2_backend
+        ids = list(dict.fromkeys(self.params.get("InstanceIds", [])))
+        filters = self._filters_from_querystring()
+        self.error_on_dryrun()
+        if ids:
+            found = backend.get_reservations_by_instance_ids(ids, filters=filters)
+        else:
+            found = backend.describe_instances(filters=filters)
+        part, token = page(found, self.params, ids)
+        return ActionResult({"Reservations": part, "NextToken": token})
 
     def stop_instances(self) -> ActionResult:
         force = bool(self.params.get("Force", False))
         return self._change(
-            "StoppingInstances", lambda backend, i: backend.stop_instance(i, force=force)
+            "StoppingInstances",
+            self.ec2_backend.check_stop,
+            lambda instance: self.ec2_backend.stop_instance(instance, force=force),
         )
 
     def start_instances(self) -> ActionResult:
-        return self._change("StartingInstances", lambda backend, i: backend.start_instance(i))
+        backend = self.ec2_backend
+        return self._change("StartingInstances", backend.check_start, backend.start_instance)
 
     def terminate_instances(self) -> ActionResult:
+        backend = self.ec2_backend
         return self._change(
-            "TerminatingInstances", lambda backend, i: backend.terminate_instance(i)
+            "TerminatingInstances", backend.check_terminate, backend.terminate_instance
         )
 
     def reboot_instances(self) -> ActionResult:
-        self._change("", lambda backend, i: backend.reboot_instance(i))
+        backend = self.ec2_backend
+        self._change("", backend.check_reboot, backend.reboot_instance)
         return EmptyResult()
 
     def get_console_output(self) -> ActionResult:
@@ -313,13 +162,18 @@ class InstanceResponses(EC2Response):
         found: list[Any] = backend.get_multi_instances_by_id(ids)
         return found
 
-    def _change(self, key: str, change: Callable[[Any, Any], None]) -> ActionResult:
+    def _change(
+        self, key: str, check: Callable[[Any], None], change: Callable[[Any], None]
+    ) -> ActionResult:
+        """All of them, or none: one that can't be changed leaves the others as they were."""
         instances = self._named(self.params.get("InstanceIds", []))
+        for instance in instances:
+            check(instance)
         self.error_on_dryrun()
         changes = []
         for instance in instances:
             before = {"Code": instance.state_code, "Name": instance.state}
-            change(self.ec2_backend, instance)
+            change(instance)
             after = {"Code": instance.state_code, "Name": instance.state}
             changes.append(
                 {"InstanceId": instance.id, "PreviousState": before, "CurrentState": after}
@@ -334,12 +188,23 @@ def _driver(purpose: str) -> MachineDriver:
         raise Refusal("UnsupportedOperation", str(error)) from error
 
 
+def _give_profile(backend: Any, instances: list[Any], profile: dict[str, str]) -> None:
+    """moto gives a launch's profile to its first instance only."""
+    for instance in instances if profile else []:
+        backend.associate_iam_instance_profile(
+            instance_id=instance.id,
+            iam_instance_profile_name=profile.get("Name"),
+            iam_instance_profile_arn=profile.get("Arn"),
+        )
+
+
 def _complete(
     instance: Any, reservation: Any, devices: list[dict[str, Any]], nic_tags: dict[str, str]
 ) -> None:
     """What moto leaves out of a launch: the interface's tags, and the volumes' speed."""
     instance.reservation_id = reservation.id
     instance.ena_support = True
+    instance.end_reason = USER_ASKED
     instance.boot_mode = "uefi"
     for nic in instance.nics.values():
         nic.add_tags(nic_tags)

@@ -1,7 +1,8 @@
 """RunInstances: everything that EC2 refuses before a machine exists.
 
 Sources: EC2 API reference, RunInstances and "Error codes"; the limit of user-data is that of the
-User Guide, "Run commands at launch": 16 KB, in raw form, before base64.
+User Guide, "Run commands at launch": 16 KB, in raw form, before base64. Messages as clients have
+reported them, such as jenkinsci/ec2-plugin #252 for the count.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import binascii
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,14 +67,92 @@ def mismatch() -> Refusal:
     )
 
 
-def with_template(backend: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """What a launch template adds, where the request says nothing itself."""
-    asked = params.get("LaunchTemplate")
-    if not asked:
-        return params
-    data = backend._get_template_from_args(asked).data
-    taken = ("ImageId", "InstanceType", "UserData", "BlockDeviceMappings", "MetadataOptions")
-    return {**{k: data[k] for k in taken if k in data}, **params}
+def check_request(params: dict[str, Any]) -> None:
+    """Raises: Refusal for what EC2 refuses by looking at the request alone, or we don't have."""
+    least, most = int(params.get("MinCount", 1)), int(params.get("MaxCount", 1))
+    for word, count in (("Minimum", least), ("Maximum", most)):
+        if count < 1:
+            raise Refusal(
+                "InvalidParameterValue", f"{word} instance count must be greater than zero"
+            )
+    if least > most:
+        raise Refusal(
+            "InvalidParameterValue",
+            "Maximum instance count must not be smaller than minimum instance count",
+        )
+    check_shutdown_behaviour(params.get("InstanceInitiatedShutdownBehavior", "stop"))
+    interfaces = params.get("NetworkInterfaces", [])
+    if interfaces:
+        if params.get("SubnetId"):
+            raise _not_both("subnet ID")
+        if params.get("SecurityGroupIds") or params.get("SecurityGroups"):
+            raise _not_both("security groups")
+    for name, asked in _asked_in_vain(params, interfaces):
+        if asked:
+            raise Refusal(
+                "UnsupportedOperation",
+                f"RunInstances with {name}: the local endpoint does not have it",
+            )
+
+
+def _not_both(what: str) -> Refusal:
+    return Refusal(
+        "InvalidParameterCombination",
+        f"Network interfaces and an instance-level {what} may not be specified on the same request",
+    )
+
+
+def _asked_in_vain(
+    params: dict[str, Any], interfaces: list[dict[str, Any]]
+) -> Iterator[tuple[str, bool]]:
+    """What moto takes without a word and no machine here gets."""
+    for name in (
+        *("AdditionalInfo", "CpuOptions", "ElasticGpuSpecification", "EnablePrimaryIpv6"),
+        *("ElasticInferenceAccelerators", "Ipv6AddressCount", "Ipv6Addresses", "KernelId"),
+        *("LicenseSpecifications", "PrivateIpAddress", "RamdiskId", "SecondaryInterfaces"),
+    ):
+        yield name, bool(params.get(name))
+    yield "HibernationOptions", bool(params.get("HibernationOptions", {}).get("Configured"))
+    yield "EnclaveOptions", bool(params.get("EnclaveOptions", {}).get("Enabled"))
+    reservation = params.get("CapacityReservationSpecification", {})
+    yield "CapacityReservationTarget", bool(reservation.get("CapacityReservationTarget"))
+    placement = params.get("Placement", {})
+    yield "Placement.Tenancy", placement.get("Tenancy", "default") != "default"
+    for name in ("Affinity", "GroupId", "GroupName", "HostId", "HostResourceGroupArn"):
+        yield f"Placement.{name}", bool(placement.get(name))
+    yield "several network interfaces", len(interfaces) > 1
+    for interface in interfaces:
+        for name in ("PrivateIpAddress", "PrivateIpAddresses", "Ipv6AddressCount", "Ipv6Addresses"):
+            yield f"NetworkInterfaces.{name}", bool(interface.get(name))
+
+
+def check_shutdown_behaviour(value: str) -> None:
+    if value not in {"stop", "terminate"}:
+        raise Refusal(
+            "InvalidParameterValue",
+            f"Value ({value}) for parameter instanceInitiatedShutdownBehavior is invalid. "
+            f"Unknown instance shutdown behavior.",
+        )
+
+
+def check_profile(backend: Any, profile: dict[str, str]) -> None:
+    """moto tells NoSuchEntity, which is IAM's word for it. EC2 names its own parameter."""
+    from moto.iam.models import iam_backends
+
+    known = iam_backends[backend.account_id]["aws"].instance_profiles.values()
+    for kind, attribute in (("Name", "name"), ("Arn", "arn")):
+        asked = profile.get(kind)
+        if asked and asked not in {getattr(p, attribute) for p in known}:
+            raise Refusal(
+                "InvalidParameterValue",
+                f"Value ({asked}) for parameter iamInstanceProfile.{kind.lower()} is invalid. "
+                f"Invalid IAM Instance Profile {'name' if kind == 'Name' else 'ARN'}",
+            )
+
+
+def check_zone(backend: Any, zone: str | None) -> None:
+    if zone is not None and backend.get_zone_by_name(zone) is None:
+        raise Refusal("InvalidParameterValue", f"Invalid availability zone: [{zone}]")
 
 
 def find_image(backend: Any, image_id: str | None) -> Any:

@@ -26,11 +26,13 @@ from amibuild.local.overlay.commands import (
     run_invocation,
 )
 from amibuild.local.overlay.desk import Desk
+from amibuild.local.overlay.paging import ssm_page
 
 DOCUMENT = "AWS-RunShellScript"
 DOCUMENT_PARAMETERS = {"commands", "workingDirectory", "executionTimeout"}
 COMMAND_LIMIT_BYTES = 64 * 1024
 DELIVERY_DEFAULT_S = 3600
+MOST_IDS = 50
 DELIVERY_RANGE_S = range(30, 2_592_001)
 HOST_MANAGEMENT = "/ssm/managed-instance/default-ec2-instance-management-role"
 HOST_MANAGEMENT_ROLE = "service-role/AWSSystemsManagerDefaultEC2InstanceManagementRole"
@@ -100,7 +102,11 @@ class CommandResponses(SimpleSystemManagerResponse):
             for m in self.ssm_backend.machines().values()
             if all(m[kinds[key]] in values for key, values in asked.items())
         ]
-        return ActionResult({"InstanceInformationList": machines})
+        part, token = self._part(machines, range(5, 51))
+        return ActionResult({"InstanceInformationList": part, "NextToken": token})
+
+    def _part(self, found: list[Any], allowed: range) -> tuple[list[Any], str | None]:
+        return ssm_page(found, self._get_param("MaxResults"), self._get_param("NextToken"), allowed)
 
     def send_command(self) -> ActionResult:
         document = self._get_param("DocumentName")
@@ -134,6 +140,12 @@ class CommandResponses(SimpleSystemManagerResponse):
 
     def _targeted(self, targets: list[dict[str, Any]]) -> list[str]:
         ids: list[str] = self._get_param("InstanceIds", [])
+        if len(ids) > MOST_IDS:
+            raise SSMException(
+                "ValidationException",
+                f"1 validation error detected: Value at 'instanceIds' failed to satisfy "
+                f"constraint: Member must have length less than or equal to {MOST_IDS}",
+            )
         machines = self.ssm_backend.machines()
         if len(set(ids)) != len(ids):
             raise SSMException("DuplicateInstanceId", "")
@@ -180,20 +192,19 @@ class CommandResponses(SimpleSystemManagerResponse):
         )
 
     def list_commands(self) -> ActionResult:
-        return ActionResult({"Commands": [_command(c) for c in self._asked_for()]})
+        part, token = self._part(self._asked_for(), range(1, 51))
+        return ActionResult({"Commands": [_command(c) for c in part], "NextToken": token})
 
     def list_command_invocations(self) -> ActionResult:
         instance_id, details = self._get_param("InstanceId"), self._get_param("Details", False)
-        return ActionResult(
-            {
-                "CommandInvocations": [
-                    _listed(command, invocation, bool(details))
-                    for command in self._asked_for()
-                    for invocation in command.invocations.values()
-                    if instance_id in {None, invocation.instance_id}
-                ]
-            }
-        )
+        found = [
+            _listed(command, invocation, bool(details))
+            for command in self._asked_for()
+            for invocation in command.invocations.values()
+            if instance_id in {None, invocation.instance_id}
+        ]
+        part, token = self._part(found, range(1, 51))
+        return ActionResult({"CommandInvocations": part, "NextToken": token})
 
     def _asked_for(self) -> list[Command]:
         """Newest first, as SSM lists them."""

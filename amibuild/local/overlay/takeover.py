@@ -12,23 +12,30 @@ import moto.ssm.urls
 from moto.core.base_backend import BackendDict
 from moto.ec2.models import elastic_block_store
 
+from amibuild.local.overlay.attributes import AttributeResponses
 from amibuild.local.overlay.commands import Command
 from amibuild.local.overlay.copies import CopyBooks, CopyResponses
 from amibuild.local.overlay.damage import DamageBooks
 from amibuild.local.overlay.describing import DescribeResponses
-from amibuild.local.overlay.desk import Desk, Locked
-from amibuild.local.overlay.groups import GroupBooks
+from amibuild.local.overlay.desk import Desk
+from amibuild.local.overlay.groups import GroupBooks, GroupResponses
 from amibuild.local.overlay.images import ImageBooks, ImageResponses
-from amibuild.local.overlay.instances import InstanceBooks, InstanceResponses
+from amibuild.local.overlay.instances import InstanceResponses
 from amibuild.local.overlay.launching import Launched
 from amibuild.local.overlay.lifecycle import LifecycleBooks, LifecycleResponses
+from amibuild.local.overlay.lives import InstanceBooks
+from amibuild.local.overlay.networks import NetworkResponses
 from amibuild.local.overlay.parameters import ParameterBooks, ParameterResponses
 from amibuild.local.overlay.references import ReferenceResponses
 from amibuild.local.overlay.registering import RegisterResponses
+from amibuild.local.overlay.requests import EveryRequest, EverySsmRequest
 from amibuild.local.overlay.sharing import SharingResponses
 from amibuild.local.overlay.snapshots import SnapshotBooks, SnapshotResponses
+from amibuild.local.overlay.spot import SpotRequest, SpotResponses
 from amibuild.local.overlay.ssm import CommandBooks, CommandResponses
 from amibuild.local.overlay.tags import TagBooks
+from amibuild.local.overlay.templates import TemplateResponses
+from amibuild.local.overlay.unseen import Reads
 from amibuild.local.overlay.volumes import LocalVolume, VolumeBooks, VolumeResponses
 
 
@@ -48,7 +55,11 @@ class LocalEc2(
 
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
+        # What client tokens made, for CreateVolume and for every request.
         self.launched: dict[str, Launched] = {}
+        self.done: dict[tuple[str, str], tuple[str, Any]] = {}
+        self.reads = Reads()
+        self.spot: dict[str, SpotRequest] = {}
         # moto would make a key in its KMS at the first encrypted volume: 0.3 s for a name.
         self.default_kms_key_id = f"arn:aws:kms:{region_name}:{account_id}:key/aws-ebs"
         store = Desk.current.store
@@ -68,13 +79,14 @@ class LocalSsm(CommandBooks, ParameterBooks):
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
         self.commands: dict[str, Command] = {}
+        self.reads = Reads()
         self.registered: dict[str, datetime] = {}
         for parameter in Desk.current.store.parameters():
             self.load_parameter(parameter)
 
 
 class LocalEc2Response(
-    Locked,
+    EveryRequest,
     InstanceResponses,
     ImageResponses,
     RegisterResponses,
@@ -85,11 +97,16 @@ class LocalEc2Response(
     ReferenceResponses,
     SnapshotResponses,
     VolumeResponses,
+    AttributeResponses,
+    GroupResponses,
+    NetworkResponses,
+    SpotResponses,
+    TemplateResponses,
 ):
     pass
 
 
-class LocalSsmResponse(Locked, CommandResponses, ParameterResponses):
+class LocalSsmResponse(EverySsmRequest, CommandResponses, ParameterResponses):
     pass
 
 
