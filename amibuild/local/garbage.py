@@ -7,11 +7,11 @@ store's lock may remove all of it, since machines and volumes end with their end
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from amibuild.local.leftovers import MACHINES, STORE, tidy_held
 from amibuild.local.store import Collected, Store
 
 
@@ -62,15 +62,15 @@ def collect(local: Path, *, dry_run: bool) -> Freed:
     """
     freed = Freed()
     for root in (local, local / "none"):
-        if not (root / "store").is_dir():
+        if not (root / STORE).is_dir():
             continue
-        half_made = _measured(root / "store" / "temporary")
+        half_made = _measured(root / STORE / "temporary")
         # Opening a store throws away what is half-made in it, unless it is told not to.
-        with Store.open(root / "store", tidy=not dry_run) as store:
-            machines = _measured(root / "machines")
+        with Store.open(root / STORE, tidy=not dry_run) as store:
+            machines = _measured(root / MACHINES)
             freed += of_store(store, dry_run=dry_run) + half_made + machines
             if not dry_run:
-                shutil.rmtree(root / "machines", ignore_errors=True)
+                tidy_held(root)
     return freed
 
 

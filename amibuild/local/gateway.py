@@ -27,6 +27,7 @@ from xml.sax.saxutils import escape
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
+from amibuild.errors import HostError
 from amibuild.local.faults import Fault, Faults
 
 log = logging.getLogger(__name__)
@@ -196,6 +197,9 @@ class Gateway:
                 "UnsupportedOperation",
                 f"{call.operation}: the local endpoint does not have it ({error})",
             )
+        except HostError as error:  # a full disk, a damaged file: no bug of anybody's
+            log.warning("%s: %s", call.operation, error)
+            return refusal(call, "LocalEndpointFailure", error.message)
         except Exception as error:
             if type(error).__name__ == "OperationNotFoundError":
                 return refusal(call, "InvalidAction", f"The action {call.operation} is not valid")

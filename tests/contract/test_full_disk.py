@@ -57,7 +57,7 @@ aws.service.close()
 aws = opened()
 names = aws.ssm.describe_parameters()["Parameters"]
 said["names"] = sorted(p["Name"] for p in names if p["Name"] in {"/before", "/during", "/after"})
-said["damaged"] = aws.service._status()["damaged"]
+said["damaged"] = aws.service._status()["store"]["damaged"]
 assert aws.running(ImageId=image)
 aws.service.close()
 print(json.dumps(said))

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from amibuild import proc
-from amibuild.endpoint import collect, open_endpoint, start_detached, stop
+from amibuild.cli.local.gc import collect
+from amibuild.endpoint import open_endpoint, start_detached, stop
 from amibuild.local import blocks, survey
 from amibuild.local.settings import Settings
 from amibuild.local.store import Collected, Store
@@ -37,7 +38,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def gc(data: Path, *, dry_run: bool = False) -> dict[str, Any]:
-    return collect(dry_run=dry_run, data=data)
+    return collect(data, dry_run=dry_run)
 
 
 def left(data: Path) -> int:
@@ -98,7 +99,7 @@ def test_it_says_in_words_or_in_json_what_it_freed(data: Path) -> None:
 
 
 def test_where_nothing_is_there_is_nothing_to_free(tmp_path: Path) -> None:
-    assert collect(dry_run=False, data=tmp_path)["blocks"] == 0
+    assert collect(tmp_path, dry_run=False)["blocks"] == 0
     assert not (tmp_path / "local").exists()
 
 
@@ -107,7 +108,7 @@ def test_it_waits_for_an_endpoint_that_is_about_to_serve_or_to_end(data: Path) -
     start_detached(settings=NONE, data=data)
     (data / "local/endpoint.json").rename(data / "local/hidden")
     found: list[dict[str, Any]] = []
-    asker = threading.Thread(target=lambda: found.append(collect(dry_run=False, data=data)))
+    asker = threading.Thread(target=lambda: found.append(collect(data, dry_run=False)))
     asker.start()
     asker.join(0.5)
     assert found == []

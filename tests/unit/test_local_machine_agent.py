@@ -258,8 +258,8 @@ def test_a_machine_has_slots_to_spare_besides_the_volumes_that_it_starts_with(
     assert added == [f"slot{number}" for number in range(2, SPARE_SLOTS + 2)]
 
 
-def test_a_disk_that_is_not_in_is_out() -> None:
-    near, far = socket.socketpair()
-    Qemu(far)
-    assert QemuVolumes(Monitor(near, name="test"), spec()).unplug("vol-1")
-    near.shutdown(socket.SHUT_RDWR)
+def test_a_disk_that_is_not_in_is_out(ports: tuple[socket.socket, socket.socket]) -> None:
+    near, far = ports
+    qemu = Qemu(far)
+    assert QemuVolumes(Monitor(near, name="test"), spec()).unplug(FIRST.volume_id)
+    assert [asked["execute"] for asked in qemu.asked] in ([], ["qmp_capabilities"])

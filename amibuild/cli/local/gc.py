@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,10 @@ from amibuild.cli.options import JsonOption
 from amibuild.cli.session import session
 
 MIB = 1 << 20
+# A running endpoint waits for its captures to be done.
+COLLECT_S = 600.0
+# One that starts may be making the base image.
+BUSY_S = 90.0
 
 
 def gc(
@@ -26,12 +31,46 @@ def gc(
     with session(context, as_json=as_json) as run:
         from amibuild import endpoint
 
-        freed = endpoint.collect(dry_run=dry_run)
+        freed = collect(endpoint.data_dir(), dry_run=dry_run)
         for problem in freed["damaged"]:
             run.story.say(problem)
         for reason in freed["refused"]:
             run.story.say(f"no block is freed while {reason}; delete that snapshot to go on")
         run.result(freed_text(freed), freed)
+
+
+def collect(data: Path, *, dry_run: bool) -> dict[str, Any]:
+    """Frees what nothing needs, through the running endpoint or without one.
+
+    Shape: the fields of local.garbage.Freed, and `dry_run`.
+    Raises: HostError; WaitTimeout, when another process keeps the store and serves nothing.
+    """
+    from dataclasses import asdict
+
+    from amibuild import endpoint
+    from amibuild.errors import HostError
+    from amibuild.local import garbage
+    from amibuild.local.store import StoreBusy
+    from amibuild.wait import Look, until
+
+    name = "gc?dry-run" if dry_run else "gc"
+
+    def look() -> Look[dict[str, Any]]:
+        facts = endpoint.status(data)
+        said = endpoint.ask(facts["port"], "POST", name, timeout_s=COLLECT_S) if facts else None
+        if said is not None:
+            return Look("done", said)
+        try:
+            freed = garbage.collect(data / "local", dry_run=dry_run)
+        except StoreBusy as busy:
+            # An endpoint that starts, or ends.
+            return Look(f"held by process {busy.pid}")
+        return Look("done", {"dry_run": dry_run, **asdict(freed)})
+
+    said = until(look, what="the local target's store", timeout_s=BUSY_S)
+    if "error" in said:
+        raise HostError(f"the running endpoint can't collect: {said['error']}")
+    return said
 
 
 def freed_text(freed: dict[str, Any]) -> str:
