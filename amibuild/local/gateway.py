@@ -209,7 +209,7 @@ class Gateway:
                 "UnsupportedOperation",
                 f"{call.operation}: the local endpoint can't do this: {error!r}",
             )
-        if answer.is_page:
+        if answer.is_page and environ["REQUEST_METHOD"] != "HEAD":  # which has no body of any kind
             log.warning("%s: %d, as a page", call.operation, answer.status)
             return refusal(
                 call, "UnsupportedOperation", f"{call.operation}: the local endpoint can't do this"
