@@ -30,8 +30,9 @@ soak: setup  ## the tests that take long
 bench: setup  ## measure what the README promises
 	@$(PYTHON) benchmarks/bench.py
 
-docs: setup  ## write the generated parts of README.md
+docs: setup  ## write the generated parts of README.md, and the contract as a table
 	@$(PYTHON) -m amibuild.cli.docs
+	@$(PYTHON) -m tests.contract.table
 
 clean:  ## remove what setup and tests made here
 	@rm -rf $(VENV) .amibuild-test .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -34,7 +34,7 @@ def subnet_of(aws: Aws, zone: str) -> str:
     "no capacity for that type in that zone",
     "InsufficientInstanceCapacity, status 500",
     source="EC2 API reference, Error codes, server errors",
-    ours="--fault 'RunInstances[c7i.large,us-east-1a]:*=InsufficientInstanceCapacity' orders it",
+    ours="on order: --fault 'RunInstances[c7i.large,us-east-1a]:*=InsufficientInstanceCapacity'",
 )
 def test_capacity_is_short_by_type_and_zone(start: Start, refuses: Refuses) -> None:
     aws = start("RunInstances[c7i.large,us-east-1a]:*=InsufficientInstanceCapacity")
@@ -95,7 +95,7 @@ def test_a_call_may_never_be_answered(start: Start) -> None:
     "right after RunInstances",
     "may answer InvalidInstanceID.NotFound, or leave it out of a list",
     source=CONSISTENCY,
-    ours="--fault visible:instance=N orders it for N reads",
+    ours="on order: --fault visible:instance=N, N being reads",
 )
 def test_a_new_instance_is_not_seen_at_first(start: Start, refuses: Refuses) -> None:
     aws = start("visible:instance=3")
@@ -118,7 +118,7 @@ def test_a_new_instance_is_not_seen_at_first(start: Start, refuses: Refuses) -> 
     "right after the resource was made",
     "may answer NotFound",
     source=CONSISTENCY,
-    ours="--fault visible:KIND=N orders it for N reads",
+    ours="on order: --fault visible:KIND=N, N being reads",
 )
 def test_so_it_is_with_every_other_kind(start: Start, refuses: Refuses) -> None:
     kinds = ("image", "snapshot", "volume", "security-group", "key-pair")
@@ -156,7 +156,7 @@ def test_an_overwritten_parameter_is_read_with_its_older_value(start: Start) -> 
     "right after SendCommand",
     "may answer InvocationDoesNotExist",
     source="SSM API reference, GetCommandInvocation",
-    ours="--fault visible:command=N orders it for N reads",
+    ours="on order: --fault visible:command=N, N being reads",
 )
 def test_a_new_command_is_not_seen_at_first(start: Start, refuses: Refuses) -> None:
     aws = start("visible:command=2")
@@ -182,7 +182,7 @@ def test_a_launch_may_stay_pending_for_ever(start: Start) -> None:
     "the instance could not be started",
     "terminated, StateReason Server.InternalError",
     source="EC2 API reference, StateReason",
-    ours="--fault boot:N=REASON orders it",
+    ours="on order: --fault boot:N=REASON",
 )
 def test_a_machine_that_cannot_boot_is_terminated_with_the_reason(start: Start) -> None:
     aws = start("boot:1=no memory left")
@@ -199,7 +199,7 @@ def test_a_machine_that_cannot_boot_is_terminated_with_the_reason(start: Start) 
     "the image could not be made",
     "failed, or invalid; pending for hours has been seen",
     source="EC2 API reference, Image: State",
-    ours="--fault capture:N=REASON, capture:N=invalid, capture:N=never order it",
+    ours="on order: --fault capture:N=REASON, capture:N=invalid, capture:N=never",
 )
 def test_an_image_may_end_in_every_dead_state(start: Start, refuses: Refuses) -> None:
     aws = start("capture:1=disk on fire", "capture:2=invalid", "capture:3=never")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from amibuild.local.machines.base import MetadataHandler, MetadataRequest, MetadataResponse
+from tests.contract.answers import answers
 from tests.contract.conftest import Aws
 
 TTL = "x-aws-ec2-metadata-token-ttl-seconds"
@@ -41,6 +42,12 @@ def inside(aws: Aws, **asked: Any) -> tuple[str, Inside]:
     return instance, Inside(aws, instance)
 
 
+@answers(
+    "GET /latest/meta-data/…",
+    "HttpTokens is required, and no token or a wrong one is sent",
+    "401",
+    source="EC2 user guide, Use IMDSv2",
+)
 def test_without_a_token_nothing_is_told(aws: Aws) -> None:
     """HttpTokens required: 401."""
     _, here = inside(aws)
@@ -48,6 +55,12 @@ def test_without_a_token_nothing_is_told(aws: Aws) -> None:
     assert here.ask("GET", "/latest/meta-data/instance-id", {TOKEN: "guessed"}).status == 401
 
 
+@answers(
+    "GET /latest/meta-data/…",
+    "HttpTokens is optional, and no token is sent",
+    "it is told",
+    source="EC2 user guide, Use IMDSv2",
+)
 def test_without_a_token_it_tells_where_tokens_are_optional(aws: Aws) -> None:
     instance, here = inside(aws, MetadataOptions={"HttpTokens": "optional"})
     answer = here.ask("GET", "/latest/meta-data/instance-id", {})
@@ -64,6 +77,12 @@ def test_without_a_token_it_tells_where_tokens_are_optional(aws: Aws) -> None:
         ("GET", {TTL: "60"}, 405),
     ],
 )
+@answers(
+    "PUT /latest/api/token",
+    "no lifetime, or one outside 1 to 21,600 s; through a proxy; with GET",
+    "400; 403; 405",
+    source="EC2 user guide, Use IMDSv2",
+)
 def test_a_token_is_given_by_the_rules_only(
     aws: Aws, method: str, headers: dict[str, str], status: int
 ) -> None:
@@ -79,6 +98,12 @@ def test_a_token_of_another_machine_is_worth_nothing(aws: Aws) -> None:
     assert second.get("meta-data/instance-id").status == 401
 
 
+@answers(
+    "GET /latest/…",
+    "HttpEndpoint is disabled",
+    "403",
+    source="EC2 user guide, Configure the instance metadata options",
+)
 def test_a_disabled_service_answers_403(aws: Aws) -> None:
     """HttpEndpoint disabled."""
     _, here = inside(aws, MetadataOptions={"HttpEndpoint": "disabled"})
@@ -102,6 +127,12 @@ def test_it_says_who_and_where_the_machine_is(aws: Aws) -> None:
     assert here.text("meta-data/hostname").endswith(".ec2.internal")
 
 
+@answers(
+    "GET /latest/meta-data/",
+    "a folder",
+    "its names, folders with a slash behind",
+    source="EC2 user guide, Instance metadata categories",
+)
 def test_folders_are_listed_with_a_slash(aws: Aws) -> None:
     _, here = inside(aws)
     listed = here.text("meta-data/").splitlines()
@@ -121,16 +152,34 @@ def test_the_public_key_is_there(aws: Aws) -> None:
     assert here.text("meta-data/public-keys/0/openssh-key").startswith("ssh-ed25519 ")
 
 
+@answers(
+    "GET /latest/user-data",
+    "user data of any bytes",
+    "as it was given",
+    source="EC2 user guide, Instance metadata categories",
+)
 def test_user_data_is_there_as_it_was_given(aws: Aws) -> None:
     _, here = inside(aws, UserData=b"\x1f\x8b\x00 not text")
     assert here.get("user-data").body == b"\x1f\x8b\x00 not text"
 
 
+@answers(
+    "GET /latest/user-data",
+    "no user data",
+    "404",
+    source="EC2 user guide, Instance metadata categories",
+)
 def test_without_user_data_there_is_none(aws: Aws) -> None:
     _, here = inside(aws)
     assert here.get("user-data").status == 404
 
 
+@answers(
+    "GET /latest/meta-data/tags/instance",
+    "InstanceMetadataTags is not enabled",
+    "404",
+    source="EC2 user guide, View tags using instance metadata",
+)
 def test_tags_are_told_only_where_that_was_asked(aws: Aws) -> None:
     """InstanceMetadataTags."""
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "role", "Value": "game"}]}]
@@ -142,6 +191,12 @@ def test_tags_are_told_only_where_that_was_asked(aws: Aws) -> None:
     assert here.text("meta-data/tags/instance/role") == "game"
 
 
+@answers(
+    "GET /latest/meta-data/iam/security-credentials/ROLE",
+    "the instance has a profile with a role",
+    "credentials of that role",
+    source="EC2 user guide, Instance metadata categories",
+)
 def test_a_profile_brings_credentials_of_its_role(aws: Aws) -> None:
     """iam/info, iam/security-credentials/<role>."""
     aws.iam.create_role(RoleName="game-role", AssumeRolePolicyDocument="{}")

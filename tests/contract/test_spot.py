@@ -128,7 +128,7 @@ def test_a_cancelled_request_leaves_its_instance(aws: Aws, refuses: Refuses) -> 
     "EC2 took a spot instance back",
     "terminated, StateReason Server.SpotInstanceTermination; spot/instance-action told before",
     source=INTERRUPTIONS,
-    ours="--fault spot:N=SECONDS orders it",
+    ours="on order: --fault spot:N=SECONDS",
 )
 def test_a_spot_instance_is_taken_back_on_order(start: Start) -> None:
     aws = start("spot:2=0.5")

@@ -29,16 +29,57 @@ def test_a_fault_is_read(text: str, fault: Fault) -> None:
     assert Fault.parse(text) == fault
 
 
-@pytest.mark.parametrize("text", ["CreateImage", "CreateImage=X", "CreateImage:x=Y", ":1=X", ""])
-def test_what_is_no_fault_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("CreateImage", "such as CreateImage:2="),
+        ("CreateImage=X", "such as CreateImage:2="),
+        ("CreateImage:x=Y", "such as CreateImage:2="),
+        (":1=X", "such as CreateImage:2="),
+        ("", "such as CreateImage:2="),
+        ("CreateImage[]:1=X", "such as CreateImage:2="),
+        ("CreateImage:1=not a code", "such as CreateImage:2="),
+        ("CreateImage:0=X", "counted from 1"),
+        ("CreateImage:3-2=X", "counted from 1"),
+        ("visible:moon=3", "one of instance, image"),
+        ("agent:1=sometimes", "agent:1=never"),
+        ("spot:1=soon", "spot:1=2.5"),
+    ],
+)
+def test_what_is_no_fault_is_refused_with_a_hint(text: str, hint: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Fault.parse(text)
+    assert hint in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("text", ["boot:1=no memory:after", "capture[vol]:1=full"])
+def test_a_place_inside_has_no_words_and_no_after(text: str) -> None:
     with pytest.raises(UsageError):
         Fault.parse(text)
 
 
 def test_faults_hit_the_occurrences_they_name() -> None:
-    faults = Faults([Fault.parse("A:2=second"), Fault.parse("B:2+=later")])
-    seen = [fault.code if (fault := faults.next(what)) else "" for what in "AABBBA"]
-    assert seen == ["", "second", "", "later", "later", ""]
+    faults = Faults([Fault.parse(text) for text in ("A:2=second", "B:2+=later", "C:2-3=between")])
+    seen = [fault.code if (fault := faults.next(what)) else "" for what in "AABBBACCCC"]
+    assert seen == ["", "second", "", "later", "later", "", "", "between", "between", ""]
+
+
+def test_words_pick_calls_and_are_asked_for_only_then() -> None:
+    faults = Faults([Fault.parse("Run[large,zone-a]:2=full"), Fault.parse("Stop:1=no")])
+
+    def never() -> set[str]:
+        raise AssertionError("nobody needs them")
+
+    assert faults.next("Stop", never) is not None
+    both = {"large", "zone-a", "ami"}
+    seen = [faults.next("Run", lambda w=w: w) for w in (both, {"large"}, both, both)]
+    assert [fault is not None for fault in seen] == [False, False, True, False]
+
+
+def test_what_is_seen_late_is_no_call() -> None:
+    faults = Faults([Fault.parse("visible:instance=3")])
+    assert faults.lags == {"instance": 3}
+    assert faults.next("visible") is None
 
 
 def test_latencies_are_read() -> None:
@@ -69,7 +110,33 @@ def test_a_script_file_answers_by_its_first_line_that_matches(tmp_path: Path) ->
     assert script("anything else") == Outcome()
 
 
-@pytest.mark.parametrize("text", ["{", '[{"exit": 3}]', "7"])
+def test_a_script_file_says_what_no_text_can(tmp_path: Path) -> None:
+    file = tmp_path / "script.json"
+    lines = [
+        {"match": "bytes", "stdout_base64": "/wA="},
+        {"match": "much", "stdout": "ab", "stdout_bytes": 5},
+        {"match": "hang", "hang": True},
+        {"match": "gone", "agent_gone": True},
+    ]
+    file.write_text(json.dumps(lines))
+    script = read_script(file)
+    assert script("bytes").stdout == b"\xff\x00"
+    assert script("much").stdout == b"ababa"
+    assert script("hang").seconds == float("inf")
+    assert script("gone").agent_gone
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '[{"exit": 3}]',
+        "7",
+        '[{"match": "("}]',
+        '[{"seconds": -1}]',
+        '[{"stdout_base64": "!"}]',
+    ],
+)
 def test_a_script_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     file = tmp_path / "script.json"
     file.write_text(text)

@@ -21,7 +21,8 @@ def up(
         str,
         typer.Option(
             metavar="WHAT=SECONDS,…",
-            help="With --machine none: how long run, ready, stop, image, terminate take.",
+            help="With --machine none: how long run, ready, stop, image, terminate and parameter "
+            "take.",
             show_default=False,
         ),
     ] = "",
@@ -31,7 +32,8 @@ def up(
             metavar="CALL:N=CODE",
             help="Fail the Nth such call, as in CreateImage:2=RequestLimitExceeded; N+ for all "
             "from there on, * for all; :after behind it for one that is carried out and fails "
-            "then. With --machine none also boot, agent and capture. Repeatable.",
+            "then; visible:instance=N for N reads that do not show a new one. With --machine none "
+            "also boot, agent, capture and spot. README.md has them all. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -40,7 +42,7 @@ def up(
         typer.Option(
             metavar="FILE",
             help="With --machine none: what commands answer, a JSON list of "
-            '{"match", "exit_code", "stdout", "stderr", "seconds", "times"}.',
+            '{"match", "exit_code", "stdout", "stderr", "seconds", "times", …}.',
             show_default=False,
         ),
     ] = None,

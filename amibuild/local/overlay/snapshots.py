@@ -292,9 +292,6 @@ class SnapshotResponses(EC2Response):
             Desk.current.spawn(backend.read_volume, snapshot, held, still)
         return ActionResult(answer)
 
-    def create_snapshots(self) -> ActionResult:
-        raise NotImplementedError("it makes one snapshot at a time, by CreateSnapshot")
-
     def delete_snapshot(self) -> ActionResult:
         backend, id_ = self.ec2_backend, self.params["SnapshotId"]
         own_snapshot(backend, id_)
