@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,8 @@ def test_words_pick_calls_and_are_asked_for_only_then() -> None:
 
     assert faults.next("Stop", never) is not None
     both = {"large", "zone-a", "ami"}
-    seen = [faults.next("Run", lambda w=w: w) for w in (both, {"large"}, both, both)]
+    calls = (both, {"large"}, both, both)
+    seen = [faults.next("Run", partial(set[str], words)) for words in calls]
     assert [fault is not None for fault in seen] == [False, False, True, False]
 
 
