@@ -28,7 +28,7 @@ soak: setup  ## the tests that take long
 	@$(VENV)/bin/pytest -m soak
 
 bench: setup  ## measure what the README promises
-	@$(PYTHON) benchmarks/bench.py
+	@$(PYTHON) benchmarks/bench.py && $(PYTHON) -m benchmarks.space
 
 docs: setup  ## write the generated parts of README.md, and the contract as a table
 	@$(PYTHON) -m amibuild.cli.docs
