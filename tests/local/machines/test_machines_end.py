@@ -142,6 +142,57 @@ def test_nothing_is_left_when_the_endpoint_is_killed(
     spec.disk.unlink()
 
 
+HELD = """
+import sys, threading
+from dataclasses import replace
+from pathlib import Path
+from amibuild.local.machines.base import DataVolume, MachineSpec, MetadataResponse
+from amibuild.local.machines.nspawn import NspawnDriver
+disk, run_dir, instance_id, index, port, volume = sys.argv[1:]
+spec = MachineSpec(instance_id=instance_id, disk=Path(disk), run_dir=Path(run_dir), hostname="h",
+    public_key=None, user_data=None, network_index=int(index), cpus=2, memory_mib=1024,
+    endpoint_port=int(port), volumes=(DataVolume("vol-0123456789abcdef0", Path(volume)),))
+machine = NspawnDriver().start(spec, lambda request: MetadataResponse(200))
+while not machine.agent_ready():
+    threading.Event().wait(0.05)
+with machine.held():
+    print("held", flush=True)
+    threading.Event().wait()
+"""
+
+
+def test_nothing_is_left_when_the_endpoint_is_killed_while_it_holds_a_machine(
+    base_disk: Path, endpoint_port: int, tmp_path: Path
+) -> None:
+    """Frozen processes, that is, and a loop device of a volume besides."""
+    spec = new_spec(base_disk, tmp_path, endpoint_port)
+    volume = tmp_path / "volume.raw"
+    with volume.open("wb") as file:
+        file.truncate(8 << 20)
+    words = [spec.disk, spec.run_dir, spec.instance_id, spec.network_index, endpoint_port, volume]
+    read, write = os.pipe()
+    endpoint = proc.start(
+        [sys.executable, "-c", HELD, *map(str, words)],
+        stdout=write,
+        stderr=2,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    os.close(write)
+    with os.fdopen(read) as said:
+        assert said.readline() == "held\n"
+    assert leftovers(spec.instance_id, spec.run_dir, volume).loops
+    endpoint.kill()
+    endpoint.wait()
+
+    def look() -> Look[bool]:
+        left = [leftovers(spec.instance_id, spec.run_dir, file) for file in (spec.disk, volume)]
+        return Look(str(left), not any(left) or None)
+
+    until(look, what="the machine to go with its endpoint", timeout_s=20)
+    shutil.rmtree(spec.run_dir)
+    spec.disk.unlink()
+
+
 def test_a_machine_that_cannot_start_leaves_nothing(
     endpoint_port: int, base_disk: Path, tmp_path: Path
 ) -> None:
