@@ -9,7 +9,7 @@ from typing import TypeVar
 Test = TypeVar("Test", bound=Callable[..., object])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Answer:
     """`when` says what is asked, `ec2` what AWS answers, `source` where that is written.
 
