@@ -129,6 +129,17 @@ def test_a_change_is_one_attribute_that_exists(
     refuses(code, aws.ec2.modify_instance_attribute, **asked)
 
 
+def test_other_groups_are_in_use_from_then_on(aws: Aws, refuses: Refuses) -> None:
+    old, new = (
+        aws.ec2.create_security_group(GroupName=n, Description=n)["GroupId"] for n in ("old", "new")
+    )
+    instance = aws.running(SecurityGroupIds=[old])
+    aws.ec2.modify_instance_attribute(InstanceId=instance, Groups=[new])
+    assert [g["GroupId"] for g in aws.instance(instance)["SecurityGroups"]] == [new]
+    aws.ec2.delete_security_group(GroupId=old)
+    refuses("DependencyViolation", aws.ec2.delete_security_group, GroupId=new)
+
+
 def test_an_attribute_may_be_named_by_word(aws: Aws) -> None:
     """The older of the two ways, which Terraform and the AWS CLI still use."""
     instance = aws.running()
@@ -210,7 +221,7 @@ def test_a_change_of_metadata_options_leaves_the_others(aws: Aws) -> None:
 
 
 @answers(
-    "RunInstances, ModifyInstanceMetadataOptions",
+    "RunInstances, ModifyInstanceMetadataOptions, CreateTags",
     "tags shall be shown, and a key can't be a path (a/b, a space, _index)",
     "InvalidParameterValue",
     source="EC2 user guide, View tags using instance metadata",
@@ -221,6 +232,8 @@ def test_only_keys_that_can_be_paths_are_shown(aws: Aws, refuses: Refuses) -> No
     refuses("InvalidParameterValue", aws.launch, TagSpecifications=tags, MetadataOptions=shown)
     asked = {"InstanceId": aws.launch(TagSpecifications=tags), **shown}
     refuses("InvalidParameterValue", aws.ec2.modify_instance_metadata_options, **asked)
+    later = {"Resources": [aws.launch(MetadataOptions=shown)], "Tags": tags[0]["Tags"]}
+    refuses("InvalidParameterValue", aws.ec2.create_tags, **later)
 
 
 @answers(

@@ -17,7 +17,7 @@ from moto.core.utils import camelcase_to_underscores
 from moto.ec2.responses import EC2Response
 from moto.ssm.responses import SimpleSystemManagerResponse
 
-from amibuild.local.overlay import launching
+from amibuild.local.overlay import imds, launching
 from amibuild.local.overlay.desk import Desk, Locked, Refusal
 from amibuild.local.overlay.tags import check_specifications, check_tags
 from amibuild.local.overlay.unseen import EC2_SHELVES, SSM_SHELVES, unseen
@@ -63,12 +63,20 @@ class EveryRequest(Locked, EC2Response):
         check_ids(self.params)
         check_specifications(operation, self.params)
         if operation == "CreateTags":
-            check_tags(self.params.get("Tags", []))
+            self._check_new_tags(self.params.get("Tags", []))
         if not method.__func__.__module__.startswith("amibuild."):  # type: ignore[attr-defined]
             # Most of moto's operations know no dry run, and would do it.
             self.error_on_dryrun()
         with unseen(EC2_SHELVES, self.ec2_backend, operation, self.params):
             return self._once(operation, method)
+
+    def _check_new_tags(self, tags: list[dict[str, str]]) -> None:
+        check_tags(tags)
+        for id_ in self.params.get("Resources", []):
+            instance = self.ec2_backend.get_instance_by_id(id_)
+            if instance is not None:
+                shown = instance.metadata_options.instance_metadata_tags
+                imds.check_shown_tags({"InstanceMetadataTags": shown}, [t["Key"] for t in tags])
 
     def _once(self, operation: str, method: Callable[[], ActionResult]) -> ActionResult:
         token = self.params.get("ClientToken")
