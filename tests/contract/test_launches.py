@@ -275,6 +275,23 @@ def test_what_a_launch_names_must_be_there(
     assert aws.ec2.describe_instances()["Reservations"] == []
 
 
+@answers(
+    "RunInstances",
+    "an empty zone, instance profile, subnet or user-data",
+    "launches it as if they had not been named",
+    source="Packer 1.6.6, builder/amazon/common/step_run_source_instance.go: sends all",
+)
+def test_what_is_empty_is_not_named(aws: Aws) -> None:
+    empty = aws.launch(
+        Placement={"AvailabilityZone": ""},
+        IamInstanceProfile={"Name": ""},
+        SubnetId="",
+        UserData="",
+    )
+    assert aws.instance(empty)["Placement"]["AvailabilityZone"].startswith("us-east-1")
+    assert "IamInstanceProfile" not in aws.instance(empty)
+
+
 @pytest.mark.parametrize(
     "asked",
     [

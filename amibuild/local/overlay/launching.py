@@ -151,7 +151,8 @@ def check_profile(backend: Any, profile: dict[str, str]) -> None:
 
 
 def check_zone(backend: Any, zone: str | None) -> None:
-    if zone is not None and backend.get_zone_by_name(zone) is None:
+    # Packer sends an empty one where its template names none, and EC2 takes it for that.
+    if zone and backend.get_zone_by_name(zone) is None:
         raise Refusal("InvalidParameterValue", f"Invalid availability zone: [{zone}]")
 
 
