@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 
 # A machine under TCG took 20 s for its shutdown; systemd gives a stuck unit 90 s.
 STOP_GRACE_S = 120.0
+# A machine that has just begun to boot does not hear the button: an image made of one right after
+# it was running took those 120 s, and its disk as a kill leaves it.
+ASK_AGAIN_S = 1.0
 # Fast while somebody waits for the agent, slow for the hours after that.
 LOOK_SOON_S = 0.05
 LOOK_LATER_S = 0.25
@@ -259,14 +262,16 @@ class Life:
 
     def _watch(self, machine: Machine) -> bool:
         deadline: float | None = None
+        ask_again = 0.0
         while True:
             wish = self._wish
             if wish in {Wish.TERMINATE, Wish.KILL}:
                 return False
-            if wish in {Wish.STOP, Wish.REBOOT} and deadline is None:
+            if wish in {Wish.STOP, Wish.REBOOT} and time.monotonic() >= ask_again:
                 self.ready_since = None
                 machine.shutdown()
-                deadline = time.monotonic() + STOP_GRACE_S
+                ask_again = time.monotonic() + ASK_AGAIN_S
+                deadline = deadline or time.monotonic() + STOP_GRACE_S
             if machine.exited():
                 return deadline is None
             if deadline is not None and time.monotonic() > deadline:
