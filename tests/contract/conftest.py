@@ -56,6 +56,7 @@ class Aws:
     service: Service
     session: boto3.Session
     region: str = REGION
+    timeout_s: float = TIMEOUT_S
 
     @cached_property
     def ec2(self) -> EC2Client:
@@ -141,7 +142,7 @@ class Aws:
             seen = see()
             return Look(seen, True if seen == wanted else None)
 
-        until(look, what=wanted, timeout_s=TIMEOUT_S, clock=Impatient())
+        until(look, what=wanted, timeout_s=self.timeout_s, clock=Impatient())
 
 
 class Start(Protocol):

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.contract.answers import answers
 from tests.contract.conftest import REGION, Aws, Refuses
 
 ZONE = f"{REGION}a"
+API = "EC2 API reference"
+ERRORS = f"{API}, Error codes"
 
 
 def snapshot(aws: Aws) -> str:
@@ -27,8 +30,13 @@ def made(aws: Aws, **asked: Any) -> str:
     return volume
 
 
+@answers(
+    "CreateVolume",
+    "of a snapshot, encrypted; attached once it is available",
+    "creating, available, in-use; the snapshot's size",
+    source=f"{API}, CreateVolume and AttachVolume: states",
+)
 def test_it_is_creating_then_available_then_in_use(aws: Aws) -> None:
-    """CreateVolume and AttachVolume, API reference: states of a volume."""
     request = {"SnapshotId": snapshot(aws), "AvailabilityZone": ZONE, "Encrypted": True}
     answer = aws.ec2.create_volume(**request, VolumeType="gp3")  # type: ignore[arg-type]
     volume = answer["VolumeId"]
@@ -40,8 +48,13 @@ def test_it_is_creating_then_available_then_in_use(aws: Aws) -> None:
     assert aws.machine(machine).disks[volume].stat().st_size == 2 << 30
 
 
+@answers(
+    "CreateVolume",
+    "a client token again; with other parameters",
+    "the same volume; IdempotentParameterMismatch",
+    source=f"{API}, CreateVolume: ClientToken",
+)
 def test_a_token_gives_the_same_volume_again(aws: Aws, refuses: Refuses) -> None:
-    """CreateVolume, ClientToken."""
     request: dict[str, Any] = {
         "SnapshotId": snapshot(aws),
         "AvailabilityZone": ZONE,
@@ -52,19 +65,27 @@ def test_a_token_gives_the_same_volume_again(aws: Aws, refuses: Refuses) -> None
     refuses("IdempotentParameterMismatch", aws.ec2.create_volume, **request, Size=9)
 
 
+@answers(
+    "CreateVolume",
+    "a size under the snapshot's",
+    "InvalidParameterValue",
+    source=f"{API}, CreateVolume: Size, equal to or larger than the snapshot size",
+)
 def test_it_cannot_be_smaller_than_its_snapshot(aws: Aws, refuses: Refuses) -> None:
-    """CreateVolume, Size: "equal to or larger than the snapshot size"."""
     asked = {"SnapshotId": snapshot(aws), "AvailabilityZone": ZONE, "Size": 1}
     refuses("InvalidParameterValue", aws.ec2.create_volume, **asked)
 
 
+@answers(
+    "CreateVolume", "a snapshot that does not exist", "InvalidSnapshot.NotFound", source=ERRORS
+)
 def test_a_snapshot_that_is_not_there_makes_none(aws: Aws, refuses: Refuses) -> None:
     asked = {"SnapshotId": "snap-0123456789abcdef0", "AvailabilityZone": ZONE}
     refuses("InvalidSnapshot.NotFound", aws.ec2.create_volume, **asked)
 
 
+@answers("AttachVolume", "a volume that is attached; deleting one", "VolumeInUse", source=ERRORS)
 def test_an_attached_volume_is_attached_once(aws: Aws, refuses: Refuses) -> None:
-    """Error codes: VolumeInUse."""
     volume, machine = made(aws), aws.running()
     asked = {"VolumeId": volume, "InstanceId": machine, "Device": "/dev/sdf"}
     aws.ec2.attach_volume(**asked)  # type: ignore[arg-type]
@@ -84,21 +105,33 @@ def attached(aws: Aws, instance: str) -> dict[str, str]:
     return {m["DeviceName"]: m["Ebs"]["VolumeId"] for m in found}
 
 
+@answers(
+    "CreateVolume", "a size and no snapshot", "an empty volume", source=f"{API}, CreateVolume: Size"
+)
 def test_an_empty_volume_has_its_size_and_nothing_in_it(aws: Aws) -> None:
-    """CreateVolume, Size: "You must specify either a snapshot ID or a volume size"."""
     volume, machine = empty(aws), aws.running()
     aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
     file = aws.machine(machine).disks[volume].stat()
     assert (file.st_size, file.st_blocks) == (3 << 30, 0)
 
 
+@answers(
+    "CreateVolume",
+    "neither a size nor a snapshot",
+    "MissingParameter",
+    source=f"{API}, CreateVolume: Size; Error codes",
+)
 def test_a_volume_of_no_size_is_none(aws: Aws, refuses: Refuses) -> None:
-    """CreateVolume, as above; error codes: MissingParameter."""
     refuses("MissingParameter", aws.ec2.create_volume, AvailabilityZone=ZONE)
 
 
+@answers(
+    "RunInstances",
+    "volumes by size, by snapshot and by both, encrypted, tagged",
+    "they are attached, with their sizes",
+    source=f"{API}, RunInstances: BlockDeviceMapping, TagSpecification",
+)
 def test_a_machine_is_launched_with_its_volumes(aws: Aws) -> None:
-    """RunInstances, BlockDeviceMapping: a size, a snapshot, and both."""
     source = snapshot(aws)
     asked = [
         {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 4, "Encrypted": True}},
@@ -137,16 +170,26 @@ def test_a_machine_is_launched_with_its_volumes(aws: Aws) -> None:
         ("InvalidBlockDeviceMapping", {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 1}}),
     ],
 )
+@answers(
+    "RunInstances",
+    "a mapping without a size, of no snapshot, or too small for its snapshot",
+    "MissingParameter; InvalidSnapshot.NotFound; InvalidBlockDeviceMapping",
+    source=ERRORS,
+)
 def test_a_mapping_that_cannot_be_launches_nothing(
     aws: Aws, refuses: Refuses, code: str, mapping: dict[str, Any]
 ) -> None:
-    """RunInstances and "Error codes"."""
     refuses(code, aws.launch, BlockDeviceMappings=[mapping])
     assert aws.ec2.describe_instances()["Reservations"] == []
 
 
+@answers(
+    "RunInstances",
+    "NoDevice; an instance store that the type does not have",
+    "no volume for it",
+    source=f"{API}, BlockDeviceMapping: NoDevice, VirtualName",
+)
 def test_no_device_and_instance_stores_add_none(aws: Aws) -> None:
-    """BlockDeviceMapping, NoDevice: "To omit the device"; VirtualName: what the type has."""
     asked = [
         {"DeviceName": "/dev/sdf", "NoDevice": ""},
         {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"},
@@ -154,8 +197,13 @@ def test_no_device_and_instance_stores_add_none(aws: Aws) -> None:
     assert list(attached(aws, aws.running(BlockDeviceMappings=asked))) == ["/dev/xvda"]
 
 
+@answers(
+    "TerminateInstances",
+    "volumes of the launch, with DeleteOnTermination false or not said",
+    "the first stays available, the other goes",
+    source="EC2 User Guide, Preserve data when an instance is terminated: CLI, at launch",
+)
 def test_those_of_a_launch_go_with_it_and_those_told_to_stay_do(aws: Aws) -> None:
-    """User guide, "Preserve data when an instance is terminated": CLI, at launch: delete."""
     asked = [
         {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}},
         {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": False}},
@@ -170,8 +218,13 @@ def test_those_of_a_launch_go_with_it_and_those_told_to_stay_do(aws: Aws) -> Non
     assert [files[volumes[name]].exists() for name in ("/dev/sdf", "/dev/sdg")] == [False, True]
 
 
+@answers(
+    "AttachVolume",
+    "a stopped instance, which has a volume already",
+    "both are there after the start",
+    source=f"{API}, AttachVolume; EC2 User Guide, Stop and start",
+)
 def test_a_machine_keeps_its_volumes_over_a_stop_and_takes_one_while_it_is_off(aws: Aws) -> None:
-    """User guide, "Stop and start": the volumes remain attached. AttachVolume: stopped is fine."""
     machine = aws.stopped(
         BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
     )
@@ -184,8 +237,13 @@ def test_a_machine_keeps_its_volumes_over_a_stop_and_takes_one_while_it_is_off(a
     assert set(aws.machine(machine).disks) == {volumes["/dev/sdf"], late}
 
 
+@answers(
+    "DetachVolume",
+    "only the volume named",
+    "detaching, then available; it can be attached again",
+    source=f"{API}, DetachVolume",
+)
 def test_a_volume_can_be_taken_from_a_machine_that_runs(aws: Aws) -> None:
-    """DetachVolume: detaching, then available."""
     volume, machine = empty(aws), aws.running()
     aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
     assert aws.ec2.detach_volume(VolumeId=volume)["State"] == "detaching"
@@ -196,8 +254,13 @@ def test_a_volume_can_be_taken_from_a_machine_that_runs(aws: Aws) -> None:
     assert volume in aws.machine(machine).disks
 
 
+@answers(
+    "DetachVolume",
+    "a volume that the machine has mounted",
+    "detaching until it lets go",
+    source=f"{API}, VolumeAttachment: state",
+)
 def test_a_machine_that_does_not_let_go_keeps_its_volume(aws: Aws) -> None:
-    """VolumeAttachment, state: detaching until the machine has let go of it."""
     volume, machine = empty(aws), aws.running()
     aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
     aws.machine(machine).holds.add(volume)
@@ -213,8 +276,13 @@ def test_a_machine_that_does_not_let_go_keeps_its_volume(aws: Aws) -> None:
     aws.until(attachment, "available")
 
 
+@answers(
+    "DetachVolume",
+    "a volume that is free; another instance or device named; the root of a running instance",
+    "IncorrectState; InvalidAttachment.NotFound; OperationNotPermitted",
+    source=ERRORS,
+)
 def test_what_is_not_attached_there_is_not_detached(aws: Aws, refuses: Refuses) -> None:
-    """Error codes: IncorrectState, InvalidAttachment.NotFound, OperationNotPermitted."""
     volume, machine, other = empty(aws), aws.running(), aws.running()
     refuses("IncorrectState", aws.ec2.detach_volume, VolumeId=volume)
     aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
@@ -225,8 +293,8 @@ def test_what_is_not_attached_there_is_not_detached(aws: Aws, refuses: Refuses) 
     refuses("OperationNotPermitted", aws.ec2.detach_volume, VolumeId=root)
 
 
+@answers("AttachVolume", "a volume of another zone", "InvalidVolume.ZoneMismatch", source=ERRORS)
 def test_a_volume_of_another_zone_is_not_attached(aws: Aws, refuses: Refuses) -> None:
-    """Error codes: InvalidVolume.ZoneMismatch."""
     volume = aws.ec2.create_volume(Size=1, AvailabilityZone=f"{REGION}b")["VolumeId"]
     aws.until(lambda: state(aws, volume), "available")
     machine = aws.running(Placement={"AvailabilityZone": ZONE})
@@ -234,8 +302,14 @@ def test_a_volume_of_another_zone_is_not_attached(aws: Aws, refuses: Refuses) ->
     refuses("InvalidVolume.ZoneMismatch", aws.ec2.attach_volume, **asked)
 
 
+@answers(
+    "ModifyVolume",
+    "a smaller size; a larger one; a larger one while attached",
+    "InvalidParameterValue; it grows; it grows",
+    source=f"{API}, ModifyVolume: Size",
+    ours="the last is UnsupportedOperation",
+)
 def test_a_volume_grows_and_does_not_shrink(aws: Aws, refuses: Refuses) -> None:
-    """ModifyVolume, Size: "must be greater than or equal to the existing size"."""
     volume, machine = empty(aws), aws.running()
     refuses("InvalidParameterValue", aws.ec2.modify_volume, VolumeId=volume, Size=1)
     aws.ec2.modify_volume(VolumeId=volume, Size=6)
@@ -244,8 +318,13 @@ def test_a_volume_grows_and_does_not_shrink(aws: Aws, refuses: Refuses) -> None:
     refuses("UnsupportedOperation", aws.ec2.modify_volume, VolumeId=volume, Size=7)
 
 
+@answers(
+    "AttachVolume",
+    "the instance is terminated",
+    "the volume stays, available",
+    source="EC2 User Guide, Preserve data when an instance is terminated: after launch",
+)
 def test_it_is_free_when_its_machine_is_gone_and_its_file_goes_with_it(aws: Aws) -> None:
-    """AttachVolume: such a volume stays when the instance is terminated."""
     volume, machine = made(aws), aws.running()
     aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
     file = aws.machine(machine).disks[volume]
