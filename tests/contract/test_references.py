@@ -40,6 +40,7 @@ def test_all_that_names_an_image_is_found(aws: Aws) -> None:
     )["LaunchTemplate"]["LaunchTemplateId"]
     aws.ssm.put_parameter(Name="/a/b", Value=made, Type="String", DataType="aws:ec2:image")
     aws.ssm.put_parameter(Name="/text", Value=made, Type="String")
+    aws.until(lambda: str(len(references(aws, made))), "3")  # a parameter is checked first
     assert references(aws, made) == [
         ("ec2:Instance", f"instance/{instance}"),
         ("ec2:LaunchTemplate", f"launch-template/{template}"),
