@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from amibuild import proc
+from amibuild.control import ASK_S, HOST, ask, has_ended, written
 from amibuild.errors import HostError, UsageError, WaitTimeout
 from amibuild.local.settings import AUTO, Settings
 from amibuild.names import EndpointAccess
@@ -25,7 +26,6 @@ from amibuild.wait import Look, until
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 # Any key works; this one has the length and letters of a real one, which moto looks for.
 ACCESS_KEY_ID = "AKIAAMIBUILDLOCAL000"
 SECRET_ACCESS_KEY = "local"  # it opens nothing
@@ -34,7 +34,6 @@ BUSY_S = 900.0
 # Its machines are killed, not shut down: seconds. A machine that resists is told in its log.
 LETTING_GO_S = 2.0
 END_S = 90.0
-ASK_S = 5.0
 LOG_LIMIT_BYTES = 1024 * 1024
 LOG_TAIL_LINES = 20
 
@@ -54,7 +53,7 @@ class LocalEndpoint(EndpointAccess):
     owned: bool
 
     def is_gone(self) -> bool:
-        return _has_ended(self.pid)
+        return has_ended(self.pid)
 
 
 def data_dir() -> Path:
@@ -115,7 +114,7 @@ def status(data: Path | None = None) -> dict[str, Any] | None:
 
     One that is about to end is waited for. Raises: WaitTimeout.
     """
-    facts = _read(data or data_dir())
+    facts = written(data or data_dir())
     if facts is None:
         return None
 
@@ -146,7 +145,7 @@ def stop(data: Path | None = None, *, force: bool = False) -> bool:
     Raises: UsageError when a bake or another verb uses it; WaitTimeout.
     """
     folder = data or data_dir()
-    facts = _read(folder)
+    facts = written(folder)
     if facts is None or ask(facts["port"], "GET", "status") is None:
         return False
     if not force:
@@ -154,7 +153,7 @@ def stop(data: Path | None = None, *, force: bool = False) -> bool:
     ask(facts["port"], "POST", "stop")
 
     def look() -> Look[bool]:
-        ended = _has_ended(facts["pid"])
+        ended = has_ended(facts["pid"])
         return Look("ended" if ended else "still there", True if ended else None)
 
     return until(look, what=f"the endpoint (process {facts['pid']})", timeout_s=END_S)
@@ -175,16 +174,6 @@ def _await_unused(port: int) -> None:
             "a bake or another amibuild uses the endpoint",
             hint="wait for it, end it with Ctrl-C, or add --force to end the machines under it",
         ) from None
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether an endpoint's process is no more: a zombie has no words left."""
-    if not Path("/proc/self").exists():  # not on Linux: it will be noticed in other ways
-        return False
-    try:
-        return b"amibuild" not in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return True
 
 
 class _Child:
@@ -281,7 +270,7 @@ def _join_or_start(
 
 
 def _join(data: Path, asked: Settings) -> _Joined | None:
-    facts = _read(data)
+    facts = written(data)
     if facts is None:
         return None
     connection = http.client.HTTPConnection(HOST, facts["port"], timeout=ASK_S)
@@ -374,31 +363,3 @@ def _endpoint(facts: Mapping[str, Any], *, owned: bool) -> LocalEndpoint:
         settings=facts["settings"],
         owned=owned,
     )
-
-
-def _read(data: Path) -> dict[str, Any] | None:
-    """What the endpoint wrote about itself when it was ready; it may be dead since."""
-    try:
-        facts = json.loads((data / "local" / "endpoint.json").read_text())
-        return {
-            "pid": int(facts["pid"]),
-            "port": int(facts["port"]),
-            "machine": facts["machine"],
-            # An endpoint of an older amibuild does not say.
-            "settings": dict(facts.get("settings", {})),
-        }
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def ask(port: int, method: str, name: str, *, timeout_s: float = ASK_S) -> dict[str, Any] | None:
-    """The answer of an endpoint's control page; None when nobody answers."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
-    try:
-        connection.request(method, f"/amibuild/{name}", headers={"X-Amibuild": "1"})
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
-    except (OSError, ValueError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-    return answer

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from amibuild import endpoint
+from amibuild.control import HOST
 from amibuild.errors import HostError, UsageError
 from amibuild.wait import Look, until
 
@@ -123,7 +124,7 @@ def _guest(facts: dict[str, Any], port: int) -> Guest:
 def _asked(
     guest: Guest, method: str, what: str, *, query: str = "", body: bytes | None = None
 ) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection(endpoint.HOST, guest.port, timeout=CONNECT_S)
+    connection = http.client.HTTPConnection(HOST, guest.port, timeout=CONNECT_S)
     path = f"/amibuild/{what}/{guest.id}{query}"
     try:
         connection.connect()

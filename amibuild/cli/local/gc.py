@@ -48,6 +48,7 @@ def collect(data: Path, *, dry_run: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from amibuild import endpoint
+    from amibuild.control import ask
     from amibuild.errors import HostError
     from amibuild.local import garbage
     from amibuild.local.store import StoreBusy
@@ -57,7 +58,7 @@ def collect(data: Path, *, dry_run: bool) -> dict[str, Any]:
 
     def look() -> Look[dict[str, Any]]:
         facts = endpoint.status(data)
-        said = endpoint.ask(facts["port"], "POST", name, timeout_s=COLLECT_S) if facts else None
+        said = ask(facts["port"], "POST", name, timeout_s=COLLECT_S) if facts else None
         if said is not None:
             return Look("done", said)
         try:

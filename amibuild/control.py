@@ -1,0 +1,52 @@
+"""An endpoint seen from outside: what it wrote of itself, whether it lives, what its page answers.
+
+The page is `/amibuild/` on the endpoint's own port (`amibuild.local.control` is its other side).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any
+
+HOST = "127.0.0.1"
+ASK_S = 5.0
+
+
+def written(data: Path) -> dict[str, Any] | None:
+    """What the endpoint wrote about itself when it was ready; it may be dead since."""
+    try:
+        facts = json.loads((data / "local" / "endpoint.json").read_text())
+        return {
+            "pid": int(facts["pid"]),
+            "port": int(facts["port"]),
+            "machine": facts["machine"],
+            # An endpoint of an older amibuild does not say.
+            "settings": dict(facts.get("settings", {})),
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def has_ended(pid: int) -> bool:
+    """Whether an endpoint's process is no more: a zombie has no words left."""
+    if not Path("/proc/self").exists():  # not on Linux: it will be noticed in other ways
+        return False
+    try:
+        return b"amibuild" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
+def ask(port: int, method: str, name: str, *, timeout_s: float = ASK_S) -> dict[str, Any] | None:
+    """The answer of an endpoint's control page; None when nobody answers."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
+    try:
+        connection.request(method, f"/amibuild/{name}", headers={"X-Amibuild": "1"})
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return answer
