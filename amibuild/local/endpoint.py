@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 for _name in [name for name in os.environ if name.startswith(("AWS_", "MOTO_"))]:
     del os.environ[_name]
 
+log = logging.getLogger(__name__)
+
 MACHINES = ("auto", "nspawn", "qemu", "none")
+FOLDER_LOOK_S = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +106,11 @@ def _serve(arguments: argparse.Namespace) -> int:
         }
         _write(file, facts)
         _say({"ready": True, **facts})
-        lifetime.over.wait()
+        while not lifetime.over.wait(FOLDER_LOOK_S):
+            if not options.local.is_dir():
+                # Nobody could find it any more, to use it or to stop it.
+                log.warning("%s was removed: the endpoint ends", options.local)
+                break
     finally:
         _remove_own(file)
         service.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -176,6 +177,13 @@ def test_a_half_made_base_image_goes_once_nobody_makes_one(data: Path) -> None:
         assert tidy(data) == ()
     assert tidy(data) == ("a half-made base image, making-x",)
     assert [path.name for path in base.iterdir()] == ["lock"]
+
+
+def test_a_detached_one_ends_when_its_folder_is_removed(data: Path) -> None:
+    """As when a test's temporary folder goes: nobody could find it, or stop it."""
+    endpoint = start_detached(settings=NONE, data=data)
+    shutil.rmtree(data / "local")
+    wait_until_gone(endpoint.pid)
 
 
 def test_a_detached_one_stays_until_it_is_stopped(data: Path) -> None:
