@@ -15,9 +15,14 @@ ASK_S = 5.0
 
 
 def written(data: Path) -> dict[str, Any] | None:
-    """What the endpoint wrote about itself when it was ready; it may be dead since."""
+    """What the endpoint wrote about itself when it was ready; None once its process has ended.
+
+    Its port may be another endpoint's by then, which is not ours to join or to stop.
+    """
     try:
         facts = json.loads((data / "local" / "endpoint.json").read_text())
+        if has_ended(int(facts["pid"])):
+            return None
         return {
             "pid": int(facts["pid"]),
             "port": int(facts["port"]),

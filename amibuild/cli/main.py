@@ -107,6 +107,8 @@ def _with_json_errors(words: Sequence[str]) -> int:
     """The exit code. A wrong option is an object on stdout too, as every failure is."""
     try:
         return int(app(words, prog_name="amibuild", standalone_mode=False) or 0)
+    except typer.Abort:  # Ctrl-C before a verb has begun to catch signals
+        return 130
     except CLICK_ERROR as error:
         error.show()
         body = {"kind": "UsageError", "message": error.format_message(), "hint": None}

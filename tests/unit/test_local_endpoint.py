@@ -179,6 +179,19 @@ def test_a_half_made_base_image_goes_once_nobody_makes_one(data: Path) -> None:
     assert [path.name for path in base.iterdir()] == ["lock"]
 
 
+def test_a_dead_ones_file_does_not_lead_to_another_on_its_port(data: Path, tmp_path: Path) -> None:
+    """Its port may be taken by the endpoint of another folder, which is nobody's to stop here."""
+    dead, living = tmp_path / "dead", start_detached(settings=NONE, data=data)
+    facts = json.loads((data / "local" / "endpoint.json").read_text())
+    ended = proc.start([sys.executable, "-c", ""])
+    ended.wait()
+    (dead / "local").mkdir(parents=True)
+    (dead / "local" / "endpoint.json").write_text(json.dumps({**facts, "pid": ended.pid}))
+    assert status(dead) is None
+    assert not stop(dead)
+    assert alive(living.pid)
+
+
 def test_a_detached_one_ends_when_its_folder_is_removed(data: Path) -> None:
     """As when a test's temporary folder goes: nobody could find it, or stop it."""
     endpoint = start_detached(settings=NONE, data=data)
