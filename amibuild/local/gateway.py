@@ -1,8 +1,8 @@
 """The door of the endpoint: every HTTP request passes here before moto sees it.
 
 It keeps the log of calls, lets the ordered failures happen, refuses what the endpoint does not
-have in AWS's words, and answers `/amibuild/` itself. Requests without a signature are refused: a
-web page that a person visits can reach 127.0.0.1 too, but it can't sign.
+have in AWS's words, and answers `/amibuild/` itself. Requests without a signature are refused, for
+a web page that a person visits can reach 127.0.0.1 too. Whose it is, nobody checks.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from amibuild.local.machines.none import Latencies, NoMachine
 from amibuild.local.machines.script import CommandScript, always_succeeds
 from amibuild.local.service import Options, Service
 from amibuild.wait import Look, SystemClock, until
+from tests.contract.place import Place, new_place
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -187,6 +188,14 @@ def start(tmp_path: Path, session: boto3.Session) -> Iterator[Start]:
 @pytest.fixture
 def aws(start: Start) -> Aws:
     return start()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Place]:
+    """Nothing runs yet; what `local up` leaves is ended afterwards."""
+    place = new_place(tmp_path)
+    yield place
+    place.run("local", "down")
 
 
 class Refuses(Protocol):

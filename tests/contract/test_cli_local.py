@@ -3,19 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.contract.place import Place, new_place
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Place]:
-    """Nothing runs yet; what `local up` leaves is ended afterwards."""
-    place = new_place(tmp_path)
-    yield place
-    place.run("local", "down")
 
 
 @pytest.fixture(scope="module")

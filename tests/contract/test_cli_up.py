@@ -7,25 +7,18 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
 from amibuild import proc
 from tests.contract.place import Place, new_place
+from tests.terminal import read_to_end
 
 SCRIPT = [
     {"match": "uname", "stdout": "Linux\n"},
     {"match": "fails", "exit_code": 7, "stderr": "it fails\n"},
 ]
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Place]:
-    place = new_place(tmp_path)
-    yield place
-    place.run("local", "down")
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +144,7 @@ def test_on_a_terminal_without_ssh_each_line_goes_to_the_agent(
     process = proc.start(words, stdin=far, stdout=far, stderr=far, env=env)
     os.close(far)
     os.write(near, b"uname\nfails\nexit\n")
-    said = b""
-    try:
-        while chunk := os.read(near, 4096):
-            said += chunk
-    except OSError:  # Linux' way to say that the other end of a terminal is closed
-        pass
-    os.close(near)
+    said = read_to_end(near)
     assert process.wait(30) == 7
     assert b"no terminal, since no key of this machine is here" in said
     assert b"Linux\r\n" in said
@@ -172,7 +159,7 @@ def test_logs_are_the_console_and_where_the_drivers_own_is(scripted: Place, inst
 
 
 def test_logs_can_be_followed_to_the_end_of_the_machine(scripted: Place) -> None:
-    from amibuild.inside import Guest, console
+    from amibuild.guests import Guest, console
 
     up = scripted.ask("local", "up")
     instance = scripted.launch()

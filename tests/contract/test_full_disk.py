@@ -6,10 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-import pytest
-
-from amibuild.errors import HostError
 from amibuild.local import private
+from tests.namespaces import needs_namespaces
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -64,15 +62,7 @@ print(json.dumps(said))
 """
 
 
-def _may_mount() -> bool:
-    try:
-        private.check()
-    except HostError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not _may_mount(), reason="this host allows no namespaces of our own")
+@needs_namespaces
 def test_a_full_disk_is_said_by_each_call_and_ends_with_it(tmp_path: Path) -> None:
     """On a disk of 8 MB in memory, in a mount namespace of its own."""
     full = tmp_path / "full"

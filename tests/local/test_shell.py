@@ -10,6 +10,7 @@ import pytest
 from amibuild import proc
 from tests.local.clients import Here
 from tests.local.scenario import amibuild, command
+from tests.terminal import read_to_end
 
 pytestmark = pytest.mark.machine
 
@@ -42,13 +43,7 @@ def test_on_a_terminal_it_is_a_login_shell_with_one_of_its_own(here: Here, insta
     process = proc.start(words, stdin=far, stdout=far, stderr=far)
     os.close(far)
     os.write(near, b"tty; shopt -q login_shell && echo is-login; exit 5\n")
-    said = b""
-    try:
-        while chunk := os.read(near, 4096):
-            said += chunk
-    except OSError:  # Linux' way to say that the other end of a terminal is closed
-        pass
-    os.close(near)
+    said = read_to_end(near)
     assert process.wait(30) == 5
     lines = said.decode().splitlines()
     assert any(line.startswith("/dev/pts/") or "l/dev/pts/" in line for line in lines), lines

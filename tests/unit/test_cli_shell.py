@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from amibuild.cli.local.shell import bash, known_key
-from amibuild.inside import Guest
+from amibuild.guests import Guest
 
 OURS = "ssh-ed25519 AAAAC3Nzours"
 GUEST = Guest(

@@ -19,7 +19,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file may import from its own layer and from those below it. The longest prefix wins.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("amibuild.cli",),
-    ("amibuild.control", "amibuild.endpoint", "amibuild.inside", "amibuild.ui", "amibuild.wording"),
+    ("amibuild.control", "amibuild.endpoint", "amibuild.guests", "amibuild.ui", "amibuild.wording"),
     ("amibuild.bake", "amibuild.reap", "amibuild.record"),
     ("amibuild.verify",),
     ("amibuild.steps", "amibuild.registry"),

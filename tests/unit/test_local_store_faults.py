@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
-from amibuild.errors import HostError
 from amibuild.local import blocks, private
 from amibuild.local.store import ParameterRecord, Store, StoreDamaged
+from tests.namespaces import needs_namespaces
 from tests.unit.stored import (
     AMI,
     FIRST,
@@ -153,15 +153,7 @@ def test_a_list_of_blocks_without_its_record_goes_at_the_next_start(tmp_path: Pa
     assert not (tmp_path / "store" / "snapshots" / f"{FIRST}.blocks").exists()
 
 
-def _may_mount() -> bool:
-    try:
-        private.check()
-    except HostError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not _may_mount(), reason="this host allows no namespaces of our own")
+@needs_namespaces
 def test_a_full_disk_is_said_plainly_and_the_store_goes_on(tmp_path: Path) -> None:
     make_disk(tmp_path / "large", {n * blocks.SIZE: os.urandom(9) for n in range(16)}, size=8 << 20)
     make_disk(tmp_path / "small", {0: b"x"})

@@ -24,19 +24,19 @@ def logs(
 ) -> None:
     """Print a machine's console, its last 64 KiB; says where the driver's own log is."""
     with session(context, as_json=as_json) as run:
-        from amibuild import inside
+        from amibuild import guests
         from amibuild.errors import UsageError
         from amibuild.ui import write_bytes
 
         if follow and as_json:
             raise UsageError("--follow has no end that one JSON object could be printed at")
-        guest = inside.find(instance)
+        guest = guests.find(instance)
         log = f"{guest.folder}/run/supervisor.log"
         run.story.say(f"{guest.id}: {guest.driver}, {guest.state}; the driver's log is {log}")
         if as_json:
-            text = b"".join(inside.console(guest, follow=False)).decode(errors="replace")
+            text = b"".join(guests.console(guest, follow=False)).decode(errors="replace")
             run.result("", {"instance": guest.id, "console": text, "log": log})
             return
-        for chunk in inside.console(guest, follow=follow):
+        for chunk in guests.console(guest, follow=follow):
             if not write_bytes(chunk):
                 return

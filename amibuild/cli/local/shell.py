@@ -19,7 +19,7 @@ from amibuild.cli.local.logs import InstanceArgument
 from amibuild.cli.session import session
 
 if TYPE_CHECKING:
-    from amibuild.inside import Guest, Ran
+    from amibuild.guests import Guest, Ran
 
 USER = "admin"
 NO_SSH = 255  # what ssh ends with when it could not log in
@@ -45,15 +45,15 @@ def shell(
 ) -> None:
     """Open a root shell in a machine, or run what is on stdin; ends with the last exit code."""
     with session(context, as_json=False) as run:
-        from amibuild import inside
+        from amibuild import guests
 
-        guest = inside.find_ready(instance, run.story.say)
+        guest = guests.find_ready(instance, run.story.say)
         terminal = sys.stdin.isatty() and sys.stdout.isatty()
         if guest.driver == "nspawn" and os.geteuid() == 0:
             code = _enter(guest, command, terminal=terminal)
         elif command or not sys.stdin.isatty():
             script = shlex.join(command).encode() if command else sys.stdin.buffer.read()
-            code = _show(inside.run(guest, bash(script)))
+            code = _show(guests.run(guest, bash(script)))
         else:
             private = key or known_key(guest, Path.home() / ".ssh")
             code = _log_in(guest, private) if private else NO_SSH
@@ -146,7 +146,7 @@ def _show(ran: Ran) -> int:
 
 def _line_by_line(guest: Guest) -> int:
     """The exit code of the last line. Its folder is kept in memory of the machine, not on disk."""
-    from amibuild import inside
+    from amibuild import guests
 
     code, place = 0, shlex.quote(f"/run/amibuild/shell-{os.getpid()}")
     while True:
@@ -160,6 +160,6 @@ def _line_by_line(guest: Guest) -> int:
             f"{{ eval {shlex.quote(line)}\n}} </dev/null\n"
             f"code=$?\npwd >{place}\nexit $code\n"
         )
-        code = _show(inside.run(guest, bash(script.encode())))
-    inside.run(guest, bash(f"rm -f {place}\n".encode()))
+        code = _show(guests.run(guest, bash(script.encode())))
+    guests.run(guest, bash(f"rm -f {place}\n".encode()))
     return code

@@ -20,16 +20,6 @@ def refuse_parameters(params: dict[str, Any], *names: str) -> None:
             raise Refusal("UnsupportedOperation", f"the local endpoint has no {name}")
 
 
-def only_tags(tags: dict[str, dict[str, str]], *kinds: str) -> dict[str, dict[str, str]]:
-    """The tags by kind of resource, each of which must be one of these."""
-    for kind in sorted(set(tags) - set(kinds)):
-        raise Refusal(
-            "InvalidParameterValue",
-            f"'{kind}' is not a valid taggable resource type for this operation.",
-        )
-    return tags
-
-
 def check_new_name(backend: Any, name: str) -> None:
     """Source: Error codes, InvalidAMIName.Malformed and InvalidAMIName.Duplicate."""
     if not _NAME.fullmatch(name):

@@ -20,7 +20,7 @@ from moto.ec2.utils import random_ami_id, random_snapshot_id
 from amibuild.errors import AmibuildError
 from amibuild.local.overlay import launching
 from amibuild.local.overlay.ami import LocalAmi, check_usable, known_image
-from amibuild.local.overlay.asked import check_new_name, only_tags, refuse_parameters
+from amibuild.local.overlay.asked import check_new_name, refuse_parameters
 from amibuild.local.overlay.desk import Desk, Refusal
 from amibuild.local.overlay.encryption import chosen_key, key_arn
 from amibuild.local.overlay.loading import REGIONS
@@ -158,7 +158,7 @@ class CopyResponses(EC2Response):
         if made is not None:
             return ActionResult({"ImageId": made.id})
         refuse_parameters(params, *_ELSEWHERE, "SnapshotCopyCompletionDurationMinutes")
-        tags = only_tags(self._parse_tag_specification(), "image", "snapshot")
+        tags = self._parse_tag_specification()
         origin = _source_backend(backend, params["SourceRegion"])
         source = known_image(origin, params["SourceImageId"])
         check_usable(source)
@@ -179,7 +179,7 @@ class CopyResponses(EC2Response):
         """DestinationRegion and PresignedUrl are botocore's own doing: the region is this one."""
         backend, params = self.ec2_backend, self.params
         refuse_parameters(params, *_ELSEWHERE, "CompletionDurationMinutes")
-        tags = only_tags(self._parse_tag_specification(), "snapshot").get("snapshot", {})
+        tags = self._parse_tag_specification().get("snapshot", {})
         origin = _source_backend(backend, params["SourceRegion"])
         source = known_snapshot(origin, params["SourceSnapshotId"])
         check_completed(source)

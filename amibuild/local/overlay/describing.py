@@ -16,8 +16,9 @@ from moto.ec2.responses import EC2Response
 from amibuild.local.overlay.ami import LocalAmi
 from amibuild.local.overlay.asked import check_owners
 from amibuild.local.overlay.desk import Refusal
-from amibuild.local.overlay.finding import filtered, page
+from amibuild.local.overlay.finding import filtered
 from amibuild.local.overlay.launching import check_image_id
+from amibuild.local.overlay.paging import sorted_page
 from amibuild.local.overlay.snapshots import (
     LocalSnapshot,
     check_snapshot_id,
@@ -184,7 +185,7 @@ class DescribeResponses(EC2Response):
         found = filtered(
             found, params.get("Filters", []), _IMAGE_FILTERS, lambda i: _own_tags(backend, i)
         )
-        shown, token = page(found, params, lambda i: i.id)
+        shown, token = sorted_page(found, params, lambda i: i.id)
         images = [described_image(backend, image) for image in shown]
         return ActionResult({"Images": images, **({"NextToken": token} if token else {})})
 
@@ -213,7 +214,7 @@ class DescribeResponses(EC2Response):
             found, params.get("Filters", []), _SNAPSHOT_FILTERS, lambda s: _own_tags(backend, s)
         )
         # DescribeSnapshots, MaxResults: from 5 on.
-        shown, token = page(found, params, lambda s: s.id, least=5)
+        shown, token = sorted_page(found, params, lambda s: s.id, least=5)
         snapshots = [described_snapshot(backend, snapshot) for snapshot in shown]
         return ActionResult({"Snapshots": snapshots, **({"NextToken": token} if token else {})})
 

@@ -1,13 +1,11 @@
-"""Describing many things: by filter, by owner, page by page.
+"""Describing many things: those that pass every filter.
 
 Sources: EC2 API reference, Filter (`*` and `?` are wildcards, a backslash makes them plain; values
-are case-sensitive and one of them is enough), DescribeImages and DescribeSnapshots, NextToken.
+are case-sensitive and one of them is enough), DescribeImages and DescribeSnapshots, Filters.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -73,30 +71,3 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, list):
         return [text for one in value for text in _texts(one)]
     return [str(value)]
-
-
-def page(
-    things: list[Thing], params: dict[str, Any], key: Callable[[Thing], str], *, least: int = 1
-) -> tuple[list[Thing], str | None]:
-    """One page, and the token of the next if there is one. In the order of `key`, when paged."""
-    size, token = params.get("MaxResults"), params.get("NextToken")
-    if size is not None and size < least:
-        raise Refusal(
-            "InvalidParameterValue",
-            f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value of {least} "
-            "or more.",
-        )
-    if size is None and token is None:
-        return things, None
-    after = _decoded(token) if token else ""
-    rest = sorted((thing for thing in things if key(thing) > after), key=key)
-    shown = rest[: size or len(rest)]
-    more = len(rest) > len(shown)
-    return shown, base64.urlsafe_b64encode(key(shown[-1]).encode()).decode() if more else None
-
-
-def _decoded(token: str) -> str:
-    try:
-        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise Refusal("InvalidNextToken", "The specified NextToken is not valid.") from error

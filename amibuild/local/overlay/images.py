@@ -23,7 +23,7 @@ from amibuild.errors import AmibuildError
 from amibuild.local.life import Life, Wish
 from amibuild.local.overlay import launching
 from amibuild.local.overlay.ami import Device, LocalAmi, may_use
-from amibuild.local.overlay.asked import check_choice, check_new_name, only_tags, refuse_parameters
+from amibuild.local.overlay.asked import check_choice, check_new_name, refuse_parameters
 from amibuild.local.overlay.desk import Desk, Refusal
 from amibuild.local.overlay.registering import asked_device
 from amibuild.local.overlay.snapshots import others
@@ -294,7 +294,7 @@ class ImageResponses(EC2Response):
             name=params["Name"],
             description=params.get("Description", ""),
             reboot=not params.get("NoReboot", False),
-            tags=only_tags(self._parse_tag_specification(), "image", "snapshot"),
+            tags=self._parse_tag_specification(),
             mappings=params.get("BlockDeviceMappings", []),
             dry_run=self.error_on_dryrun,
         )

@@ -34,14 +34,6 @@ class MachineType:
     memory_mib: int
 
 
-@dataclass(frozen=True)
-class Launched:
-    """What a client token made: the same request with the same token gets it again."""
-
-    fingerprint: str
-    made: Any
-
-
 def check_instance_ids(ids: list[str]) -> None:
     for id_ in ids:
         if not _INSTANCE.fullmatch(id_):

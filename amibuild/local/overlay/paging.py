@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from moto.ssm.exceptions import SSMException
@@ -40,6 +40,29 @@ def page(
     if first is None:
         raise Refusal("InvalidNextToken", "The token is invalid.")
     return _part(found, first, int(limit or EC2_LIMITS[-1]))
+
+
+def sorted_page(
+    items: list[Item], params: dict[str, Any], key: Callable[[Item], str], *, least: int = 1
+) -> tuple[list[Item], str | None]:
+    """The same by key and not by place: what goes between two requests moves nothing.
+
+    In the order of `key`, when paged. `least` is the smallest MaxResults.
+    """
+    size, token = params.get("MaxResults"), params.get("NextToken")
+    if size is not None and size < least:
+        raise Refusal(
+            "InvalidParameterValue",
+            f"Value ( {size} ) for parameter maxResults is invalid. Expecting a value of {least} "
+            "or more.",
+        )
+    if size is None and token is None:
+        return items, None
+    after = _decoded(token) if token else ""
+    rest = sorted((item for item in items if key(item) > after), key=key)
+    shown = rest[: size or len(rest)]
+    more = len(rest) > len(shown)
+    return shown, base64.urlsafe_b64encode(key(shown[-1]).encode()).decode() if more else None
 
 
 def ssm_page(
@@ -76,3 +99,10 @@ def _first(token: str | None) -> int | None:
         return None
     number = said.removeprefix(_MARK)
     return int(number) if said.startswith(_MARK) and number.isdigit() else None
+
+
+def _decoded(token: str) -> str:
+    try:
+        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Refusal("InvalidNextToken", "The specified NextToken is not valid.") from error

@@ -12,8 +12,8 @@ from moto.core.responses import ActionResult
 from moto.ec2.responses import EC2Response
 
 from amibuild.local.overlay.desk import Refusal
-from amibuild.local.overlay.finding import page
 from amibuild.local.overlay.launching import check_image_id
+from amibuild.local.overlay.paging import sorted_page
 from amibuild.local.overlay.parameters import IMAGE_TYPE
 
 _INSTANCE, _TEMPLATE, _PARAMETER = "ec2:Instance", "ec2:LaunchTemplate", "ssm:Parameter"
@@ -124,5 +124,5 @@ class ReferenceResponses(EC2Response):
             for kind, values in wanted.items():
                 arns = _arns(backend, id_, kind, values)
                 found += [{"ImageId": id_, "ResourceType": kind, "Arn": arn} for arn in arns]
-        shown, token = page(found, params, lambda r: f"{r['ImageId']} {r['Arn']}", least=5)
+        shown, token = sorted_page(found, params, lambda r: f"{r['ImageId']} {r['Arn']}", least=5)
         return ActionResult({"ImageReferences": shown, **({"NextToken": token} if token else {})})

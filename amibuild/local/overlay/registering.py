@@ -14,7 +14,7 @@ from moto.ec2.responses import EC2Response
 from moto.ec2.utils import random_ami_id
 
 from amibuild.local.overlay.ami import Device, LocalAmi
-from amibuild.local.overlay.asked import check_choice, check_new_name, only_tags, refuse_parameters
+from amibuild.local.overlay.asked import check_choice, check_new_name, refuse_parameters
 from amibuild.local.overlay.desk import Refusal
 from amibuild.local.overlay.snapshots import check_completed, known_snapshot
 
@@ -86,7 +86,7 @@ class RegisterResponses(EC2Response):
         check_new_name(backend, params["Name"])
         refuse_parameters(params, *_NO_PLACE_HERE)
         _check_choices(params)
-        tags = only_tags(self._parse_tag_specification(), "image")
+        tags = self._parse_tag_specification()
         root = params.get("RootDeviceName")
         for key, value in (
             ("BlockDeviceMappings", params.get("BlockDeviceMappings")),

@@ -21,7 +21,7 @@ from moto.ec2.utils import random_snapshot_id
 
 from amibuild.errors import AmibuildError
 from amibuild.local.life import Life
-from amibuild.local.overlay.asked import only_tags, refuse_parameters
+from amibuild.local.overlay.asked import refuse_parameters
 from amibuild.local.overlay.desk import ACCOUNT, Desk, Refusal
 from amibuild.local.overlay.stilldisk import disk_of, still_disk, writer
 from amibuild.local.store import SnapshotInUse, SnapshotRecord
@@ -275,7 +275,7 @@ class SnapshotResponses(EC2Response):
         backend, params = self.ec2_backend, self.params
         refuse_parameters(params, "OutpostArn", "Location")
         volume = backend.get_volume(params["VolumeId"])
-        tags = only_tags(self._parse_tag_specification(), "snapshot")
+        tags = self._parse_tag_specification()
         life = writer(volume)
         with ExitStack() as stack:
             still = stack.enter_context(still_disk(volume)) if life is None else None

@@ -33,7 +33,7 @@ TAGGABLE = {
     "CreateSnapshots": {"snapshot"},
     "CreateVolume": {"volume"},
     "ImportKeyPair": {"key-pair"},
-    "RegisterImage": {"image", "snapshot"},
+    "RegisterImage": {"image"},
 }
 
 

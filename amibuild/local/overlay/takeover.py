@@ -21,7 +21,6 @@ from amibuild.local.overlay.desk import Desk
 from amibuild.local.overlay.groups import GroupBooks, GroupResponses
 from amibuild.local.overlay.images import ImageBooks, ImageResponses
 from amibuild.local.overlay.instances import InstanceResponses
-from amibuild.local.overlay.launching import Launched
 from amibuild.local.overlay.lifecycle import LifecycleBooks, LifecycleResponses
 from amibuild.local.overlay.lives import InstanceBooks
 from amibuild.local.overlay.networks import NetworkResponses
@@ -55,8 +54,7 @@ class LocalEc2(
 
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
-        # What client tokens made, for CreateVolume and for every request.
-        self.launched: dict[str, Launched] = {}
+        # What client tokens made: operation and token -> the request's fingerprint and its answer.
         self.done: dict[tuple[str, str], tuple[str, Any]] = {}
         self.reads = Reads()
         self.spot: dict[str, SpotRequest] = {}

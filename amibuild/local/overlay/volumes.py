@@ -148,12 +148,6 @@ class VolumeResponses(EC2Response):
 
     def create_volume(self) -> ActionResult:
         backend, params = self.ec2_backend, self.params
-        token, mark = params.get("ClientToken"), launching.fingerprint(params)
-        known = backend.launched.get(token) if token else None
-        if known is not None:
-            if known.fingerprint != mark:
-                raise launching.mismatch()
-            return ActionResult(known.made)
         snapshot = backend.snapshots.get(params.get("SnapshotId"))
         if snapshot is None and params.get("SnapshotId"):
             raise Refusal(
@@ -178,8 +172,6 @@ class VolumeResponses(EC2Response):
         result: ActionResult = super().create_volume()
         volume: Any = result.result
         volume.size = int(volume.size)
-        if token:
-            backend.launched[token] = launching.Launched(mark, volume)
         volume.phase = "creating"
         Desk.current.spawn(backend.fill_volume, volume)
         return result
