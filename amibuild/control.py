@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import select
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,28 @@ def written(data: Path) -> dict[str, Any] | None:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether an endpoint's process is no more: a zombie has no words left."""
-    if not Path("/proc/self").exists():  # not on Linux: it will be noticed in other ways
+    """Whether an endpoint's process is no more, down to its last thread: its locks are free then.
+
+    Its words are gone before that, and its number may be somebody else's after it.
+    """
+    if not hasattr(os, "pidfd_open"):  # not on Linux: it will be noticed in other ways
         return False
     try:
-        return b"amibuild" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        process = os.pidfd_open(pid)
+    except OSError:  # nobody's number, or that of another's thread
+        return True
+    try:
+        look = select.poll()
+        look.register(process, select.POLLIN)
+        if look.poll(0):
+            return True
+    finally:
+        os.close(process)
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return True
+    return bool(words) and b"amibuild" not in words
 
 
 def ask(port: int, method: str, name: str, *, timeout_s: float = ASK_S) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import pytest
 
 from amibuild import proc
 from amibuild.aws.session import Cloud
+from amibuild.control import has_ended
 from amibuild.endpoint import (
     LocalEndpoint,
     data_dir,
@@ -48,10 +49,7 @@ def data(tmp_path: Path) -> Iterator[Path]:
 
 
 def alive(pid: int) -> bool:
-    try:
-        return b"amibuild" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+    return not has_ended(pid)
 
 
 def wait_until_gone(pid: int) -> None:

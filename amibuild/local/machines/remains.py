@@ -7,6 +7,7 @@ when its supervisor was killed, and the next `amibuild local …` when the endpo
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from amibuild.wait import Look, until
 log = logging.getLogger(__name__)
 
 LOOP_FREE_S = 10.0
+GROUP_FREE_S = 10.0
 # A supervisor hears of its endpoint's end at once, and needs a second for its own.
 LEAVE_S = 20.0
 KILLED_S = 20.0
@@ -30,15 +32,30 @@ KILLED_S = 20.0
 def remove(order: Order, supervisor: int, *, link: bool = True) -> None:
     """All that is left of one machine whose supervisor is, or was, that process.
 
-    Nothing of it may run any more. `link` is off when its number is another's by now.
-    Raises: WaitTimeout when its loop device stays.
+    Nothing of it may go on. `link` is off when its number is another's by now.
+    Raises: WaitTimeout when its loop device or its control group stays in use.
     """
     if link and order.isolation is Isolation.FULL:
         network.remove_link(order.addresses)
     if order.root is not None:
         await_free_loop(Path(order.root.disk))
     if order.own_cgroup:
-        cgroups.remove(cgroups.groups_of(order.instance_id, supervisor))
+        _remove_groups(cgroups.groups_of(order.instance_id, supervisor))
+
+
+def _remove_groups(groups: tuple[Path, ...]) -> None:
+    """A first process that its supervisor had not told of yet dies with it too, but later."""
+
+    def look() -> Look[bool]:
+        try:
+            cgroups.remove(groups)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return Look("in use")
+        return Look("removed", True)
+
+    until(look, what=f"the end of all in {groups[0].name}", timeout_s=GROUP_FREE_S)
 
 
 def remove_all(machines: Path) -> tuple[str, ...]:
