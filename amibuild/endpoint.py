@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from amibuild import proc
-from amibuild.control import ASK_S, HOST, ask, has_ended, written
+from amibuild.control import (
+    HOST,
+    STATUS_S,
+    Announced,
+    Silent,
+    announced,
+    ask,
+    read,
+    request,
+)
 from amibuild.errors import HostError, UsageError, WaitTimeout
 from amibuild.local.settings import AUTO, Settings
 from amibuild.names import EndpointAccess
@@ -26,13 +35,9 @@ from amibuild.wait import Look, until
 
 log = logging.getLogger(__name__)
 
-# Any key works; this one has the length and letters of a real one, which moto looks for.
-ACCESS_KEY_ID = "AKIAAMIBUILDLOCAL000"
-SECRET_ACCESS_KEY = "local"  # it opens nothing
 # Another amibuild may be making the base image: a minute, and more on a slow network.
 BUSY_S = 900.0
 # Its machines are killed, not shut down: seconds. A machine that resists is told in its log.
-LETTING_GO_S = 2.0
 END_S = 90.0
 LOG_LIMIT_BYTES = 1024 * 1024
 LOG_TAIL_LINES = 20
@@ -53,7 +58,7 @@ class LocalEndpoint(EndpointAccess):
     owned: bool
 
     def is_gone(self) -> bool:
-        return has_ended(self.pid)
+        return proc.has_ended(self.pid)
 
 
 def data_dir() -> Path:
@@ -87,7 +92,7 @@ def open_endpoint(
             yield endpoint
         except Exception:  # not an interrupt, which has cleaned up: nothing is kept then
             if keep and child is not None:
-                ask(child.port, "POST", "keep")
+                child.ask("POST", "keep")
             raise
 
 
@@ -105,24 +110,30 @@ def start_detached(
     asked = settings or Settings()
     asked.check()
     with _opened(folder, asked, True, progress) as (endpoint, _):
-        ask(int(endpoint.url.rpartition(":")[2]), "POST", "keep")
+        known = announced(folder)
+        if known is not None:
+            ask(known, "POST", "keep")
         return endpoint
 
 
 def status(data: Path | None = None) -> dict[str, Any] | None:
     """The running endpoint and its instances, as its own JSON; None when none runs.
 
-    One that is about to end is waited for. Raises: WaitTimeout.
+    One that is about to end is waited for. Raises: Silent; WaitTimeout.
     """
-    facts = written(data or data_dir())
-    if facts is None:
+    known = announced(data or data_dir())
+    if known is None:
         return None
 
     def look() -> Look[dict[str, Any]]:
-        said = ask(facts["port"], "GET", "status")
-        return Look("ending", None if said and said["ending"] else said or {})
+        if known.has_ended:
+            return Look("ended", {})
+        said = ask(known, "GET", "lifetime")
+        if said is None or said["ending"]:
+            return Look("ending")
+        return Look("running", ask(known, "GET", "status", timeout_s=STATUS_S))
 
-    return until(look, what=f"the endpoint (process {facts['pid']})", timeout_s=END_S) or None
+    return until(look, what=named(known.pid), timeout_s=END_S) or None
 
 
 def tidy(data: Path | None = None, *, progress: Progress = log.info) -> tuple[str, ...]:
@@ -138,42 +149,16 @@ def tidy(data: Path | None = None, *, progress: Progress = log.info) -> tuple[st
     return found
 
 
-def stop(data: Path | None = None, *, force: bool = False) -> bool:
-    """Ends the running endpoint with its machines: `local down`. False when none runs.
-
-    `force` ends it under those who use it, too.
-    Raises: UsageError when a bake or another verb uses it; WaitTimeout.
-    """
-    folder = data or data_dir()
-    facts = written(folder)
-    if facts is None or ask(facts["port"], "GET", "status") is None:
-        return False
-    if not force:
-        _await_unused(facts["port"])
-    ask(facts["port"], "POST", "stop")
-
-    def look() -> Look[bool]:
-        ended = has_ended(facts["pid"])
-        return Look("ended" if ended else "still there", True if ended else None)
-
-    return until(look, what=f"the endpoint (process {facts['pid']})", timeout_s=END_S)
+def named(pid: int) -> str:
+    return f"the endpoint (process {pid})"
 
 
-def _await_unused(port: int) -> None:
-    """Raises: UsageError. One that has just ended is noticed a moment later."""
+def holder_of(root: Path) -> int | None:
+    """The process that has the store of `root` open."""
+    from amibuild.local.durable import holder
+    from amibuild.local.leftovers import STORE
 
-    def look() -> Look[bool]:
-        said = ask(port, "GET", "status")
-        used = said is not None and bool(said["owned"] or said["joined"])
-        return Look("in use" if used else "unused", None if used else True)
-
-    try:
-        until(look, what="the endpoint's users to end", timeout_s=LETTING_GO_S)
-    except WaitTimeout:
-        raise UsageError(
-            "a bake or another amibuild uses the endpoint",
-            hint="wait for it, end it with Ctrl-C, or add --force to end the machines under it",
-        ) from None
+    return holder(root / STORE)
 
 
 class _Child:
@@ -182,8 +167,11 @@ class _Child:
     def __init__(self, process: proc.Process, pipe: int, log_file: Path) -> None:
         self.process = process
         self.log_file = log_file
-        self.port = 0  # until it is ready
+        self.known: Announced | None = None  # until it is ready
         self._pipe = pipe
+
+    def ask(self, method: str, path: str) -> dict[str, Any] | None:
+        return ask(self.known, method, path) if self.known else None
 
     def end(self) -> None:
         """Lets go of it: it ends with its machines, unless somebody else needs it."""
@@ -191,8 +179,8 @@ class _Child:
         if self.process.stdout is not None:
             self.process.stdout.close()
         try:
-            until(self._look, what=f"the endpoint (process {self.process.pid})", timeout_s=END_S)
-        except WaitTimeout as error:
+            until(self._look, what=named(self.process.pid), timeout_s=END_S)
+        except (Silent, WaitTimeout) as error:
             log.warning("%s: it is killed; its log is %s", error, self.log_file)
             self.process.kill()
             self.process.wait()
@@ -200,7 +188,7 @@ class _Child:
     def _look(self) -> Look[bool]:
         if self.process.poll() is not None:
             return Look("ended", True)
-        said = ask(self.port, "GET", "status") if self.port else None
+        said = self.ask("GET", "lifetime")
         if said is not None and not (said["owned"] or said["ending"]):
             # It stays. Popen would warn that nobody waits for it.
             self.process.returncode = 0
@@ -210,6 +198,10 @@ class _Child:
 
 class _Busy(Exception):
     """Another process has the store, and may be about to serve it, or to let go of it."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid)
+        self.pid = pid
 
 
 @contextmanager
@@ -247,50 +239,55 @@ def _join_or_start(
     data: Path, asked: Settings, base: bool, progress: Progress
 ) -> _Joined | tuple[LocalEndpoint, _Child]:
     told = False
+    root = data / "local" / asked.folder
 
     def look() -> Look[_Joined | tuple[LocalEndpoint, _Child]]:
         nonlocal told
         joined = _join(data, asked)
         if joined is not None:
             return Look("running", joined)
-        try:
-            return Look("started", _start(data, asked, base, progress))
-        except _Busy:
-            if not told:
-                progress("waiting for another amibuild, which has the local target's store open")
-            told = True
-            return Look("held by another amibuild")
+        # Asked before a process is started for nothing, ten times a second.
+        pid = holder_of(root)
+        if pid is None:
+            try:
+                return Look("started", _start(data, asked, base, progress))
+            except _Busy as busy:
+                pid = busy.pid
+        who = f"process {pid}" if pid else "another process"
+        if not told:
+            progress(f"waiting for {who}, which has the local target's store open")
+        told = True
+        return Look(f"held by {who}")
 
     return until(
         look,
         what="the local target's store",
         timeout_s=BUSY_S,
-        hint="amibuild local status says who has it",
+        hint="amibuild local down --force ends who starts or ends there",
     )
 
 
 def _join(data: Path, asked: Settings) -> _Joined | None:
-    facts = written(data)
-    if facts is None:
+    """Raises: HostError when it is not as asked for; Silent."""
+    known = announced(data)
+    if known is None:
         return None
-    connection = http.client.HTTPConnection(HOST, facts["port"], timeout=ASK_S)
     try:
-        connection.request("GET", "/amibuild/join")
-        answer = connection.getresponse()
-        if answer.status != http.client.OK:
-            raise ConnectionError("it is no endpoint of ours")
+        connection, answer = request(known, "GET", "join")
     except (OSError, http.client.HTTPException):
-        # Killed, and the file is what it left; or it is about to end.
+        # It is about to end, or has.
+        return None
+    if answer.status != http.client.OK:
         connection.close()
         return None
-    differences = asked.differences(facts["settings"])
+    differences = asked.differences({**known.settings, "--port": str(known.port)})
     if differences:
         answer.close()
         raise HostError(
             f"the endpoint that runs here was started with {'; '.join(differences)}",
             hint="amibuild local down",
         )
-    return _Joined(_endpoint(facts, owned=False), answer)
+    return _Joined(_endpoint(known, owned=False), answer)
 
 
 def _start(
@@ -318,9 +315,8 @@ def _start(
         os.close(reading)
     child = _Child(process, writing, log_file)
     try:
-        facts = _ready(child, progress)
-        child.port = facts["port"]
-        return _endpoint(facts, owned=True), child
+        child.known = _ready(child, progress)
+        return _endpoint(child.known, owned=True), child
     except BaseException:
         child.end()
         raise
@@ -331,8 +327,11 @@ def _python_path() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, [ours, os.environ.get("PYTHONPATH")]))}
 
 
-def _ready(child: _Child, progress: Progress) -> Mapping[str, Any]:
-    """Its facts, once it serves. Raises: HostError with what it said instead; _Busy."""
+def _ready(child: _Child, progress: Progress) -> Announced:
+    """What it says of itself, once it serves.
+
+    Raises: HostError with what it said instead; _Busy.
+    """
     assert child.process.stdout is not None
     for line in child.process.stdout:
         with suppress(ValueError):
@@ -340,9 +339,9 @@ def _ready(child: _Child, progress: Progress) -> Mapping[str, Any]:
             if "progress" in said:
                 progress(said["progress"])
             elif "ready" in said:
-                return dict(said)
+                return read(said)
             elif said.get("busy") is not None:
-                raise _Busy(said["error"])
+                raise _Busy(said["busy"])
             elif "error" in said:
                 kind = UsageError if said["usage"] else HostError
                 raise kind(said["error"], hint=said.get("hint"))
@@ -353,13 +352,13 @@ def _ready(child: _Child, progress: Progress) -> Mapping[str, Any]:
     )
 
 
-def _endpoint(facts: Mapping[str, Any], *, owned: bool) -> LocalEndpoint:
+def _endpoint(known: Announced, *, owned: bool) -> LocalEndpoint:
     return LocalEndpoint(
-        url=f"http://{HOST}:{facts['port']}",
-        access_key_id=ACCESS_KEY_ID,
-        secret_access_key=SECRET_ACCESS_KEY,
-        pid=facts["pid"],
-        machine=facts["machine"],
-        settings=facts["settings"],
+        url=f"http://{HOST}:{known.port}",
+        access_key_id=known.access_key_id,
+        secret_access_key=known.secret,
+        pid=known.pid,
+        machine=known.machine,
+        settings=known.settings,
         owned=owned,
     )

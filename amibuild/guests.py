@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from amibuild import endpoint
-from amibuild.control import HOST
+from amibuild.control import Announced, announced, request
 from amibuild.errors import HostError, UsageError
 from amibuild.wait import Look, until
 
 # An emulated machine takes a minute to boot when it is alone.
 READY_S = 300.0
-CONNECT_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Guest:
     public_key: str | None
     folder: Path
     pids: tuple[int, ...]
-    port: int
-    """The endpoint's."""
+    endpoint: Announced
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,10 @@ def find(name: str) -> Guest:
 
     Raises: HostError when no endpoint runs; UsageError, which lists the instances there are.
     """
-    facts = endpoint.status()
-    if facts is None:
+    facts, known = endpoint.status(), announced(endpoint.data_dir())
+    if facts is None or known is None:
         raise HostError("no local endpoint runs", hint="amibuild local up")
-    guests = [_guest(one, facts["port"]) for one in facts["instances"]]
+    guests = [_guest(one, known) for one in facts["instances"]]
     found = [g for g in guests if g.id == name] or [g for g in guests if g.id.startswith(name)]
     if len(found) != 1:
         problem = "there is no instance" if not found else "more than one instance begins with"
@@ -105,7 +104,7 @@ def console(guest: Guest, *, follow: bool) -> Iterator[bytes]:
             yield chunk
 
 
-def _guest(facts: dict[str, Any], port: int) -> Guest:
+def _guest(facts: dict[str, Any], known: Announced) -> Guest:
     return Guest(
         id=facts["id"],
         state=facts["state"],
@@ -116,7 +115,7 @@ def _guest(facts: dict[str, Any], port: int) -> Guest:
         public_key=facts["public_key"],
         folder=Path(facts["disk"]).parent,
         pids=tuple(facts["pids"]),
-        port=port,
+        endpoint=known,
     )
 
 
@@ -124,14 +123,13 @@ def _guest(facts: dict[str, Any], port: int) -> Guest:
 def _asked(
     guest: Guest, method: str, what: str, *, query: str = "", body: bytes | None = None
 ) -> Iterator[http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection(HOST, guest.port, timeout=CONNECT_S)
-    path = f"/amibuild/{what}/{guest.id}{query}"
     try:
-        connection.connect()
+        path = f"{what}/{guest.id}{query}"
         # A command may be silent for as long as it likes.
-        connection.sock.settimeout(None)
-        connection.request(method, path, body, {"X-Amibuild": "1"})
-        answer = connection.getresponse()
+        connection, answer = request(guest.endpoint, method, path, timeout_s=math.inf, body=body)
+    except (OSError, http.client.HTTPException) as error:
+        raise HostError(f"the local endpoint went away: {error}") from error
+    try:
         if answer.status != http.client.OK:
             raise HostError(str(json.loads(answer.read()).get("error")))
         yield answer

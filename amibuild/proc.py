@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import shlex
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 Process = subprocess.Popen[bytes]
 PIPE = subprocess.PIPE
+KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
 # Debian keeps these out of the path of a user who is not root, and some of ours live there.
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -114,6 +116,33 @@ def start(
         pass_fds=tuple(pass_fds),
         start_new_session=new_session,
     )
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process of amibuild's is no more, down to its last thread: its locks are free then.
+
+    Its words are gone before that, and its number may be somebody else's after it.
+    """
+    if not hasattr(os, "pidfd_open"):  # not on Linux: it will be noticed in other ways
+        return False
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:  # nobody's number, or that of another's thread
+        return True
+    try:
+        look = select.poll()
+        look.register(process, select.POLLIN)
+        if look.poll(0):
+            return True
+    finally:
+        os.close(process)
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+        # proc(5): the ninth field; the name before them may hold anything.
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+    except OSError:
+        return True
+    return bool(flags & KERNEL_THREAD) or (bool(words) and b"amibuild" not in words)
 
 
 def _words(argv: Sequence[str | Path]) -> list[str]:

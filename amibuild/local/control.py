@@ -1,6 +1,7 @@
 """What amibuild itself asks of its endpoint, under /amibuild/ on the same port.
 
-    GET  status      the machines, as JSON
+    GET  lifetime    who needs it, as JSON; at once, whatever else goes on
+    GET  status      the same, its machines and its store
     GET  join        open for as long as the asker needs the endpoint: its end is the asker's
     POST keep        the endpoint stays when its owner ends (`--on-error keep`)
     POST stop        the endpoint ends
@@ -8,11 +9,13 @@
     GET  console/ID  what the machine wrote to its console; with ?follow all that comes, too
     POST run/ID      runs the body as a script in the machine; its end as JSON
 
-A POST must carry the header X-Amibuild: a web page can't send one to another origin.
+The header X-Amibuild must hold the secret half of the endpoint's access key, which only its user
+can read: a web page, another user of this host or a program in a machine reaches the port, too.
 """
 
 from __future__ import annotations
 
+import hmac
 import os
 import signal
 import threading
@@ -62,6 +65,15 @@ class Lifetime:
             self.joined -= 1
             self._look()
 
+    def facts(self) -> dict[str, Any]:
+        with self.lock:
+            return {
+                "owned": self.owned,
+                "joined": self.joined,
+                "kept": self.kept,
+                "ending": self.over.is_set(),
+            }
+
     def _look(self) -> None:
         if not (self.owned or self.kept or self.joined):
             self.over.set()
@@ -71,6 +83,7 @@ class Control:
     def __init__(
         self,
         lifetime: Lifetime,
+        secret: str,
         status: Callable[[], dict[str, Any]],
         life: Callable[[str], Life | None],
         collect: Callable[[bool], dict[str, Any]],
@@ -79,6 +92,7 @@ class Control:
         `collect` frees the store's garbage, or only counts it (True), and says what that was.
         """
         self._lifetime = lifetime
+        self._secret = secret.encode()
         self._facts = status
         self._life = life
         self._collect = collect
@@ -86,19 +100,22 @@ class Control:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         name, _, instance = str(environ["PATH_INFO"]).removeprefix(CONTROL).partition("/")
         method = environ["REQUEST_METHOD"]
-        if method == "POST" and "HTTP_X_AMIBUILD" not in environ:
-            answer = json_response({"error": "the header X-Amibuild is missing"}, 403)
+        said = environ.get("HTTP_X_AMIBUILD", "").encode("latin-1")
+        if not hmac.compare_digest(said, self._secret):
+            answer = json_response({"error": "the header X-Amibuild does not open this page"}, 403)
+        elif (method, name) == ("GET", "lifetime"):
+            answer = json_response(self._lifetime.facts())
         elif (method, name) == ("GET", "status"):
-            answer = json_response(self._status())
+            answer = json_response({**self._facts(), **self._lifetime.facts()})
         elif (method, name) == ("GET", "join"):
             return self._join(environ, start_response)
         elif (method, name) == ("POST", "keep"):
             self._lifetime.keep()
-            answer = json_response(self._status())
+            answer = json_response(self._lifetime.facts())
         elif (method, name) == ("POST", "gc"):
             answer = json_response(self._collect("dry-run" in environ.get("QUERY_STRING", "")))
         elif (method, name) == ("POST", "stop"):
-            body = json_response(self._status())(environ, start_response)
+            body = json_response(self._lifetime.facts())(environ, start_response)
             # Once the answer is sent: the process ends in milliseconds after this.
             return ClosingIterator(body, self._lifetime.over.set)  # type: ignore[no-any-return]
         elif (method, name) in {("GET", "console"), ("POST", "run")}:
@@ -112,16 +129,6 @@ class Control:
         else:
             answer = json_response({"error": f"there is no {method} {name}"}, 404)
         return answer(environ, start_response)
-
-    def _status(self) -> dict[str, Any]:
-        lifetime = self._lifetime
-        return {
-            **self._facts(),
-            "owned": lifetime.owned,
-            "joined": lifetime.joined,
-            "kept": lifetime.kept,
-            "ending": lifetime.over.is_set(),
-        }
 
     def _console(
         self, life: Life, environ: Environ, start_response: StartResponse

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amibuild.errors import HostError
+from amibuild.proc import has_ended
 
 # 2 knows devices, keys, permissions and the life of an image. It reads 1, which has none.
 FORMAT = 2
@@ -56,15 +57,40 @@ class StoreFull(HostError):
         )
 
 
+def holder(root: Path) -> int | None:
+    """The process that has the store of `root` open; None when none has.
+
+    For a look only: it may be another's a moment later.
+    """
+    try:
+        lock = os.open(root / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        pid = _written_pid(lock)
+    finally:
+        os.close(lock)
+    return None if pid == 0 or has_ended(pid) else pid
+
+
+def _written_pid(lock: int) -> int:
+    said = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+    return int(said) if said.isdecimal() else 0
+
+
 def take_lock(lock: int, root: Path) -> None:
     """Locks that open file for this process, and says in it whose it is. Raises: StoreBusy."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        said = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-        raise StoreBusy(root, int(said) if said.isdecimal() else 0) from error
+        raise StoreBusy(root, _written_pid(lock)) from error
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def release_lock(lock: int) -> None:
+    os.ftruncate(lock, 0)
+    os.close(lock)
 
 
 def check_format(root: Path, temporary: Path) -> tuple[StoreDamaged, ...]:

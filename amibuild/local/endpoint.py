@@ -72,8 +72,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     script = read_script(settings.script) if settings.script else always_succeeds
     faults = tuple(map(Fault.parse, settings.faults))
     # Here, and not above: a wrong argument should be told without waiting for moto.
+    from amibuild.local.announcement import announce, withdraw
     from amibuild.local.control import Lifetime
-    from amibuild.local.leftovers import ENDPOINT_FILE
+    from amibuild.local.keys import own_key
     from amibuild.local.service import Options, Service
 
     options = Options(
@@ -86,6 +87,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         faults=faults,
         call_log=settings.call_log,
         settings=settings.facts(),
+        key=own_key(arguments.data / "local"),
     )
     owned = arguments.owner_fd is not None
     lifetime = Lifetime(owned=owned, kept=not owned)
@@ -93,7 +95,6 @@ def _serve(arguments: argparse.Namespace) -> int:
     if owned:
         _when_closed(arguments.owner_fd, lifetime.owner_gone)
     service = Service(options, lifetime=lifetime, progress=lambda text: _say({"progress": text}))
-    file = options.local / ENDPOINT_FILE
     try:
         lifetime.serving = True
         facts = {
@@ -101,10 +102,12 @@ def _serve(arguments: argparse.Namespace) -> int:
             "port": service.port,
             "url": service.url,
             "machine": options.machine,
-            "settings": service.settings,
+            "settings": options.settings,
+            "access_key_id": options.key.id,
+            "secret_access_key": options.key.secret,
             "started": service.started.isoformat(timespec="seconds"),
         }
-        _write(file, facts)
+        announce(options.local, facts)
         _say({"ready": True, **facts})
         while not lifetime.over.wait(FOLDER_LOOK_S):
             if not options.local.is_dir():
@@ -112,8 +115,11 @@ def _serve(arguments: argparse.Namespace) -> int:
                 log.warning("%s was removed: the endpoint ends", options.local)
                 break
     finally:
-        _remove_own(file)
-        service.close()
+        # Until its last machine is gone it is not over, and said to be so by its page.
+        try:
+            service.close()
+        finally:
+            withdraw(options.local)
     return 0
 
 
@@ -160,21 +166,6 @@ def _say(what: dict[str, Any]) -> None:
     except BrokenPipeError:
         # The owner is gone; that it ends us is the other pipe's business.
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
-
-
-def _write(file: Path, facts: dict[str, Any]) -> None:
-    """All of it or nothing: somebody else may be reading it."""
-    new = file.with_suffix(".new")
-    new.write_text(json.dumps(facts) + "\n")
-    new.replace(file)
-
-
-def _remove_own(file: Path) -> None:
-    try:
-        if json.loads(file.read_text())["pid"] == os.getpid():
-            file.unlink()
-    except (OSError, ValueError, KeyError):
-        return
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The door of the endpoint: every HTTP request passes here before moto sees it.
 
 It keeps the log of calls, lets the ordered failures happen, refuses what the endpoint does not
-have in AWS's words, and answers `/amibuild/` itself. Requests without a signature are refused, for
-a web page that a person visits can reach 127.0.0.1 too. Whose it is, nobody checks.
+have in AWS's words, and answers `/amibuild/` itself. Requests without a key that the endpoint has
+given out are refused: a web page that a person visits can reach 127.0.0.1 too (keys.py).
 """
 
 from __future__ import annotations
@@ -36,8 +36,13 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 CONTROL = "/amibuild/"
-# HTTP statuses of the codes that are not the caller's fault (EC2 API reference, "Server errors").
-_SERVER_CODES = {
+# HTTP statuses other than 400: of codes that are not the caller's fault, and of keys that open
+# nothing (EC2 API reference, "Error codes"; S3 API reference, "Error responses").
+_STATUSES = {
+    "AccessDenied": 403,
+    "AuthFailure": 401,
+    "InvalidAccessKeyId": 403,
+    "InvalidClientTokenId": 403,
     "InternalError": 500,
     "InternalFailure": 500,
     "InternalServerError": 500,
@@ -72,12 +77,13 @@ Words = Callable[["Call"], frozenset[str]]
 class Call:
     """Which operation of which service a request is.
 
-    `json` is how that service words errors; `body` is the request's, where it is no file.
+    `key` is the id of the access key that it is signed with, empty without one. `json` is how
+    that service words errors; `body` is the request's, where it is no file.
     """
 
     service: str
     operation: str
-    signed: bool
+    key: str
     region: str = ""
     json: bool = False
     body: bytes = b""
@@ -142,6 +148,7 @@ class Gateway:
     calls: CallLog
     judge: Judge
     words: Words
+    opens: Callable[[str], bool]
     over: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -162,11 +169,11 @@ class Gateway:
         return answer.body
 
     def _answer(self, call: Call, environ: Environ) -> Answer:
-        path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
+        path: str = environ.get("PATH_INFO", "")
         if path.startswith("/moto-api"):
             return refusal(call, "UnsupportedOperation", "moto's own interface is closed here")
-        if not call.signed and method not in {"GET", "HEAD"}:
-            return refusal(call, "MissingAuthenticationToken", "Request must be signed")
+        if not self.opens(call.key):
+            return refusal(call, *_not_opened(call))
         if call.service == "s3" and "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", ""):
             # What many HTTP clients send with any body; Flask would take it for a form, and moto
             # then keeps an empty object.
@@ -237,6 +244,21 @@ class Gateway:
                 return
 
 
+def _not_opened(call: Call) -> tuple[str, str]:
+    """Code and message. Sources: EC2, S3, IAM and Systems Manager API references, common errors."""
+    if not call.key:
+        if call.service == "s3":
+            return "AccessDenied", "Access Denied"
+        return "MissingAuthenticationToken", "Request must be signed"
+    if call.service == "ec2":
+        return "AuthFailure", "AWS was not able to validate the provided access credentials"
+    if call.service == "s3":
+        message = "The AWS Access Key Id you provided does not exist in our records."
+        return "InvalidAccessKeyId", message
+    code = "UnrecognizedClientException" if call.json else "InvalidClientTokenId"
+    return code, "The security token included in the request is invalid."
+
+
 _REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 304: "Not Modified"}
 
 
@@ -256,25 +278,37 @@ def _code(body: bytes) -> str:
 def read_call(environ: Environ) -> Call:
     """Leaves the body as it was, where it has to look into it."""
     query = parse_qs(environ.get("QUERY_STRING", ""))
-    authorization = environ.get("HTTP_AUTHORIZATION", "")
-    credential = (query.get("X-Amz-Credential") or [""])[0] or authorization
-    scope = credential.split(",")[0].split("/")
-    region, service = (scope[2], scope[3]) if len(scope) > 4 else ("", "s3")
-    signed = bool(authorization or credential or query.get("Signature"))
+    key, region, service = _signer(environ.get("HTTP_AUTHORIZATION", ""), query)
     form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
-    if service == "s3" and (signed or not form):
-        return Call(service, _s3_operation(environ), signed, region)
+    if service == "s3" and (key or not form):
+        return Call(service, _s3_operation(environ), key, region)
     body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)
     target = environ.get("HTTP_X_AMZ_TARGET", "")
     if target:
-        return Call(service, target.rpartition(".")[2], signed, region, json=True, body=body)
+        return Call(service, target.rpartition(".")[2], key, region, json=True, body=body)
     if form:
         query = parse_qs(body.decode(errors="replace"))
-    if not signed:
+    if not key:
         service = _VERSIONS.get((query.get("Version") or [""])[0], service)
     action = (query.get("Action") or [environ["REQUEST_METHOD"]])[0]
-    return Call(service, action, signed, region, body=body)
+    return Call(service, action, key, region, body=body)
+
+
+def _signer(authorization: str, query: dict[str, list[str]]) -> tuple[str, str, str]:
+    """Key, region and service of a signature, in the header or in a presigned URL.
+
+    Signature version 4 names all three; version 2, which S3's older URLs have, the key only.
+    """
+    old = authorization.removeprefix("AWS ").partition(":")[0]
+    if authorization.startswith("AWS "):
+        return old, "", "s3"
+    stated = (query.get("X-Amz-Credential") or [""])[0] or authorization
+    scope = stated.partition("Credential=")[2] or stated
+    parts = scope.split(",")[0].split("/")
+    if len(parts) > 4:
+        return parts[0], parts[2], parts[3]
+    return (query.get("AWSAccessKeyId") or [""])[0], "", "s3"
 
 
 def _s3_operation(environ: Environ) -> str:
@@ -291,7 +325,7 @@ def _s3_operation(environ: Environ) -> str:
 
 def refusal(call: Call, code: str, message: str) -> Answer:
     """An error in the words of the service's protocol, with EC2's statuses."""
-    status, request_id = _SERVER_CODES.get(code, 400), str(uuid.uuid4())
+    status, request_id = _STATUSES.get(code, 400), str(uuid.uuid4())
     error = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message>"
     kind = "text/xml"
     if call.json:

@@ -8,19 +8,16 @@ nobody else's. So all of this happens under the store's lock.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from amibuild.local import private
+from amibuild.local import announcement, private
 from amibuild.local.durable import StoreBusy
-from amibuild.local.machines.processes import command_line
 from amibuild.local.store import Store
 
-ENDPOINT_FILE = "endpoint.json"
 MACHINES = "machines"
 STORE = "store"
 BASE = "base"
@@ -34,7 +31,7 @@ def tidy(local: Path) -> tuple[str, ...]:
     Nothing, where an endpoint is alive. Raises: HostError when something can't be removed.
     """
     found: list[str] = []
-    _forget_dead_endpoint(local / ENDPOINT_FILE)
+    announcement.forget_dead(local)
     for root in (local, local / "none"):
         if not _something_left(root):
             continue
@@ -60,15 +57,6 @@ def _something_left(root: Path) -> bool:
         or any(root.glob(f"{BASE}/{HALF_MADE}"))
         or (temporary.is_dir() and any(temporary.iterdir()))
     )
-
-
-def _forget_dead_endpoint(file: Path) -> None:
-    try:
-        pid = int(json.loads(file.read_text())["pid"])
-    except (OSError, ValueError, KeyError, TypeError):  # none, or half of one
-        return
-    if "amibuild.local.endpoint" not in command_line(pid):
-        file.unlink(missing_ok=True)
 
 
 def _machines(folder: Path) -> Iterator[str]:

@@ -6,7 +6,6 @@ the token's rules are those of "How IMDSv2 works": PUT, 1 to 21,600 s, never thr
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote
 
+from amibuild.local.keys import ROLE_KEYS
 from amibuild.local.machines.base import MetadataHandler, MetadataRequest, MetadataResponse
 
 LONGEST_TOKEN_S = 21_600
@@ -191,15 +191,14 @@ def _iam(who: Identity) -> Tree:
     }
     tree: dict[str, str | Tree] = {"info": json.dumps(info, indent=1)}
     if who.role is not None:
-        # The same for as long as the instance lives: the endpoint asks nobody to prove anything.
-        seed = hashlib.sha256(f"{who.instance_id}/{who.role}".encode()).hexdigest()
+        key = ROLE_KEYS.of(who.instance_id, who.role)
         credentials = {
             "Code": "Success",
             "LastUpdated": _moment(now),
             "Type": "AWS-HMAC",
-            "AccessKeyId": f"ASIA{seed[:16].upper()}",
-            "SecretAccessKey": seed[16:56],
-            "Token": f"local-{seed}",
+            "AccessKeyId": key.id,
+            "SecretAccessKey": key.secret,
+            "Token": f"local-{key.id}",
             "Expiration": _moment(now + CREDENTIALS_LAST),
         }
         tree["security-credentials"] = {who.role: json.dumps(credentials, indent=1)}

@@ -34,6 +34,7 @@ from amibuild.local.control import Control, Lifetime
 from amibuild.local.faults import Fault, Faults, check_names
 from amibuild.local.fleet import ChooseDriver, Fleet
 from amibuild.local.gateway import CallLog, Gateway
+from amibuild.local.keys import AccessKey, is_known, new_key
 from amibuild.local.leftovers import MACHINES, tidy_held
 from amibuild.local.machines.none import Latencies, NoneDriver
 from amibuild.local.machines.script import CommandScript, always_succeeds
@@ -43,6 +44,7 @@ from amibuild.local.overlay.instances import listed
 from amibuild.local.overlay.picking import words_of
 from amibuild.local.overlay.takeover import take_over
 from amibuild.local.records import ImageRecord, ParameterRecord
+from amibuild.local.settings import Settings
 from amibuild.local.store import Store
 from amibuild.local.usage import usage
 
@@ -56,7 +58,7 @@ NONE_GIB = 2
 class Options:
     """`data` is amibuild's data folder. `base` off: no base image is made at the start.
 
-    `settings` is how all this was asked for, to be told to who asks (settings.py).
+    `settings` is how all this was asked for, to be told to who asks (settings.py). `key` opens it.
     """
 
     data: Path
@@ -68,6 +70,7 @@ class Options:
     faults: tuple[Fault, ...] = ()
     call_log: Path | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    key: AccessKey = field(default_factory=new_key)
 
     @property
     def scripted(self) -> bool:
@@ -79,8 +82,7 @@ class Options:
 
     @property
     def root(self) -> Path:
-        """Images that no machine can boot stay apart from the real ones."""
-        return self.local / "none" if self.scripted else self.local
+        return self.local / Settings(machine=self.machine).folder
 
 
 class _Handler(MotoRequestHandler):
@@ -152,11 +154,14 @@ class Service:
         app = DomainDispatcherApplication(create_backend_app)
         gateway = Gateway(
             app,
-            Control(self.lifetime, self._status, self.fleet.life, self._collect),
+            Control(
+                self.lifetime, options.key.secret, self._status, self.fleet.life, self._collect
+            ),
             faults,
             self._calls,
             judge=operations.judge,
             words=words_of,
+            opens=lambda key_id: is_known(key_id, options.key),
             over=self.lifetime.over,
         )
         self._server: BaseWSGIServer = make_server(
@@ -210,18 +215,13 @@ class Service:
             return _pretend_base(self.store, self.options.root)
         return ensure_base(self.store, self.options.local / "base", progress=progress)
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What it was started with; its port is known by now."""
-        return {**self.options.settings, "--port": str(self.port)}
-
     def _status(self) -> dict[str, Any]:
         instances = [{**one, **usage(one)} for one in listed()]
         return {
             "pid": os.getpid(),
             "port": self.port,
             "machine": self.options.machine,
-            "settings": self.settings,
+            "settings": self.options.settings,
             "started": self.started.isoformat(timespec="seconds"),
             "data": str(self.options.data),
             "log": str(self.options.local / "endpoint.log"),

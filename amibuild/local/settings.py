@@ -45,6 +45,13 @@ class Settings:
                 hint="add --machine none; calls of the API fail on order with every machine",
             )
 
+    @property
+    def folder(self) -> str:
+        """Where its store is, below the local target's: images that no machine can boot stay apart
+        from the real ones.
+        """
+        return NONE if self.machine == NONE else ""
+
     def argv(self) -> list[str]:
         """The words that tell it to `python -m amibuild.local.endpoint`."""
         words = ["--machine", self.machine, "--port", str(self.port), "--latency", self.latency]

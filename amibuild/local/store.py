@@ -34,6 +34,7 @@ from amibuild.local.durable import (
     StoreTooNew,
     check_format,
     on_disk,
+    release_lock,
     take_lock,
     write_whole,
 )
@@ -131,7 +132,7 @@ class Store:
     def close(self) -> None:
         """Lets go of the lock. Safe to call twice."""
         if self._lock >= 0:
-            os.close(self._lock)
+            release_lock(self._lock)
         self._lock = -1
 
     def __enter__(self) -> Store:

@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from amibuild.local import debian
 from amibuild.local.faults import Fault
+from amibuild.local.keys import AccessKey
 from amibuild.local.machines.none import Latencies, NoMachine
 from amibuild.local.machines.script import CommandScript, always_succeeds
 from amibuild.local.service import Options, Service
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
 
 REGION = "us-east-1"
+KEY = AccessKey("AKIAIOSFODNN7EXAMPLE", "x")
 TIMEOUT_S = 10.0
 
 
@@ -39,7 +41,7 @@ TIMEOUT_S = 10.0
 def session() -> boto3.Session:
     """Shared: botocore reads each service's model once per session, in 0.2 s."""
     return boto3.Session(
-        aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x", region_name=REGION
+        aws_access_key_id=KEY.id, aws_secret_access_key=KEY.secret, region_name=REGION
     )
 
 
@@ -176,6 +178,7 @@ def start(tmp_path: Path, session: boto3.Session) -> Iterator[Start]:
             script=script,
             faults=tuple(map(Fault.parse, faults)),
             call_log=call_log,
+            key=KEY,
         )
         running.append(Service(options))
         return Aws(running[-1], session)

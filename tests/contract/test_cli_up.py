@@ -61,7 +61,7 @@ def test_an_endpoint_with_other_options_is_not_taken_for_the_one_asked_for(here:
     assert "was started with --latency run=0, not run=9; no --call-log" in story
     assert "hint: amibuild local down" in story
     again = here.run("local", "up")
-    assert "it runs already, with --machine none --port " in again.stderr.decode()
+    assert "it runs already, with --machine none --latency run=0" in again.stderr.decode()
 
 
 def test_options_that_mean_nothing_are_usage_errors_and_start_nothing(here: Place) -> None:
@@ -159,9 +159,12 @@ def test_logs_are_the_console_and_where_the_drivers_own_is(scripted: Place, inst
 
 
 def test_logs_can_be_followed_to_the_end_of_the_machine(scripted: Place) -> None:
+    from amibuild.control import announced
     from amibuild.guests import Guest, console
 
-    up = scripted.ask("local", "up")
+    scripted.run("local", "up")
+    known = announced(scripted.folder / "data")
+    assert known is not None
     instance = scripted.launch()
     guest = Guest(
         id=instance,
@@ -173,7 +176,7 @@ def test_logs_can_be_followed_to_the_end_of_the_machine(scripted: Place) -> None
         public_key=None,
         folder=scripted.folder,
         pids=(),
-        port=int(up["url"].rpartition(":")[2]),
+        endpoint=known,
     )
     followed = console(guest, follow=True)
     assert next(followed) == f"no machine behind {instance}\n".encode()

@@ -15,15 +15,14 @@ import json, os, sys
 from pathlib import Path
 import boto3
 from botocore.exceptions import ClientError
-from tests.contract.conftest import Aws, REGION
+from tests.contract.conftest import Aws, KEY, REGION
 from amibuild.local.service import Options, Service
 
 full = Path(sys.argv[1])
-session = boto3.Session(aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x",
-                        region_name=REGION)
+session = boto3.Session(KEY.id, KEY.secret, region_name=REGION)
 
 def opened():
-    return Aws(Service(Options(full, machine="none")), session)
+    return Aws(Service(Options(full, machine="none", key=KEY)), session)
 
 aws = opened()
 instance = aws.stopped()

@@ -13,7 +13,9 @@ import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
 from tests.contract.answers import answers
-from tests.contract.conftest import Aws, Refuses, Start
+from tests.contract.conftest import KEY, Aws, Refuses, Start
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @answers(
@@ -23,8 +25,7 @@ from tests.contract.conftest import Aws, Refuses, Start
     source="EC2 API reference, Error codes; AWS JSON protocol",
 )
 def test_what_aws_does_not_have_is_no_action(aws: Aws) -> None:
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = signed(aws, "ec2", "Action=MakeCoffee&Version=2016-11-15", form)
+    answer = signed(aws, "ec2", "Action=MakeCoffee&Version=2016-11-15", FORM)
     assert answer.status == 400
     assert b"<Code>InvalidAction</Code>" in answer.read()
     target = {"X-Amz-Target": "AmazonSSM.MakeCoffee", "Content-Type": "application/x-amz-json-1.1"}
@@ -40,16 +41,17 @@ def test_what_aws_does_not_have_is_no_action(aws: Aws) -> None:
     ours="UnsupportedOperation, with operation and service",
 )
 def test_other_services_cannot_act_behind_our_back(aws: Aws) -> None:
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    answer = signed(aws, "autoscaling", "Action=CreateAutoScalingGroup", form)
+    answer = signed(aws, "autoscaling", "Action=CreateAutoScalingGroup", FORM)
     body = answer.read()
     assert (answer.status, b"UnsupportedOperation" in body) == (400, True)
     assert b"CreateAutoScalingGroup of autoscaling" in body
 
 
-def signed(aws: Aws, service: str, body: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-    """A request that says it is signed: the endpoint asks nobody to prove it."""
-    scope = f"AKIAIOSFODNN7EXAMPLE/20260101/us-east-1/{service}/aws4_request"
+def signed(
+    aws: Aws, service: str, body: str, headers: dict[str, str], key_id: str = KEY.id
+) -> http.client.HTTPResponse:
+    """A request that says it is signed: the endpoint asks for a key that it knows, no more."""
+    scope = f"{key_id}/20260101/us-east-1/{service}/aws4_request"
     mark = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
     connection = http.client.HTTPConnection("127.0.0.1", aws.service.port, timeout=10)
     connection.request("POST", "/", body, {**headers, "Authorization": mark})
@@ -91,11 +93,50 @@ def test_a_presigned_url_takes_a_log(aws: Aws) -> None:
 def test_a_request_without_a_signature_is_refused(aws: Aws) -> None:
     """EC2 API reference: MissingAuthenticationToken. A web page can't sign."""
     connection = http.client.HTTPConnection("127.0.0.1", aws.service.port, timeout=10)
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    connection.request("POST", "/", "Action=DescribeInstances&Version=2016-11-15", form)
+    connection.request("POST", "/", "Action=DescribeInstances&Version=2016-11-15", FORM)
     answer = connection.getresponse()
     assert answer.status == 400
     assert b"MissingAuthenticationToken" in answer.read()
+    connection.close()
+
+
+@answers(
+    "any",
+    "the access key is not one that was given out",
+    "AuthFailure of EC2, UnrecognizedClientException of SSM, InvalidAccessKeyId of S3",
+    source="EC2 and S3 API references, Error codes; SSM API reference, Common errors",
+)
+@pytest.mark.parametrize(
+    ("service", "headers", "status", "code"),
+    [
+        ("ec2", FORM, 401, b"AuthFailure"),
+        (
+            "sts",
+            FORM,
+            403,
+            b"InvalidClientTokenId",
+        ),
+        ("ssm", {"X-Amz-Target": "AmazonSSM.SendCommand"}, 400, b"UnrecognizedClientException"),
+        ("s3", {}, 403, b"InvalidAccessKeyId"),
+    ],
+)
+def test_a_key_of_somebody_else_opens_nothing(
+    aws: Aws, service: str, headers: dict[str, str], status: int, code: bytes
+) -> None:
+    """Another user of this host, or a web page whose name leads to 127.0.0.1."""
+    answer = signed(aws, service, "Action=DescribeInstances", headers, "AKIAI44QH8DHBEXAMPLE")
+    assert answer.status == status
+    assert code in answer.read()
+
+
+def test_a_presigned_url_with_a_key_of_somebody_else_opens_nothing(aws: Aws) -> None:
+    scope = "AKIAI44QH8DHBEXAMPLE/20260101/us-east-1/ec2/aws4_request"
+    connection = http.client.HTTPConnection("127.0.0.1", aws.service.port, timeout=10)
+    body = "Action=RunInstances&Version=2016-11-15"
+    connection.request("POST", f"/?X-Amz-Credential={scope}&X-Amz-Signature=0", body, FORM)
+    assert connection.getresponse().status == 401
+    connection.request("GET", "/a-bucket/a-key")
+    assert connection.getresponse().status == 403
     connection.close()
 
 

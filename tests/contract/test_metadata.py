@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import boto3
 import pytest
 
 from amibuild.local.machines.base import MetadataHandler, MetadataRequest, MetadataResponse
@@ -210,6 +211,10 @@ def test_a_profile_brings_credentials_of_its_role(aws: Aws) -> None:
     assert given["Code"] == "Success"
     assert given["AccessKeyId"].startswith("ASIA")
     assert {"SecretAccessKey", "Token", "Expiration"} <= set(given)
+    again = json.loads(here.text("meta-data/iam/security-credentials/game-role"))
+    assert again["AccessKeyId"] == given["AccessKeyId"]
+    session = boto3.Session(given["AccessKeyId"], given["SecretAccessKey"], given["Token"])
+    assert Aws(aws.service, session).state(instance) == "running"
 
 
 def test_without_a_profile_there_are_none(aws: Aws) -> None:

@@ -27,9 +27,8 @@ PATIENCE_S = 300.0
 @pytest.fixture
 def aws(data_dir: Path) -> Iterator[Aws]:
     service = Service(Options(data_dir, machine="nspawn"))
-    session = boto3.Session(
-        aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x", region_name="us-east-1"
-    )
+    key = service.options.key
+    session = boto3.Session(key.id, key.secret, region_name="us-east-1")
     try:
         yield Aws(service, session, timeout_s=PATIENCE_S)
     finally:

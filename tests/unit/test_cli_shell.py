@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from amibuild.cli.local.shell import bash, known_key
+from amibuild.control import Announced
 from amibuild.guests import Guest
 
 OURS = "ssh-ed25519 AAAAC3Nzours"
@@ -19,7 +20,7 @@ GUEST = Guest(
     public_key=f"{OURS} of the launch",
     folder=Path("/nowhere"),
     pids=(),
-    port=1,
+    endpoint=Announced(1, 1, "qemu", {}, "", ""),
 )
 
 

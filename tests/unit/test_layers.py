@@ -19,7 +19,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file may import from its own layer and from those below it. The longest prefix wins.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("amibuild.cli",),
-    ("amibuild.control", "amibuild.endpoint", "amibuild.guests", "amibuild.ui", "amibuild.wording"),
+    (
+        "amibuild.control",
+        "amibuild.endpoint",
+        "amibuild.guests",
+        "amibuild.shutdown",
+        "amibuild.ui",
+        "amibuild.wording",
+    ),
     ("amibuild.bake", "amibuild.reap", "amibuild.record"),
     ("amibuild.verify",),
     ("amibuild.steps", "amibuild.registry"),
@@ -45,7 +52,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # The local target is no layer: it stands beside them, behind an HTTP endpoint.
 LOCAL = "amibuild.local"
 LOCAL_MAY_IMPORT = ("amibuild.errors", "amibuild.names", "amibuild.proc", "amibuild.wait", LOCAL)
-LOCAL_GATES = ("amibuild.cli.local", "amibuild.cli.doctor", "amibuild.endpoint", LOCAL)
+LOCAL_GATES = (
+    "amibuild.cli.local",
+    "amibuild.cli.doctor",
+    "amibuild.endpoint",
+    "amibuild.shutdown",
+    LOCAL,
+)
 
 VERSION = "amibuild.__version__"
 

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import fcntl
+import http.client
 import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from amibuild import proc
 from amibuild.aws.session import Cloud
-from amibuild.control import has_ended
+from amibuild.control import Silent
 from amibuild.endpoint import (
     LocalEndpoint,
     data_dir,
     open_endpoint,
     start_detached,
     status,
-    stop,
     tidy,
 )
 from amibuild.errors import AwsError, HostError, UsageError
 from amibuild.local.settings import Settings
 from amibuild.local.store import Store
+from amibuild.shutdown import stop
 from amibuild.wait import Look, until
 
 NONE = Settings(machine="none")
@@ -48,8 +50,15 @@ def data(tmp_path: Path) -> Iterator[Path]:
     stop(tmp_path, force=True)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEndpoint]:
+    """For tests that only ask it something."""
+    with open_endpoint(machine="none", data=tmp_path_factory.mktemp("shared")) as endpoint:
+        yield endpoint
+
+
 def alive(pid: int) -> bool:
-    return not has_ended(pid)
+    return not proc.has_ended(pid)
 
 
 def wait_until_gone(pid: int) -> None:
@@ -279,7 +288,7 @@ def test_a_store_that_is_open_elsewhere_is_waited_for(data: Path) -> None:
 
     with open_endpoint(machine="none", data=data, progress=tell) as endpoint:
         assert endpoint.owned
-    assert told == ["waiting for another amibuild, which has the local target's store open"]
+    assert told == [f"waiting for process {os.getpid()}, which has the local target's store open"]
 
 
 def test_a_wrong_argument_is_told_without_starting_anything(data: Path) -> None:
@@ -299,17 +308,54 @@ def test_it_takes_nothing_from_the_shells_account(
         assert status(data) is not None
 
 
-def test_only_amibuild_may_stop_it(data: Path) -> None:
-    """A web page can send a POST to 127.0.0.1, but not with a header of its own."""
-    import http.client
+@pytest.mark.parametrize("headers", [{}, {"X-Amibuild": "1"}])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "stop"), ("POST", "gc"), ("GET", "status"), ("GET", "join")]
+)
+def test_only_its_user_may_ask_its_page(
+    shared: LocalEndpoint, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """Web pages, other users of this host and programs in machines reach its port, too."""
+    port = int(shared.url.rpartition(":")[2])
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, f"/amibuild/{path}", headers=headers)
+    assert connection.getresponse().status == 403
+    connection.close()
+    assert alive(shared.pid)
 
-    with open_endpoint(machine="none", data=data) as endpoint:
-        port = int(endpoint.url.rpartition(":")[2])
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("POST", "/amibuild/stop")
-        assert connection.getresponse().status == 403
-        connection.close()
-        assert status(data) is not None
+
+def test_what_opens_it_is_for_its_user_only(data: Path) -> None:
+    with open_endpoint(machine="none", data=data) as first:
+        for name in ("endpoint.json", "access-key.json"):
+            assert (data / "local" / name).stat().st_mode & 0o777 == 0o600
+    with open_endpoint(machine="none", data=data) as second:
+        # An environment that was exported goes on to work.
+        assert second.access_key_id == first.access_key_id
+    assert len(first.access_key_id) == 20
+
+
+@pytest.fixture
+def stopped(data: Path) -> Iterator[int]:
+    """An endpoint whose process hangs."""
+    pid = start_detached(settings=NONE, data=data).pid
+    os.kill(pid, signal.SIGSTOP)
+    yield pid
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    wait_until_gone(pid)
+
+
+def test_one_that_hangs_is_not_taken_for_one_that_is_gone(
+    data: Path, stopped: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amibuild.control.ASK_S", 0.5)
+    for asked in (status, stop, start_detached):
+        with pytest.raises(Silent, match=f"process {stopped}") as refused:
+            asked(data=data)
+        assert "--force" in str(refused.value.hint)
+    assert stop(data, force=True)
+    assert not alive(stopped)
+    assert not stop(data)
 
 
 def test_the_data_folder_is_the_variables_or_the_users(

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
-from amibuild.endpoint import start_detached, status, stop
+from amibuild.endpoint import start_detached, status
+from amibuild.errors import UsageError
+from amibuild.local.durable import holder
 from amibuild.local.settings import Settings
 from amibuild.local.store import Store, StoreBusy
+from amibuild.shutdown import stop
 from amibuild.wait import Look, until
 
 NONE = Settings(machine="none")
@@ -123,19 +126,57 @@ def test_a_holder_that_was_killed_holds_nothing(data: Path, program: str) -> Non
             assert (int(pid) != holder, owned) == (True, "True")
 
 
-def test_one_that_was_killed_while_it_started_is_no_hindrance(data: Path) -> None:
-    """It has the lock, and no file yet that says where it listens."""
+def test_who_has_the_store_is_told_without_touching_it(data: Path) -> None:
+    folder = store_of(data)
+    assert holder(folder) is None
+    with running(HOLDER, folder) as first:
+        said(first)
+        assert holder(folder) == first.pid
+        with pytest.raises(StoreBusy):
+            Store.open(folder)
+        first.kill()
+        first.wait()
+        assert holder(folder) is None
+    Store.open(folder).close()
+    assert holder(folder) is None
+
+
+def test_one_that_starts_is_ended_by_force_only(data: Path) -> None:
+    """It has the lock, and may be at the base image for a minute."""
+    with starting(data) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(UsageError, match=f"process {process.pid}"):
+            stop(data)
+        assert stop(data, force=True)
+    assert not stop(data)
+
+
+@contextmanager
+def starting(data: Path) -> Iterator[proc.Process]:
+    """An endpoint that has its store open and serves nothing yet."""
     words = [sys.executable, "-m", "amibuild.local.endpoint", "--data", str(data)]
-    starting = proc.start([*words, "--machine", "none", "--detached"])
+    process = proc.start([*words, "--machine", "none", "--detached"])
+    try:
+        await_lock(data, process.pid)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def await_lock(data: Path, pid: int) -> None:
     lock = store_of(data) / "lock"
-    mine = f"{starting.pid}\n"
     until(
-        lambda: Look("starting", (lock.exists() and lock.read_text() == mine) or None),
+        lambda: Look("starting", (lock.exists() and lock.read_text() == f"{pid}\n") or None),
         what="the lock",
         timeout_s=30,
     )
-    starting.kill()
-    starting.wait()
+
+
+def test_one_that_was_killed_while_it_started_is_no_hindrance(data: Path) -> None:
+    """It has the lock, and no file yet that says where it listens."""
+    with starting(data):
+        pass
     endpoint = start_detached(settings=NONE, data=data)
     found = status(data)
     assert found is not None

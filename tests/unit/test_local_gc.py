@@ -15,10 +15,11 @@ import pytest
 
 from amibuild import proc
 from amibuild.cli.local.gc import collect
-from amibuild.endpoint import open_endpoint, start_detached, stop
+from amibuild.endpoint import open_endpoint, start_detached
 from amibuild.local import blocks, survey
 from amibuild.local.settings import Settings
 from amibuild.local.store import Collected, Store
+from amibuild.shutdown import stop
 from tests.unit.stored import AMI, FIRST, SECOND, capture, head, image, make_disk
 
 NONE = Settings(machine="none")

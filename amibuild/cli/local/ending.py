@@ -19,9 +19,9 @@ ForceOption = Annotated[
 def down(context: typer.Context, force: ForceOption = False, as_json: JsonOption = False) -> None:
     """End it with all its machines; images, snapshots and parameters stay."""
     with session(context, as_json=as_json) as run:
-        from amibuild import endpoint
+        from amibuild import endpoint, shutdown
 
-        stopped = endpoint.stop(force=force)
+        stopped = shutdown.stop(force=force)
         run.story.say("it has ended" if stopped else "it was not running")
         removed = endpoint.tidy(progress=run.story.say)
         run.result("", {"stopped": stopped, "removed": list(removed)})
@@ -38,14 +38,14 @@ def reset(
 ) -> None:
     """End it and forget its images, snapshots and parameters."""
     with session(context, as_json=as_json) as run:
-        from amibuild import endpoint
+        from amibuild import endpoint, shutdown
         from amibuild.errors import UsageError
 
         folder = endpoint.data_dir() / "local"
         asked = sys.stdin.isatty() and not as_json
         if not yes and not (asked and typer.confirm(f"Remove every image in {folder}?", err=True)):
             raise UsageError("nothing was removed", hint="amibuild local reset --yes")
-        endpoint.stop(force=force)
+        shutdown.stop(force=force)
         removed = forget(folder, base=base)
         for path in removed:
             run.story.say(f"removed {path}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,8 @@ import typer
 
 from amibuild.cli.options import JsonOption
 from amibuild.cli.session import session
+
+log = logging.getLogger(__name__)
 
 MIB = 1 << 20
 # A running endpoint waits for its captures to be done.
@@ -31,7 +35,7 @@ def gc(
     with session(context, as_json=as_json) as run:
         from amibuild import endpoint
 
-        freed = collect(endpoint.data_dir(), dry_run=dry_run)
+        freed = collect(endpoint.data_dir(), dry_run=dry_run, progress=run.story.say)
         for problem in freed["damaged"]:
             run.story.say(problem)
         for reason in freed["refused"]:
@@ -39,7 +43,9 @@ def gc(
         run.result(freed_text(freed), freed)
 
 
-def collect(data: Path, *, dry_run: bool) -> dict[str, Any]:
+def collect(
+    data: Path, *, dry_run: bool, progress: Callable[[str], None] = log.info
+) -> dict[str, Any]:
     """Frees what nothing needs, through the running endpoint or without one.
 
     Shape: the fields of local.garbage.Freed, and `dry_run`.
@@ -48,23 +54,28 @@ def collect(data: Path, *, dry_run: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
     from amibuild import endpoint
-    from amibuild.control import ask
+    from amibuild.control import announced, ask
     from amibuild.errors import HostError
     from amibuild.local import garbage
     from amibuild.local.store import StoreBusy
     from amibuild.wait import Look, until
 
     name = "gc?dry-run" if dry_run else "gc"
+    told = False
 
     def look() -> Look[dict[str, Any]]:
-        facts = endpoint.status(data)
-        said = ask(facts["port"], "POST", name, timeout_s=COLLECT_S) if facts else None
+        nonlocal told
+        known = announced(data) if endpoint.status(data) else None
+        said = ask(known, "POST", name, timeout_s=COLLECT_S) if known else None
         if said is not None:
             return Look("done", said)
         try:
             freed = garbage.collect(data / "local", dry_run=dry_run)
         except StoreBusy as busy:
             # An endpoint that starts, or ends.
+            if not told:
+                progress(f"waiting for process {busy.pid}, which has the store open")
+            told = True
             return Look(f"held by process {busy.pid}")
         return Look("done", {"dry_run": dry_run, **asdict(freed)})
 

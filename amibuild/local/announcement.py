@@ -1,0 +1,64 @@
+"""`endpoint.json`, by which others find the endpoint of a data folder: who may write it, and when
+it goes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from amibuild.errors import HostError
+from amibuild.local.keys import write_private
+from amibuild.proc import has_ended
+
+FILE = "endpoint.json"
+
+
+def announce(local: Path, facts: dict[str, Any]) -> None:
+    """Raises: HostError while another endpoint is announced: one with other machines has a store
+    of its own, whose lock does not keep it out.
+    """
+    with _alone(local):
+        pid = _pid(local / FILE)
+        if pid is not None and not has_ended(pid):
+            raise HostError(
+                f"another endpoint serves {local} (process {pid})", hint="amibuild local down"
+            )
+        write_private(local / FILE, json.dumps(facts) + "\n")
+
+
+def withdraw(local: Path) -> None:
+    """Only one's own: by now it may be the next one's."""
+    if local.is_dir():
+        with _alone(local):
+            if _pid(local / FILE) == os.getpid():
+                (local / FILE).unlink()
+
+
+def forget_dead(local: Path) -> None:
+    """Removes what an endpoint that was killed had announced."""
+    if not (local / FILE).exists():
+        return
+    with _alone(local):
+        pid = _pid(local / FILE)
+        if pid is not None and has_ended(pid):
+            (local / FILE).unlink()
+
+
+def _pid(file: Path) -> int | None:
+    try:
+        return int(json.loads(file.read_text())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def _alone(local: Path) -> Iterator[None]:
+    with (local / f"{FILE}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,93 @@
+"""The access keys that open the endpoint: its user's own, and those of the instances' roles.
+
+Whoever may log in to this host reaches its port, and so does any web page that is visited on it,
+and any program in a machine. A key's id is as random as its secret here, so that knowing it is the
+proof: signatures are not worked out again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import threading
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from amibuild.local.durable import on_disk
+
+FILE = "access-key.json"
+
+
+@dataclass(frozen=True)
+class AccessKey:
+    """As IAM's own: 20 letters and digits, 40 characters."""
+
+    id: str
+    secret: str
+
+
+def new_key(prefix: str = "AKIA") -> AccessKey:
+    """IAM User Guide, "Unique identifiers": AKIA for a user's key, ASIA for a temporary one."""
+    return AccessKey(
+        prefix + base64.b32encode(secrets.token_bytes(10)).decode(), secrets.token_urlsafe(30)
+    )
+
+
+def own_key(local: Path) -> AccessKey:
+    """The key of this data folder, made at first: an environment outlives its endpoint.
+
+    Only the user may read its file. One that holds no key any longer is replaced.
+    Raises: HostError when the folder can't be written; StoreFull.
+    """
+    file = local / FILE
+    with on_disk(local):
+        local.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            return AccessKey(**json.loads(file.read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            key = new_key()
+            write_private(file, json.dumps(asdict(key)) + "\n")
+            return key
+
+
+def write_private(file: Path, text: str) -> None:
+    """All of it or nothing, for the user's eyes only: somebody else may be reading it."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+    new.replace(file)
+
+
+class RoleKeys:
+    """What IMDS gives out, by instance and role: one for as long as the endpoint lives."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, str], AccessKey] = {}
+        self._lock = threading.Lock()
+
+    def of(self, instance_id: str, role: str) -> AccessKey:
+        with self._lock:
+            return self._made.setdefault((instance_id, role), new_key("ASIA"))
+
+    def know(self, key_id: str) -> bool:
+        with self._lock:
+            return any(key.id == key_id for key in self._made.values())
+
+
+# As moto's books are: one endpoint a process.
+ROLE_KEYS = RoleKeys()
+
+
+def is_known(key_id: str, own: AccessKey) -> bool:
+    """Whether this endpoint has given out that key: itself, by IMDS, by STS or by IAM."""
+    from moto.iam.models import iam_backends
+
+    if key_id == own.id or ROLE_KEYS.know(key_id):
+        return True
+    accounts = list(iam_backends.values())
+    return any(key_id in account["aws"].access_keys for account in accounts)
