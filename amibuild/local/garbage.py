@@ -52,7 +52,7 @@ def damaged(store: Store) -> tuple[str, ...]:
 
 def kept(store: Store) -> dict[str, Any]:
     """What a store holds and what of it is damaged, as JSON has it: for `local status`."""
-    return {**asdict(store.usage()), "damaged": list(damaged(store))}
+    return {"path": str(store.root), **asdict(store.usage()), "damaged": list(damaged(store))}
 
 
 def collect(local: Path, *, dry_run: bool) -> Freed:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from amibuild.errors import UsageError
-from amibuild.local.faults import PLACES
+from amibuild.local.faults import PLACES, Fault
 
 AUTO = "auto"
 NONE = "none"
@@ -33,9 +33,22 @@ class Settings:
     call_log: Path | None = None
 
     def check(self) -> None:
-        """Raises: UsageError for what means nothing to real machines."""
-        if self.machine == NONE:
-            return
+        """Raises: UsageError for what can't be read, or means nothing to real machines.
+
+        The endpoint that runs already is not started again, and so does not look.
+        """
+        if self.machine != NONE:
+            self._check_real()
+        from amibuild.local.machines.none import Latencies
+        from amibuild.local.machines.script import read_script
+
+        Latencies.parse(self.latency)
+        for fault in self.faults:
+            Fault.parse(fault)
+        if self.script:
+            read_script(self.script)
+
+    def _check_real(self) -> None:
         scripted = [f"--latency {self.latency}"] if self.latency else []
         scripted += [f"--script {self.script}"] if self.script else []
         scripted += [f"--fault {f}" for f in self.faults if f.partition(":")[0] in INSIDE]

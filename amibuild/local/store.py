@@ -129,6 +129,10 @@ class Store:
                 os.close(lock)
                 raise
 
+    @property
+    def root(self) -> Path:
+        return self._root
+
     def close(self) -> None:
         """Lets go of the lock. Safe to call twice."""
         if self._lock >= 0:

@@ -93,6 +93,7 @@ def test_status_tells_what_machines_and_store_take(scripted: Place, instance: st
     assert status["totals"]["instances"] == 1
     assert status["totals"]["disk_bytes"] == one["disk_bytes"]
     assert status["store"]["images"] == status["store"]["snapshots"] == 1
+    assert status["store"]["path"] == str(scripted.folder / "data/local/none/store")
     assert status["settings"]["--machine"] == "none"
     text = scripted.run("local", "status").text
     assert " of 2.0 GiB" in text

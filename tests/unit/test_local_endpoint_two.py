@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
+from amibuild.control import announced
 from amibuild.endpoint import start_detached, status
-from amibuild.errors import UsageError
+from amibuild.errors import HostError, UsageError
+from amibuild.local.announcement import announce, forget_dead, withdraw
 from amibuild.local.durable import holder
 from amibuild.local.settings import Settings
 from amibuild.local.store import Store, StoreBusy
@@ -84,6 +86,18 @@ def test_a_second_endpoint_is_refused_with_the_first_ones_pid(data: Path) -> Non
     assert found["pid"] == first.pid  # and it goes on, with its own file
 
 
+def test_one_with_other_machines_does_not_take_its_place(data: Path) -> None:
+    """Its store is another, and so is that store's lock."""
+    first = start_detached(settings=NONE, data=data)
+    with pytest.raises(HostError, match=f"process {first.pid}"):
+        announce(data / "local", {"pid": os.getpid()})
+    withdraw(data / "local")  # this is not the one that announced itself
+    forget_dead(data / "local")
+    known = announced(data)
+    assert known is not None
+    assert known.pid == first.pid
+
+
 def test_of_many_that_start_at_once_one_serves_and_the_others_join_it(data: Path) -> None:
     with (
         running(JOINER, data) as first,
@@ -144,7 +158,6 @@ def test_who_has_the_store_is_told_without_touching_it(data: Path) -> None:
 def test_one_that_starts_is_ended_by_force_only(data: Path) -> None:
     """It has the lock, and may be at the base image for a minute."""
     with starting(data) as process:
-        os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(UsageError, match=f"process {process.pid}"):
             stop(data)
         assert stop(data, force=True)
@@ -153,7 +166,10 @@ def test_one_that_starts_is_ended_by_force_only(data: Path) -> None:
 
 @contextmanager
 def starting(data: Path) -> Iterator[proc.Process]:
-    """An endpoint that has its store open and serves nothing yet."""
+    """An endpoint that has its store open and stays where it makes the base image."""
+    disk = data / "local/none/empty.raw"
+    disk.parent.mkdir(parents=True)
+    os.mkfifo(disk)  # opening it waits for somebody who reads it
     words = [sys.executable, "-m", "amibuild.local.endpoint", "--data", str(data)]
     process = proc.start([*words, "--machine", "none", "--detached"])
     try:
@@ -162,6 +178,7 @@ def starting(data: Path) -> Iterator[proc.Process]:
     finally:
         process.kill()
         process.wait()
+        disk.unlink(missing_ok=True)
 
 
 def await_lock(data: Path, pid: int) -> None:

@@ -58,3 +58,16 @@ def test_real_machines_take_no_script(asked: Settings) -> None:
 
 def test_calls_fail_on_order_with_real_machines_too() -> None:
     Settings(machine="nspawn", faults=("RunInstances:1=InsufficientInstanceCapacity",)).check()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        Settings(faults=("RunInstances:0=X",)),
+        Settings(machine="none", latency="run=soon"),
+        Settings(machine="none", script=Path("/no/such/script.json")),
+    ],
+)
+def test_what_cant_be_read_is_refused_whether_one_runs_or_not(asked: Settings) -> None:
+    with pytest.raises(UsageError):
+        asked.check()

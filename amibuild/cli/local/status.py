@@ -54,14 +54,14 @@ def status_text(facts: dict[str, Any]) -> str:
     from amibuild.local.settings import told
 
     if not facts["running"]:
-        return columns([("running", "no"), ("data", facts["data"]), *_store_row(facts["store"])])
+        return columns([("running", "no"), ("data", facts["data"]), *_store_rows(facts["store"])])
     rows = [
         ("running", f"yes, process {facts['pid']}, since {facts['started']}"),
         ("url", f"http://127.0.0.1:{facts['port']}"),
         ("options", told(facts["settings"])),
         ("data", facts["data"]),
         ("log", facts["log"]),
-        *_store_row(facts["store"]),
+        *_store_rows(facts["store"]),
     ]
     instances, total = facts["instances"], facts["totals"]
     if not instances:
@@ -94,11 +94,11 @@ def _disk(facts: dict[str, Any]) -> str:
     return f"{size_text(facts['disk_allocated_bytes'])} of {size_text(facts['disk_bytes'])}"
 
 
-def _store_row(store: dict[str, Any] | None) -> list[tuple[str, str]]:
+def _store_rows(store: dict[str, Any] | None) -> list[tuple[str, str]]:
     if store is None:
         return []
     counts = ", ".join(f"{k} {store[k]}" for k in ("images", "snapshots", "parameters"))
-    rows = [("store", f"{counts}; {size_text(store['block_bytes'])}")]
+    rows = [("store", store["path"]), ("", f"{counts}; {size_text(store['block_bytes'])}")]
     return rows + [("damaged", problem) for problem in store["damaged"]]
 
 
