@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from amibuild.local.machines.none import NoMachine
+from amibuild.local.overlay import launching
 from tests.contract.answers import answers
 from tests.contract.conftest import Aws, Refuses, Start
 
@@ -238,6 +239,77 @@ def test_several_instances_come_from_one_launch(aws: Aws) -> None:
 )
 def test_a_launch_is_of_one_or_more(aws: Aws, refuses: Refuses, least: int, most: int) -> None:
     refuses("InvalidParameterValue", aws.launch, MinCount=least, MaxCount=most)
+
+
+OVER_THE_LIMIT = "convox/rack #2539"
+
+
+@answers(
+    "RunInstances",
+    "MinCount is more than the limit on running instances leaves",
+    "InstanceLimitExceeded, and no instance",
+    source=f"{ERROR_CODES}; its message: {OVER_THE_LIMIT}",
+)
+def test_a_launch_over_the_limit_is_refused_at_once(aws: Aws, refuses: Refuses) -> None:
+    """The command line's `--count 100000` asks for as many at least, and at most."""
+    many = {"MinCount": 100_000, "MaxCount": 100_000}
+    refuses("DryRunOperation", aws.launch, **many, DryRun=True)
+    message = refuses("InstanceLimitExceeded", aws.launch, **many)
+    assert message == (
+        "You have requested more instances (100000) than your current instance limit of "
+        f"{launching.INSTANCE_LIMIT} allows for the specified instance type."
+    )
+    assert aws.ec2.describe_instances()["Reservations"] == []
+
+
+@answers(
+    "RunInstances",
+    "MaxCount is more than the limit leaves, and MinCount is not",
+    "as many instances as the limit leaves",
+    source="EC2 API reference, RunInstances: MaxCount",
+)
+def test_a_launch_makes_as_many_as_it_may_up_to_the_most(
+    aws: Aws, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "INSTANCE_LIMIT", 4)
+    aws.launch()
+    asked: Any = {"ImageId": aws.base, "InstanceType": "c7i.large", "MinCount": 2}
+    made = aws.ec2.run_instances(**asked, MaxCount=100_000)["Instances"]
+    assert [i["AmiLaunchIndex"] for i in made] == [0, 1, 2]
+    message = refuses("InstanceLimitExceeded", aws.launch, MinCount=2, MaxCount=3)
+    assert "more instances (6) than your current instance limit of 4 allows" in message
+
+
+@answers(
+    "RunInstances, StartInstances",
+    "the limit is reached; an instance is stopped or terminated",
+    "InstanceLimitExceeded; a stopped or terminated one does not count",
+    source=f"{ERROR_CODES}; EC2 user guide, On-Demand Instance quotas: running instances",
+)
+def test_what_does_not_run_leaves_room_under_the_limit(
+    aws: Aws, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "INSTANCE_LIMIT", 1)
+    stopped = aws.stopped()
+    second = aws.running()
+    start = aws.ec2.start_instances
+    refuses("InstanceLimitExceeded", start, InstanceIds=[stopped])
+    assert aws.state(stopped) == "stopped"
+    start(InstanceIds=[second])  # it runs already
+    aws.ec2.terminate_instances(InstanceIds=[second])
+    aws.until_state(second, "terminated")
+    refuses("InstanceLimitExceeded", aws.launch, MinCount=2, MaxCount=2)
+    start(InstanceIds=[stopped])
+    aws.until_state(stopped, "running")
+
+
+def test_every_region_is_this_host_and_has_one_limit(
+    aws: Aws, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "INSTANCE_LIMIT", 1)
+    aws.launch()
+    elsewhere = Aws(aws.service, aws.session, region="eu-west-1")
+    refuses("InstanceLimitExceeded", elsewhere.launch)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from amibuild.local.overlay import launching
 from tests.contract.answers import answers
 from tests.contract.conftest import Aws, Refuses, Start
 from tests.contract.test_metadata import Inside
@@ -88,6 +89,24 @@ def test_other_markets_are_refused_by_name(
 ) -> None:
     refuses(code, aws.launch, InstanceMarketOptions=market)
     assert aws.ec2.describe_instances()["Reservations"] == []
+
+
+@answers(
+    "RunInstances",
+    "MinCount spot instances are more than the limit leaves",
+    "MaxSpotInstanceCountExceeded",
+    source=f"{ERROR_CODES}; its message: meadowdata/meadowrun #84",
+    ours="one limit for these and the others: they run on one host",
+)
+def test_spot_instances_over_the_limit_are_refused_in_their_own_words(
+    aws: Aws, refuses: Refuses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "INSTANCE_LIMIT", 2)
+    aws.launch(**spot())
+    many = {"MinCount": 2, "MaxCount": 2}
+    message = refuses("MaxSpotInstanceCountExceeded", aws.launch, **many, **spot())
+    assert message == "Max spot instance count exceeded"
+    refuses("InstanceLimitExceeded", aws.launch, **many)
 
 
 @answers(

@@ -82,13 +82,16 @@ class InstanceResponses(EC2Response):
             **params,
             "NetworkInterfaces": interfaces,
             "ImageId": image.id,
-            "MinCount": params.get("MaxCount", 1),
             "BlockDeviceMappings": devices,
             "MetadataOptions": options,
         }
         tags = self._parse_tag_specification()
         imds.check_shown_tags(options, list(tags.get("instance", {})))
         driver = _driver(tags.get("instance", {}).get(Tag.PURPOSE, ""))
+        self.error_on_dryrun()
+        # moto makes MinCount of them.
+        count = launching.launch_count(params, at_work=_at_work(), spot=market is not None)
+        self.params["MinCount"] = count
         result: ActionResult = super().run_instances()
         reservation: Any = result.result
         for instance in reservation.instances:
@@ -128,7 +131,15 @@ class InstanceResponses(EC2Response):
 
     def start_instances(self) -> ActionResult:
         backend = self.ec2_backend
-        return self._change("StartingInstances", backend.check_start, backend.start_instance)
+        begun: set[str] = set()
+
+        def check(instance: Any) -> None:
+            backend.check_start(instance)
+            if instance.state == "stopped":
+                begun.add(instance.id)
+                launching.check_limit(_at_work() + len(begun))
+
+        return self._change("StartingInstances", check, backend.start_instance)
 
     def terminate_instances(self) -> ActionResult:
         backend = self.ec2_backend
@@ -179,6 +190,15 @@ class InstanceResponses(EC2Response):
                 {"InstanceId": instance.id, "PreviousState": before, "CurrentState": after}
             )
         return ActionResult({key: changes})
+
+
+def _at_work() -> int:
+    """How many instances have, or are about to have, a machine on this host; the lock is held."""
+    return sum(
+        instance.state not in {"stopped", "terminated"}
+        for _, _, backend in ec2_backends.iter_backends()
+        for instance in backend.all_instances()
+    )
 
 
 def _driver(purpose: str) -> MachineDriver:

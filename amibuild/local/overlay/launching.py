@@ -2,7 +2,8 @@
 
 Sources: EC2 API reference, RunInstances and "Error codes"; the limit of user-data is that of the
 User Guide, "Run commands at launch": 16 KB, in raw form, before base64. Messages as clients have
-reported them, such as jenkinsci/ec2-plugin #252 for the count.
+reported them, such as jenkinsci/ec2-plugin #252 for the count, convox/rack #2539 and
+meadowdata/meadowrun #84 for the limits.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from amibuild.local.overlay.desk import Refusal
 from amibuild.local.overlay.loading import load_instance_types
 
 USER_DATA_LIMIT = 16_384
+# Of all regions: it is one host's. EC2's own differ by account. With driver none, 128 are asked for
+# in 2 s and run after 4.
+INSTANCE_LIMIT = 128
 _INSTANCE = re.compile(r"i-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _IMAGE = re.compile(r"ami-(?:[0-9a-f]{8}|[0-9a-f]{17})")
 _RESOLVE = "resolve:ssm:"
@@ -85,6 +89,32 @@ def check_request(params: dict[str, Any]) -> None:
                 "UnsupportedOperation",
                 f"RunInstances with {name}: the local endpoint does not have it",
             )
+
+
+def launch_count(params: dict[str, Any], *, at_work: int, spot: bool) -> int:
+    """As many as may be launched beside those `at_work`, up to MaxCount.
+
+    Raises: Refusal where that is less than MinCount.
+    """
+    least, most = int(params.get("MinCount", 1)), int(params.get("MaxCount", 1))
+    check_limit(at_work + least, spot=spot)
+    return min(most, INSTANCE_LIMIT - at_work)
+
+
+def check_limit(wanted: int, *, spot: bool = False) -> None:
+    """Raises: Refusal where so many may not be at work at once.
+
+    EC2's message goes on with where to ask for more. Here nobody can be asked.
+    """
+    if wanted <= INSTANCE_LIMIT:
+        return
+    if spot:
+        raise Refusal("MaxSpotInstanceCountExceeded", "Max spot instance count exceeded")
+    raise Refusal(
+        "InstanceLimitExceeded",
+        f"You have requested more instances ({wanted}) than your current instance limit of "
+        f"{INSTANCE_LIMIT} allows for the specified instance type.",
+    )
 
 
 def _not_both(what: str) -> Refusal:
