@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -137,17 +137,18 @@ class Blocks:
         return count, freed
 
     def sizes(self) -> dict[str, int]:
-        """What is in the folder: each block's name, and its bytes; 9 ms for 1,000."""
-        found = {}
-        for prefix in os.scandir(self._folder):
-            for entry in os.scandir(prefix):
-                found[entry.name] = entry.stat().st_size
-        return found
+        """What is in the folder: each block's name, and its bytes; 9 ms for 1,000.
 
-    def usage(self) -> tuple[int, int]:
-        """How many blocks there are, and how many bytes."""
-        sizes = self.sizes()
-        return len(sizes), sum(sizes.values())
+        One that is collected, or put aside as damaged, meanwhile counts or does not.
+        """
+        found = {}
+        with os.scandir(self._folder) as prefixes:
+            for prefix in prefixes:
+                with os.scandir(prefix) as entries:
+                    for entry in entries:
+                        with suppress(FileNotFoundError):
+                            found[entry.name] = entry.stat().st_size
+        return found
 
     def _keep(self, disk: int, number: int, staging: Path, buffer: bytearray) -> str | None:
         size = os.preadv(disk, [buffer], number * SIZE)

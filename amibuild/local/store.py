@@ -308,9 +308,13 @@ class Store:
         return self.collect()
 
     def survey(self) -> Survey:
-        """Without a look into the blocks, as `is_whole`."""
-        sizes = self._blocks.sizes()
+        """Without a look into the blocks, as `is_whole`.
+
+        No record comes or goes meanwhile, so what one names was there before it, and no collection
+        takes it. One that runs takes others, and does not make a status wait for it.
+        """
         with self._changing:
+            sizes = self._blocks.sizes()
             damaged = dict(self._snapshots.damaged)
             lists = {}
             for record in self._snapshots.all():
@@ -334,11 +338,11 @@ class Store:
             return dict(self._images.damaged)
 
     def usage(self) -> StoreUsage:
-        blocks, size = self._blocks.usage()
         with self._changing:
+            sizes = self._blocks.sizes()
             counts = (self._images.all(), self._snapshots.all(), self._parameters.all())
             images, snapshots, parameters = (len(found) for found in counts)
-        return StoreUsage(images, snapshots, parameters, blocks, size)
+        return StoreUsage(images, snapshots, parameters, len(sizes), sum(sizes.values()))
 
     def _snapshot(self, snapshot_id: str) -> SnapshotRecord:
         record = self._snapshots.get(snapshot_id)
