@@ -34,6 +34,7 @@ from amibuild.local.store import Store
 log = logging.getLogger(__name__)
 
 Told = Callable[[str], None]
+LOCK = "lock"
 PROGRAMS = (
     *("setpriv", "unshare", "mmdebstrap", "grub-mkimage"),
     *("mke2fs", "mkfs.vfat", "mmd", "mcopy"),
@@ -258,9 +259,37 @@ def _forget(base_dir: Path) -> None:
 
 
 @contextmanager
+def at_rest(base_dir: Path) -> Iterator[None]:
+    """While this lasts nobody makes the base image. Raises: HostError while somebody does."""
+    if not base_dir.exists():
+        yield
+        return
+    with (base_dir / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HostError(
+                f"another process makes the base image in {base_dir}",
+                hint="again when it has: that takes about a minute",
+            ) from error
+        yield
+
+
+def remove_cached(base_dir: Path) -> bool:
+    """Whether there was anything. Call it `at_rest`.
+
+    The lock's file stays: who waits with it open would lock another than those who come later.
+    """
+    found = [path for path in base_dir.glob("*") if path.name != LOCK]
+    for path in found:
+        remove_foreign(path)
+    return bool(found)
+
+
+@contextmanager
 def _alone(base_dir: Path, progress: Told) -> Iterator[None]:
     """Waits for another maker of the same base image, and finds its disk in the cache then."""
-    with (base_dir / "lock").open("a") as lock:
+    with (base_dir / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

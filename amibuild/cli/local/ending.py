@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -53,26 +54,17 @@ def reset(
 
 
 def forget(folder: Path, *, base: bool) -> list[Path]:
-    """Removes the stores, and the cached base image where asked for.
+    """Removes the stores, and the cached base image where asked for; what that was.
 
-    A store is renamed first: what a kill leaves of it is then no half of one.
-    Raises: StoreBusy while another amibuild has it open.
+    Raises: StoreBusy while another amibuild has a store open; HostError while one makes a base
+    image that shall go, and nothing is removed then.
     """
-    import shutil
+    from amibuild.local.base import at_rest, remove_cached
+    from amibuild.local.removal import remove_store
 
-    from amibuild.local.store import Store
-
-    removed = []
-    for path in (folder / "store", folder / "none" / "store"):
-        doomed = path.with_name(f"{path.name}.removed")
-        if doomed.exists():
-            shutil.rmtree(doomed)
-        if path.exists():
-            with Store.open(path):
-                path.rename(doomed)
-            shutil.rmtree(doomed)
-            removed.append(path)
-    if base and (folder / "base").exists():
-        shutil.rmtree(folder / "base")
-        removed.append(folder / "base")
+    stores, cached = (folder / "store", folder / "none" / "store"), folder / "base"
+    with at_rest(cached) if base else nullcontext():
+        removed = [path for path in stores if remove_store(path)]
+        if base and remove_cached(cached):
+            removed.append(cached)
     return removed
