@@ -1,8 +1,9 @@
 """`amibuild local gc`: what the store holds for nobody, and what killed endpoints left beside it.
 
-Blocks that no snapshot names, blocks put aside as damaged, half-made files, and the disks of
-machines that are gone. A running endpoint collects its own blocks; without one, whoever holds the
-store's lock may remove all of it, since machines and volumes end with their endpoint.
+Blocks that no snapshot names, blocks put aside as damaged, half-made files, half-removed stores,
+and the disks of machines that are gone. A running endpoint collects its own blocks; without one,
+whoever holds the store's lock may remove all of it, since machines and volumes end with their
+endpoint.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from amibuild.local.leftovers import MACHINES, STORE, tidy_held
+from amibuild.local.removal import doomed, remove_rest
 from amibuild.local.store import Collected, Store
 
 
@@ -62,6 +64,9 @@ def collect(local: Path, *, dry_run: bool) -> Freed:
     """
     freed = Freed()
     for root in (local, local / "none"):
+        freed += _measured(doomed(root / STORE))
+        if not dry_run:
+            remove_rest(root / STORE)
         if not (root / STORE).is_dir():
             continue
         half_made = _measured(root / STORE / "temporary")

@@ -8,6 +8,7 @@ nobody else's. So all of this happens under the store's lock.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from amibuild.local import announcement, private
 from amibuild.local.durable import StoreBusy
+from amibuild.local.removal import remove_rest
 from amibuild.local.store import Store
 
 MACHINES = "machines"
@@ -33,6 +35,8 @@ def tidy(local: Path) -> tuple[str, ...]:
     found: list[str] = []
     announcement.forget_dead(local)
     for root in (local, local / "none"):
+        # Nobody's, and so without a lock, which would make a store anew.
+        found += _removed_store(root)
         if not _something_left(root):
             continue
         try:
@@ -46,7 +50,8 @@ def tidy(local: Path) -> tuple[str, ...]:
 
 def tidy_held(root: Path) -> tuple[str, ...]:
     """The same for one store's folder, whose lock the caller holds."""
-    return (*_machines(root / MACHINES), *_half_made_bases(root / BASE))
+    parts = (_removed_store(root), _machines(root / MACHINES), _half_made_bases(root / BASE))
+    return tuple(itertools.chain(*parts))
 
 
 def _something_left(root: Path) -> bool:
@@ -57,6 +62,11 @@ def _something_left(root: Path) -> bool:
         or any(root.glob(f"{BASE}/{HALF_MADE}"))
         or (temporary.is_dir() and any(temporary.iterdir()))
     )
+
+
+def _removed_store(root: Path) -> Iterator[str]:
+    if remove_rest(root / STORE):
+        yield "a store that a reset was about to remove"
 
 
 def _machines(folder: Path) -> Iterator[str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from amibuild.cli.local.ending import forget
+from amibuild.cli.local.gc import collect
+from amibuild.endpoint import open_endpoint, tidy
 from amibuild.errors import HostError
 from amibuild.local.store import Store, StoreBusy
 
@@ -88,6 +90,29 @@ def test_a_reset_is_refused_while_a_store_is_open(local: Path) -> None:
         forget(local, base=True)
     assert all(store.exists() for store in stores(local))
     assert (local / "base/debian-13-0123456789abcdef.raw").exists()
+
+
+def test_a_killed_reset_is_finished_by_the_next_tidying(local: Path) -> None:
+    left, (_, store) = begun_to_remove(local), stores(local)
+    assert "a store that a reset was about to remove" in tidy(local.parent)
+    assert not left.exists()
+    assert not store.exists()
+    assert tidy(local.parent) == ()
+
+
+def test_a_killed_reset_is_finished_by_the_next_endpoint(local: Path) -> None:
+    left = begun_to_remove(local)
+    with open_endpoint(machine="none", data=local.parent):
+        assert not left.exists()
+
+
+def test_a_killed_reset_is_finished_by_the_next_collection(local: Path) -> None:
+    left = begun_to_remove(local)
+    counted = collect(local.parent, dry_run=True)
+    assert counted["left_bytes"] >= 8192
+    assert left.exists()
+    assert collect(local.parent, dry_run=False)["left_bytes"] == counted["left_bytes"]
+    assert not left.exists()
 
 
 def test_a_killed_reset_is_finished_by_the_next_one(local: Path) -> None:
