@@ -86,6 +86,6 @@ def test_what_is_written_to_a_volume_goes_where_the_volume_goes(aws: Aws) -> Non
 
 def _ours(backing: Path, aws: Aws) -> bool:
     try:
-        return str(aws.service.options.local) in backing.read_text()
+        return str(aws.service.options.local.resolve()) in backing.read_text()
     except OSError:  # it went while we looked
         return False

@@ -104,7 +104,7 @@ def _release(volume: DataVolume, loops: dict[str, Loop]) -> None:
     for loop in loops.values():
         loop.close()
     try:
-        await_free_loop(volume.disk.resolve())
+        await_free_loop(volume.disk)
     except WaitTimeout as error:
         log.warning("%s: %s", volume.volume_id, error)
 

@@ -128,7 +128,11 @@ def remove_links() -> tuple[str, ...]:
 
 
 def await_free_loop(disk: Path, *, timeout_s: float = LOOP_FREE_S) -> None:
-    """Loop devices clear themselves when their last mount goes, but not at once."""
+    """Loop devices clear themselves when their last mount goes, but not at once.
+
+    The kernel names their files by the resolved path, whatever name they were opened by.
+    """
+    disk = disk.resolve()
 
     def look() -> Look[bool]:
         held = [device for device, file in _loops() if file == disk]

@@ -77,6 +77,6 @@ def _loops(disk: Path) -> list[str]:
             used = backing.read_text()
         except OSError:
             continue
-        if str(disk) in used:
+        if str(disk.resolve()) in used:
             found.append(backing.parts[3])
     return found
