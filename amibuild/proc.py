@@ -10,8 +10,11 @@ import os
 import select
 import shlex
 import shutil
+import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -116,6 +119,24 @@ def start(
         pass_fds=tuple(pass_fds),
         start_new_session=new_session,
     )
+
+
+def never_stops(process: Process) -> None:
+    """From now on it goes on whenever somebody stops it, until it has ended.
+
+    nsenter stops itself when its child is stopped, as systemd-shutdown does with all of a machine.
+    Nobody would wait for that child then, and a machine ends with its last process only.
+    """
+
+    def watch() -> None:
+        with suppress(ChildProcessError, ProcessLookupError):  # it has been waited for
+            while True:
+                seen = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+                if seen is None or seen.si_code != os.CLD_STOPPED:
+                    return
+                os.kill(process.pid, signal.SIGCONT)
+
+    threading.Thread(target=watch, name=f"never-stops-{process.pid}", daemon=True).start()
 
 
 def has_ended(pid: int) -> bool:

@@ -124,6 +124,7 @@ def _foreground(argv: list[str], *, undo: list[str] | None = None) -> int:
     from amibuild import proc
 
     process = proc.start(argv, stdin=0, stdout=1, stderr=2, new_session=False)
+    proc.never_stops(process)
     try:
         return process.wait()
     except BaseException:

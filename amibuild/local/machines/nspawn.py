@@ -253,6 +253,7 @@ class NspawnCommand:
             stdin.close()
             for descriptor in (code_write, out_write, err_write):
                 os.close(descriptor)
+        proc.never_stops(self._client)
         self._code = Reader(code_read, limit=16, keep_first=True, name=f"{name}-code")
         self._out = Reader(out_read, limit=OUTPUT_LIMIT, keep_first=True, name=f"{name}-stdout")
         self._err = Reader(err_read, limit=OUTPUT_LIMIT, keep_first=True, name=f"{name}-stderr")
@@ -281,6 +282,7 @@ class NspawnCommand:
             return
         self._cancelled.set()
         client = proc.start(enter_argv(self._leader, cancel_argv(self._name)))
+        proc.never_stops(client)
         threading.Thread(target=client.wait, name=f"{self._name}-cancel", daemon=True).start()
 
 

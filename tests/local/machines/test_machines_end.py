@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from amibuild.local import disk as disks
 from amibuild.local.machines.base import Driver, MetadataResponse
 from amibuild.local.machines.nspawn import NspawnDriver
 from amibuild.local.machines.order import Addresses
+from amibuild.local.machines.processes import command_line, descendants
 from amibuild.wait import Look, until
 from tests.local.machines.leftovers import leftovers
 from tests.local.machines.running import DRIVERS, Start, fetch, new_spec
@@ -71,6 +73,31 @@ def test_a_machine_may_reboot_itself(start: Start) -> None:
     assert one.ask(fetch(url)) == one.spec.instance_id
     one.machine.kill()
     assert not one.left()
+
+
+def test_a_command_that_is_stopped_keeps_no_machine(start: Start) -> None:
+    """systemd-shutdown stops all of a machine, and nsenter stops itself with its child."""
+    one = start(NspawnDriver())
+    one.await_ready()
+    before = set(descendants(os.getpid()))
+    command = one.machine.execute(b"#!/bin/sh\nsleep 600\n", name="asleep")
+    until(lambda: Look("starting", _launcher(before)), what="the command", timeout_s=60)
+    launcher = _launcher(before)
+    assert launcher is not None
+    os.kill(launcher, signal.SIGSTOP)
+    one.machine.kill()
+    assert not one.left()
+    with pytest.raises(HostError):
+        until(lambda: Look("on", command.poll()), what="its end", timeout_s=60)
+
+
+def _launcher(before: set[int]) -> int | None:
+    """The first process of a command in a machine, as the host sees it: nsenter's child."""
+    new = [pid for pid in descendants(os.getpid()) if pid not in before]
+    for pid in new:
+        if "nsenter --target" in command_line(pid):
+            return next((child for child in descendants(pid) if child != pid), None)
+    return None
 
 
 @pytest.mark.parametrize("driver", list(DRIVERS), ids=str)
