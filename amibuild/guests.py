@@ -9,6 +9,7 @@ import base64
 import http.client
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ def find(name: str) -> Guest:
 
     Raises: HostError when no endpoint runs; UsageError, which lists the instances there are.
     """
+    if not re.fullmatch(r"i-[0-9a-f]+", name):
+        raise UsageError(f"{name!r} is no instance id", hint="amibuild local status lists them")
     facts, known = endpoint.status(), announced(endpoint.data_dir())
     if facts is None or known is None:
         raise HostError("no local endpoint runs", hint="amibuild local up")
@@ -78,7 +81,7 @@ def find_ready(name: str, tell: Callable[[str], None]) -> Guest:
             raise HostError(f"{guest.id} is {guest.state}: it has to run for that")
         if not (guest.ready or told):
             told = True
-            tell(f"{guest.id} still boots: waiting for its agent")
+            tell(f"waiting up to {READY_S / 60:.0f} minutes for the agent of {guest.id}")
         return Look("booting", guest if guest.ready else None)
 
     return until(look, what=f"the agent of {name}", timeout_s=READY_S)

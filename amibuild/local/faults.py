@@ -33,7 +33,7 @@ from amibuild.errors import UsageError
 
 _FAULT = re.compile(
     r"(?P<what>[A-Za-z0-9]+)(?:\[(?P<words>[^\]]+)\])?"
-    r":(?P<which>\d+(?:\+|-\d+)?|\*)=(?P<code>[^:]+)(?P<after>:after)?"
+    r":(?P<which>\d+(?:\+|-\d+)?|\*)=(?P<code>.+?)(?P<after>:after)?"
 )
 _VISIBLE = re.compile(r"visible:(?P<kind>[a-z-]+)=(?P<reads>\d+)")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9.]*")
@@ -124,7 +124,9 @@ def check_names(faults: Sequence[Fault], operations: Callable[[], Collection[str
             near = difflib.get_close_matches(name, (*known, *PLACES), n=3)
             raise UsageError(
                 f"{name!r} is no operation that a fault could hit",
-                hint=f"did you mean {' or '.join(near)}?" if near else _one_of(PLACES),
+                hint=f"did you mean {' or '.join(near)}?"
+                if near
+                else f"an operation of EC2, SSM or S3, such as CreateImage, or {_one_of(PLACES)}",
             )
 
 

@@ -65,6 +65,7 @@ _LOOK_S = 0.1
 _VERSIONS = {"2016-11-15": "ec2", "2011-06-15": "sts", "2010-05-08": "iam"}
 _XML_CODE = re.compile(rb"<Code>([^<]+)</Code>")
 _JSON_CODE = re.compile(rb'"__type"\s*:\s*"(?:[^"#]*#)?([^"]+)"')
+_NO_NUMBER = re.compile(r"invalid literal for int\(\) with base 10: (.+)")
 _REQUEST_ID = "x-amzn-requestid"
 
 # Code and message, where an operation of a service is refused at the door.
@@ -178,6 +179,8 @@ class Gateway:
             # What many HTTP clients send with any body; Flask would take it for a form, and moto
             # then keeps an empty object.
             environ["CONTENT_TYPE"] = "binary/octet-stream"
+        if call.json and not _is_object(call.body):
+            return refusal(call, "SerializationException", "")
         judged = self.judge(call.service, call.operation)
         if judged is not None:
             return refusal(call, *judged)
@@ -208,6 +211,9 @@ class Gateway:
             log.warning("%s: %s", call.operation, error)
             return refusal(call, "LocalEndpointFailure", error.message)
         except Exception as error:
+            number = _NO_NUMBER.search(str(error))
+            if number is not None:
+                return refusal(call, "InvalidParameterValue", f"{number[1]} is no number")
             if type(error).__name__ == "OperationNotFoundError":
                 return refusal(call, "InvalidAction", f"The action {call.operation} is not valid")
             log.exception("%s failed", call.operation)
@@ -242,6 +248,13 @@ class Gateway:
             readable, _, _ = select.select([client], [], [], _LOOK_S)
             if readable:
                 return
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
 
 
 def _not_opened(call: Call) -> tuple[str, str]:

@@ -47,15 +47,18 @@ class Settings:
             Fault.parse(fault)
         if self.script:
             read_script(self.script)
+        if self.call_log and (self.call_log.is_dir() or not self.call_log.parent.is_dir()):
+            raise UsageError(f"--call-log {self.call_log}: no file can be written there")
 
     def _check_real(self) -> None:
         scripted = [f"--latency {self.latency}"] if self.latency else []
         scripted += [f"--script {self.script}"] if self.script else []
         scripted += [f"--fault {f}" for f in self.faults if f.partition(":")[0] in INSIDE]
         if scripted:
+            also = "; calls of the API fail on order with every machine"
             raise UsageError(
                 f"{scripted[0]} is for machines that are scripted",
-                hint="add --machine none; calls of the API fail on order with every machine",
+                hint="add --machine none" + (also if "--fault" in scripted[0] else ""),
             )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from tests.terminal import read_to_end
 
 SCRIPT = [
     {"match": "uname", "stdout": "Linux\n"},
+    {"match": "hangs", "hang": True},
     {"match": "fails", "exit_code": 7, "stderr": "it fails\n"},
 ]
 
@@ -130,6 +132,38 @@ def test_the_shell_runs_what_is_on_stdin_and_ends_with_its_exit_code(
     assert done.stdout == b"Linux\n"
     failed = scripted.run("local", "shell", instance, stdin=b"fails\n", check=False)
     assert (failed.exit_code, failed.stderr) == (7, b"it fails\n")
+
+
+@pytest.mark.parametrize("verb", ["shell", "logs"])
+@pytest.mark.parametrize("name", ["", "i", "i-", "latest"])
+def test_a_variable_that_is_not_set_names_no_machine(
+    scripted: Place, instance: str, verb: str, name: str
+) -> None:
+    done = scripted.run("local", verb, name, check=False)
+    assert done.exit_code == 2
+    assert "is no instance id" in done.stderr.decode()
+
+
+def test_ctrl_c_ends_a_line_and_not_the_session(scripted: Place, instance: str) -> None:
+    near, far = os.openpty()
+    words = [sys.executable, "-m", "amibuild.cli.main", "local", "shell", instance]
+    env = {"AMIBUILD_DATA_DIR": str(scripted.folder / "data"), "HOME": str(scripted.folder)}
+    process = proc.start(words, stdin=far, stdout=far, stderr=far, env=env)
+    os.close(far)
+    read_prompts(near, 1)
+    os.write(near, b"hangs\n")
+    for _ in range(2):  # the first may come before the line was read
+        process.send_signal(signal.SIGINT)
+        read_prompts(near, 1)
+    os.write(near, b"uname\nexit\n")
+    assert b"Linux\r\n" in read_to_end(near)
+    assert process.wait(30) == 0
+
+
+def read_prompts(near: int, count: int) -> None:
+    said = b""
+    while said.count(b"# ") < count:
+        said += os.read(near, 4096)
 
 
 def test_the_shell_runs_a_command_with_its_own_options(scripted: Place, instance: str) -> None:

@@ -414,10 +414,27 @@ def test_other_settings_are_not_known(aws: Aws, refuses: Refuses) -> None:
     )
 
 
-@pytest.mark.parametrize("seconds", ["0", "4", "172801", "soon"])
+@pytest.mark.parametrize("seconds", ["0", "172801", "soon"])
 @answers(
     "SendCommand",
-    "executionTimeout outside 5 to 172,800, or no number",
+    "executionTimeout outside 1 to 172,800, or no number",
+    "InvalidParameters",
+    source="the document AWS-RunShellScript, allowedPattern, in boto/boto3 #2558",
+)
+def test_the_document_knows_what_a_timeout_is(aws: Aws, refuses: Refuses, seconds: str) -> None:
+    refuses(
+        "InvalidParameters",
+        aws.ssm.send_command,
+        InstanceIds=[aws.running()],
+        DocumentName=DOCUMENT,
+        Parameters={"commands": ["true"], "executionTimeout": [seconds]},
+    )
+
+
+@pytest.mark.parametrize("seconds", ["1", "4"])
+@answers(
+    "SendCommand",
+    "executionTimeout below 5",
     "the default, 3,600 s",
     source="amazon-ssm-agent, agent/plugins/pluginutil",
 )

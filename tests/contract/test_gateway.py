@@ -129,6 +129,21 @@ def test_a_key_of_somebody_else_opens_nothing(
     assert code in answer.read()
 
 
+@answers(
+    "any",
+    "a number that is none; of SSM, a body that is no JSON object",
+    "InvalidParameterValue; SerializationException",
+    source="EC2 API reference, Error codes; AWS JSON protocol",
+)
+def test_what_cant_be_read_is_no_bug_of_the_endpoints(aws: Aws) -> None:
+    body = f"Action=RunInstances&Version=2016-11-15&ImageId={aws.base}&MinCount=abc&MaxCount=1"
+    answer = signed(aws, "ec2", body, FORM)
+    assert b"<Code>InvalidParameterValue</Code>" in answer.read()
+    for body in ("{", "[]", ""):
+        answer = signed(aws, "ssm", body, {"X-Amz-Target": "AmazonSSM.GetParameter"})
+        assert json.loads(answer.read())["__type"] == "SerializationException"
+
+
 def test_a_presigned_url_with_a_key_of_somebody_else_opens_nothing(aws: Aws) -> None:
     scope = "AKIAI44QH8DHBEXAMPLE/20260101/us-east-1/ec2/aws4_request"
     connection = http.client.HTTPConnection("127.0.0.1", aws.service.port, timeout=10)

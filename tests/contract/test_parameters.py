@@ -46,6 +46,9 @@ def test_public_parameters_cannot_be_written(aws: Aws, refuses: Refuses) -> None
     asked = {"Name": debian.PARAMETER, "Value": "x", "Type": "String", "Overwrite": True}
     message = refuses("AccessDeniedException", aws.ssm.put_parameter, **asked)
     assert message == f"No access to reserved parameter name: {debian.PARAMETER}."
+    refuses("AccessDeniedException", aws.ssm.delete_parameter, Name=debian.PARAMETER)
+    refuses("AccessDeniedException", aws.ssm.delete_parameters, Names=[debian.PARAMETER])
+    assert aws.base.startswith("ami-")
 
 
 def test_a_parameter_outlives_the_endpoint_with_its_history_and_tags(start: Start) -> None:

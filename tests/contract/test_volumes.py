@@ -76,6 +76,30 @@ def test_it_cannot_be_smaller_than_its_snapshot(aws: Aws, refuses: Refuses) -> N
     refuses("InvalidParameterValue", aws.ec2.create_volume, **asked)
 
 
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        ("InvalidParameterValue", {"Size": 0}),
+        ("InvalidParameterValue", {"Size": -5}),
+        ("InvalidParameterValue", {"Size": 100_000, "VolumeType": "gp3"}),
+        ("InvalidParameterValue", {"Size": 2000, "VolumeType": "standard"}),
+        ("UnknownVolumeType", {"Size": 1, "VolumeType": "gp9"}),
+        ("InvalidZone.NotFound", {"Size": 1, "AvailabilityZone": "mars-1a"}),
+    ],
+)
+@answers(
+    "CreateVolume",
+    "a size that its type does not come in; a type, a zone that there is not",
+    "InvalidParameterValue; UnknownVolumeType; InvalidZone.NotFound",
+    source=f"{ERRORS}; EBS user guide, Volume types; fog/fog-aws #186",
+)
+def test_there_are_volumes_that_nobody_makes(
+    aws: Aws, refuses: Refuses, code: str, asked: dict[str, Any]
+) -> None:
+    refuses(code, aws.ec2.create_volume, **{"AvailabilityZone": ZONE, **asked})
+    assert aws.ec2.describe_volumes()["Volumes"] == []
+
+
 @answers(
     "CreateVolume", "a snapshot that does not exist", "InvalidSnapshot.NotFound", source=ERRORS
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from amibuild.cli.local.shell import bash, known_key
+from amibuild import proc
+from amibuild.cli.local.shell import bash, fed, known_key
 from amibuild.control import Announced
 from amibuild.guests import Guest
 
@@ -43,3 +45,11 @@ def test_a_machine_without_a_key_has_none(tmp_path: Path) -> None:
 def test_a_script_that_names_its_interpreter_keeps_it() -> None:
     assert bash(b"echo x") == b"#!/bin/bash\necho x"
     assert bash(b"#!/usr/bin/python3\n") == b"#!/usr/bin/python3\n"
+
+
+def test_a_command_gets_what_is_on_stdin() -> None:
+    """As `tar c . | amibuild local shell INSTANCE -- tar x`, byte by byte."""
+    given = bytes(range(256)) * 64
+    done = proc.run(["bash"], stdin=fed(["sha256sum"], given))
+    assert done.text.split()[0] == hashlib.sha256(given).hexdigest()
+    assert proc.run(["bash"], stdin=fed(["sh", "-c", "exit 7"], b""), check=False).exit_code == 7

@@ -23,6 +23,7 @@ from amibuild.local.overlay.commands import Command, agent_script
         ("CreateImage:2=RequestLimitExceeded", Fault("CreateImage", 2, 2, "RequestLimitExceeded")),
         ("RunInstances:1=InternalError:after", Fault("RunInstances", 1, 1, "InternalError", True)),
         ("DescribeImages:3+=Unavailable", Fault("DescribeImages", 3, None, "Unavailable")),
+        ("boot:1=Client.InternalError: x", Fault("boot", 1, 1, "Client.InternalError: x")),
         ("boot:*=no memory left", Fault("boot", 1, None, "no memory left")),
     ],
 )
@@ -102,13 +103,15 @@ def test_a_script_file_answers_by_its_first_line_that_matches(tmp_path: Path) ->
     lines = [
         {"match": "apt-get", "exit_code": 100, "stderr": "no network", "times": 1},
         {"match": "apt-get", "stdout": "done"},
-        {"match": "sleep", "seconds": 3},
+        {"match": "^sleep", "seconds": 3},
+        {"match": "bin/sh", "stdout": "the interpreter is not part of it"},
     ]
     file.write_text(json.dumps(lines))
     script = read_script(file)
     assert script("apt-get update") == Outcome(100, stderr="no network")
     assert script("apt-get update") == Outcome(0, stdout="done")
-    assert script("sleep 3") == Outcome(seconds=3)
+    assert script("#!/bin/sh\nset -e\nsleep 3") == Outcome(seconds=3)
+    assert script("#!/bin/sh\ntrue") == Outcome()
     assert script("anything else") == Outcome()
 
 
@@ -137,6 +140,9 @@ def test_a_script_file_says_what_no_text_can(tmp_path: Path) -> None:
         '[{"match": "("}]',
         '[{"seconds": -1}]',
         '[{"stdout_base64": "!"}]',
+        '[{"exit_code": 999}]',
+        '[{"times": 0}]',
+        '[{"stdout": "a", "stdout_base64": "YQ=="}]',
     ],
 )
 def test_a_script_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:

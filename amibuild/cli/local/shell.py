@@ -7,21 +7,27 @@ the terminal; everywhere else its agent runs what it is given, a line at a time.
 
 from __future__ import annotations
 
+import base64
 import os
+import select
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from amibuild import signals
 from amibuild.cli.local.logs import InstanceArgument
 from amibuild.cli.session import session
+from amibuild.errors import Interrupted
 
 if TYPE_CHECKING:
     from amibuild.guests import Guest, Ran
 
 USER = "admin"
+STDIN_SOON_S = 2.0
 NO_SSH = 255  # what ssh ends with when it could not log in
 # Not in the image that may be made of this disk.
 ENVIRONMENT = ("HOME=/root", "HISTFILE=/dev/null")
@@ -39,6 +45,8 @@ def shell(
         typer.Option(
             help="For a virtual machine: the private key to log in with over SSH; else one in "
             "~/.ssh that it was launched with.",
+            exists=True,
+            dir_okay=False,
             show_default=False,
         ),
     ] = None,
@@ -52,8 +60,9 @@ def shell(
         if guest.driver == "nspawn" and os.geteuid() == 0:
             code = _enter(guest, command, terminal=terminal)
         elif command or not sys.stdin.isatty():
-            script = shlex.join(command).encode() if command else sys.stdin.buffer.read()
-            code = _show(guests.run(guest, bash(script)))
+            given = b"" if sys.stdin.isatty() else _stdin(run.story.say)
+            script = fed(command, given) if command else bash(given)
+            code = _show(guests.run(guest, script))
         else:
             private = key or known_key(guest, Path.home() / ".ssh")
             code = _log_in(guest, private) if private else NO_SSH
@@ -65,6 +74,19 @@ def shell(
                 )
                 code = _line_by_line(guest)
     raise typer.Exit(code)
+
+
+def fed(command: list[str], stdin: bytes) -> bytes:
+    """A script that runs the command with that on its stdin: the agent takes a script only."""
+    packed = base64.encodebytes(stdin).decode()
+    return bash(f"base64 -d <<'END' | {shlex.join(command)}\n{packed}END\n".encode())
+
+
+def _stdin(tell: Callable[[str], None]) -> bytes:
+    """All of it: what runs in a virtual machine is given it at its start."""
+    if not select.select([sys.stdin], [], [], STDIN_SOON_S)[0]:
+        tell("reading stdin to its end first; </dev/null is for none")
+    return sys.stdin.buffer.read()
 
 
 def bash(script: bytes) -> bytes:
@@ -116,6 +138,8 @@ def _log_in(guest: Guest, key: Path) -> int:
     """The machine is new and its address is used again: there is no host key to know it by."""
     words = ["ssh", "-t", "-i", str(key), "-p", str(guest.ssh_port), "-o", "LogLevel=ERROR"]
     words += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+    # Nobody has set a password.
+    words += ["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]
     return _foreground([*words, f"{USER}@{guest.address}", "sudo", "-i"])
 
 
@@ -151,16 +175,28 @@ def _line_by_line(guest: Guest) -> int:
 
     code, place = 0, shlex.quote(f"/run/amibuild/shell-{os.getpid()}")
     while True:
-        sys.stderr.write(f"{guest.id}# ")
-        sys.stderr.flush()
-        line = sys.stdin.readline()
-        if not line or line.strip() == "exit":
-            break
-        script = (
-            f'cd "$(cat {place} 2>/dev/null || echo /root)" || exit\n'
-            f"{{ eval {shlex.quote(line)}\n}} </dev/null\n"
-            f"code=$?\npwd >{place}\nexit $code\n"
-        )
-        code = _show(guests.run(guest, bash(script.encode())))
+        try:
+            with signals.catch():
+                line = _prompted(f"{guest.id}# ")
+                if not line or line.strip() == "exit":
+                    break
+                script = (
+                    f'cd "$(cat {place} 2>/dev/null || echo /root)" || exit\n'
+                    f"{{ eval {shlex.quote(line)}\n}} </dev/null\n"
+                    f"code=$?\npwd >{place}\nexit $code\n"
+                )
+                code = _show(guests.run(guest, bash(script.encode())))
+        except Interrupted as interrupt:
+            if interrupt.signal_name != "SIGINT":
+                raise
+            # As a shell does: what ran has been ended, since nobody waits for it.
+            sys.stderr.write("\n")
+            code = interrupt.exit_code
     guests.run(guest, bash(f"rm -f {place}\n".encode()))
     return code
+
+
+def _prompted(prompt: str) -> str:
+    sys.stderr.write(prompt)
+    sys.stderr.flush()
+    return sys.stdin.readline()

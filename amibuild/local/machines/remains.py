@@ -70,7 +70,8 @@ def remove_all(machines: Path) -> tuple[str, ...]:
         _await_end(machines)
     if os.geteuid() != 0:
         return tuple(found)
-    found += [f"control group {group.name}" for group in cgroups.sweep()]
+    # Each is in several hierarchies.
+    found += sorted({f"control group {group.name}" for group in cgroups.sweep()})
     found += [f"network link {link}" for link in remove_links()]
     for disk in sorted(_backing_files(machines)):
         found.append(f"loop device of {disk}")

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from amibuild.errors import UsageError
@@ -78,7 +79,7 @@ class Line(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     match: str = ""
-    exit_code: int = 0
+    exit_code: int = Field(default=0, ge=0, le=255)
     stdout: str = ""
     stderr: str = ""
     stdout_base64: Bytes = b""
@@ -87,7 +88,7 @@ class Line(BaseModel):
     seconds: float = Field(default=0.0, ge=0)
     hang: bool = False
     agent_gone: bool = False
-    times: int | None = Field(default=None, ge=0)
+    times: int | None = Field(default=None, ge=1)
 
     @field_validator("match")
     @classmethod
@@ -97,6 +98,13 @@ class Line(BaseModel):
         except re.error as error:
             raise ValueError(f"{text!r} is no regular expression: {error}") from error
         return text
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Self:
+        for name in ("stdout", "stderr"):
+            if getattr(self, name) and getattr(self, f"{name}_base64"):
+                raise ValueError(f"{name} and {name}_base64 are two answers")
+        return self
 
     def outcome(self) -> Outcome:
         stdout: str | bytes = self.stdout_base64 or self.stdout
@@ -120,21 +128,33 @@ def read_script(path: Path) -> CommandScript:
     """
     try:
         lines = TypeAdapter(list[Line]).validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise UsageError(
-            f"{path} is no script of command results: {error}",
-            hint='such as [{"match": "apt-get", "exit_code": 100, "stderr": "no network"}]',
-        ) from error
+    except ValidationError as error:
+        reasons = "; ".join(
+            ": ".join([*filter(None, [".".join(map(str, e["loc"]))]), e["msg"]])
+            for e in error.errors()
+        )
+        raise _no_script(path, reasons) from error
+    except OSError as error:
+        raise _no_script(path, error.strerror or str(error)) from error
     return Script(lines)
+
+
+def _no_script(path: Path, reason: str) -> UsageError:
+    return UsageError(
+        f"{path} is no script of command results: {reason}",
+        hint='such as [{"match": "apt-get", "exit_code": 100, "stderr": "no network"}]',
+    )
 
 
 class Script:
     def __init__(self, lines: Sequence[Line]) -> None:
-        self._lines = [(line, re.compile(line.match)) for line in lines]
+        self._lines = [(line, re.compile(line.match, re.MULTILINE)) for line in lines]
         self._left = [line.times for line in lines]
         self._lock = threading.Lock()
 
     def __call__(self, command: str) -> Outcome:
+        # The agent's, before what was asked for.
+        command = command.removeprefix("#!/bin/sh\n")
         with self._lock:
             for n, (line, pattern) in enumerate(self._lines):
                 left = self._left[n]

@@ -74,10 +74,13 @@ class ParameterBooks(SimpleSystemManagerBackend):
                 log.info("a parameter was not saved: %s", error)
 
     def delete_parameter(self, name: str) -> None:
+        _check_own(name)
         super().delete_parameter(name)
         self._forget(name)
 
     def delete_parameters(self, names: list[str]) -> list[str]:
+        for name in names:
+            _check_own(name)
         gone: list[str] = super().delete_parameters(names)
         for name in gone:
             self._forget(name)
@@ -143,7 +146,7 @@ class ParameterResponses(SimpleSystemManagerResponse):
         tier = check_value(asked, before)
         kind = asked.get("DataType") or (before.data_type if before else "text")
         # Which moto refuses, whatever the value is.
-        reserved = name.lower().lstrip("/").startswith(("aws", "ssm"))
+        reserved = _is_reserved(name)
         if kind == IMAGE_TYPE and not reserved:
             _check_image(value, asked.get("Type") or (before.parameter_type if before else None))
 
@@ -253,6 +256,18 @@ def _check_pattern(asked: dict[str, Any], before: Any) -> None:
         raise SSMException(
             "ParameterPatternMismatchException",
             f"Parameter value, cannot be validated against allowedPattern: {pattern}",
+        )
+
+
+def _is_reserved(name: str) -> bool:
+    return name.lower().lstrip("/").startswith(("aws", "ssm"))
+
+
+def _check_own(name: str) -> None:
+    """Systems Manager User Guide, "About requirements and constraints for parameter names"."""
+    if _is_reserved(name):
+        raise SSMException(
+            "AccessDeniedException", f"No access to reserved parameter name: {name}."
         )
 
 

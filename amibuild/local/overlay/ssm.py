@@ -7,6 +7,7 @@ MaxDocumentSizeExceeded says 64 KB, and the document's parameters count.
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +31,10 @@ from amibuild.local.overlay.paging import ssm_page
 
 DOCUMENT = "AWS-RunShellScript"
 DOCUMENT_PARAMETERS = {"commands", "workingDirectory", "executionTimeout"}
+# The document's own pattern, as boto/boto3 #2558 has it; less than 5 s is the agent's matter.
+_EXECUTION = re.compile(
+    r"([1-9][0-9]{0,4})|(1[0-6][0-9]{4})|(17[0-1][0-9]{3})|(172[0-7][0-9]{2})|(172800)"
+)
 COMMAND_LIMIT_BYTES = 64 * 1024
 DELIVERY_DEFAULT_S = 3600
 MOST_IDS = 50
@@ -115,6 +120,8 @@ class CommandResponses(SimpleSystemManagerResponse):
         if name != DOCUMENT:
             raise SSMException("InvalidDocument", f"Document {document} does not exist.")
         if not parameters.get("commands") or set(parameters) - DOCUMENT_PARAMETERS:
+            raise SSMException("InvalidParameters", "")
+        if not all(map(_EXECUTION.fullmatch, parameters.get("executionTimeout", []))):
             raise SSMException("InvalidParameters", "")
         if len(json.dumps(parameters)) > COMMAND_LIMIT_BYTES:
             raise SSMException("MaxDocumentSizeExceeded", "The size limit of a document is 64 KB.")

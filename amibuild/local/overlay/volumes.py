@@ -32,6 +32,16 @@ GIB = 1 << 30
 # On EC2 such a volume is `busy` for as long as the machine has it mounted.
 BUSY_S = 30.0
 LONGEST_DETACH_S = 24 * 3600.0
+# EBS User Guide, "Amazon EBS volume types".
+SIZES_GIB = {
+    "gp3": range(1, 65_537),
+    "gp2": range(1, 16_385),
+    "io2": range(4, 65_537),
+    "io1": range(4, 16_385),
+    "st1": range(125, 16_385),
+    "sc1": range(125, 16_385),
+    "standard": range(1, 1025),
+}
 
 
 class LocalVolume(Volume):
@@ -143,18 +153,34 @@ class VolumeBooks(EC2Backend):
         return volume
 
 
+def _check_asked(backend: Any, params: dict[str, Any]) -> None:
+    kind, zone = params.get("VolumeType", "gp2"), params.get("AvailabilityZone")
+    if kind not in SIZES_GIB:
+        raise Refusal("UnknownVolumeType", f"Unsupported volume type '{kind}' for volume creation.")
+    if zone and backend.get_zone_by_name(zone) is None:
+        raise Refusal("InvalidZone.NotFound", f"The zone '{zone}' does not exist.")
+    size, allowed = params.get("Size"), SIZES_GIB[kind]
+    if size is None or int(size) in allowed:
+        return
+    small = int(size) < allowed.start
+    edge = f"small; minimum is {allowed.start}" if small else f"large; maximum is {allowed[-1]}"
+    edge = edge.replace(";", f" for volume type {kind};")
+    raise Refusal("InvalidParameterValue", f"Volume of {size}GiB is too {edge}GiB.")
+
+
 class VolumeResponses(EC2Response):
     params: dict[str, Any]
 
     def create_volume(self) -> ActionResult:
         backend, params = self.ec2_backend, self.params
+        _check_asked(backend, params)
         snapshot = backend.snapshots.get(params.get("SnapshotId"))
         if snapshot is None and params.get("SnapshotId"):
             raise Refusal(
                 "InvalidSnapshot.NotFound",
                 f"The snapshot '{params['SnapshotId']}' does not exist.",
             )
-        if snapshot is None and not params.get("Size"):
+        if snapshot is None and params.get("Size") is None:
             raise Refusal(
                 "MissingParameter", "The request must contain the parameter size/snapshot"
             )
