@@ -25,18 +25,22 @@ STATUS_S = 60.0
 
 @dataclass(frozen=True)
 class Announced:
-    """What an endpoint wrote about itself when it was ready. `secret` opens its page."""
+    """What an endpoint wrote about itself when it was ready. `secret` opens its page.
+
+    `pid` and `began` are its process's (proc.py).
+    """
 
     pid: int
+    began: int | None
     port: int
     machine: str
     settings: Mapping[str, Any]
-    access_key_id: str
+    access_key_id: str = field(repr=False)
     secret: str = field(repr=False)
 
     @property
     def has_ended(self) -> bool:
-        return has_ended(self.pid)
+        return has_ended(self.pid, self.began)
 
 
 class Silent(HostError):
@@ -65,6 +69,7 @@ def read(facts: Mapping[str, Any]) -> Announced:
     """Raises: ValueError, KeyError, TypeError."""
     return Announced(
         pid=int(facts["pid"]),
+        began=facts["began"],
         port=int(facts["port"]),
         machine=facts["machine"],
         settings=dict(facts["settings"]),
@@ -108,7 +113,7 @@ def ask(
 ) -> dict[str, Any] | None:
     """What its page answers; None when nobody listens: it ends, or has ended.
 
-    Raises: Silent.
+    Raises: Silent; HostError with the reason why it can't.
     """
     try:
         connection, answer = request(endpoint, method, path, timeout_s=timeout_s)
@@ -120,4 +125,6 @@ def ask(
         return None
     finally:
         connection.close()
+    if answer.status != http.client.OK:
+        raise HostError(f"the local endpoint can't do that: {said.get('error')}")
     return said

@@ -53,12 +53,13 @@ class LocalEndpoint(EndpointAccess):
     """
 
     pid: int
+    began: int | None
     machine: str
     settings: Mapping[str, Any]
     owned: bool
 
     def is_gone(self) -> bool:
-        return proc.has_ended(self.pid)
+        return proc.has_ended(self.pid, self.began)
 
 
 def data_dir() -> Path:
@@ -92,7 +93,8 @@ def open_endpoint(
             yield endpoint
         except Exception:  # not an interrupt, which has cleaned up: nothing is kept then
             if keep and child is not None:
-                child.ask("POST", "keep")
+                with suppress(HostError):  # the body's own failure is the one to tell
+                    child.ask("POST", "keep")
             raise
 
 
@@ -180,7 +182,7 @@ class _Child:
             self.process.stdout.close()
         try:
             until(self._look, what=named(self.process.pid), timeout_s=END_S)
-        except (Silent, WaitTimeout) as error:
+        except WaitTimeout as error:
             log.warning("%s: it is killed; its log is %s", error, self.log_file)
             self.process.kill()
             self.process.wait()
@@ -188,7 +190,10 @@ class _Child:
     def _look(self) -> Look[bool]:
         if self.process.poll() is not None:
             return Look("ended", True)
-        said = self.ask("GET", "lifetime")
+        try:
+            said = self.ask("GET", "lifetime")
+        except Silent:
+            return Look("not answering")
         if said is not None and not (said["owned"] or said["ending"]):
             # It stays. Popen would warn that nobody waits for it.
             self.process.returncode = 0
@@ -358,6 +363,7 @@ def _endpoint(known: Announced, *, owned: bool) -> LocalEndpoint:
         access_key_id=known.access_key_id,
         secret_access_key=known.secret,
         pid=known.pid,
+        began=known.began,
         machine=known.machine,
         settings=known.settings,
         owned=owned,

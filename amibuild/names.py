@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NewType
 
@@ -79,8 +79,8 @@ class EndpointAccess:
     """Where an EC2-like API listens and how to sign for it, when it is not AWS itself."""
 
     url: str
-    access_key_id: str
-    secret_access_key: str
+    access_key_id: str = field(repr=False)
+    secret_access_key: str = field(repr=False)
 
     def is_gone(self) -> bool:
         """True once it is known that it will never answer again: no use in trying."""

@@ -5,6 +5,7 @@ Arguments are lists, never shell text. A failure carries the program's own last 
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 
 Process = subprocess.Popen[bytes]
 PIPE = subprocess.PIPE
-KERNEL_THREAD = 0x00200000  # PF_KTHREAD of linux/sched.h
 # Debian keeps these out of the path of a user who is not root, and some of ours live there.
 SYSTEM_PATHS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
@@ -139,17 +139,30 @@ def never_stops(process: Process) -> None:
     threading.Thread(target=watch, name=f"never-stops-{process.pid}", daemon=True).start()
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a process of amibuild's is no more, down to its last thread: its locks are free then.
+def began(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot: with its number, who it is.
 
-    Its words are gone before that, and its number may be somebody else's after it.
+    None when there is none, or /proc is not there. Source: proc(5), stat, field 22.
     """
-    if not hasattr(os, "pidfd_open"):  # not on Linux: it will be noticed in other ways
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def has_ended(pid: int, began_at: int | None) -> bool:
+    """Whether that process is no more, down to its last thread: its locks are free then.
+
+    Its number may be another's by now, which began at another time.
+    """
+    if not Path("/proc/self").exists():  # not on Linux: it will be noticed in other ways
         return False
     try:
         process = os.pidfd_open(pid)
-    except OSError:  # nobody's number, or that of another's thread
-        return True
+    except OSError as error:
+        if error.errno in (errno.ESRCH, errno.EINVAL):  # nobody's, or that of another's thread
+            return True
+        # No descriptor is left, or a sandbox knows no such call.
+        fields = _stat(pid)
+        return not fields or fields[0] in "ZX" or began_at not in (None, int(fields[19]))
     try:
         look = select.poll()
         look.register(process, select.POLLIN)
@@ -157,13 +170,16 @@ def has_ended(pid: int) -> bool:
             return True
     finally:
         os.close(process)
+    now = began(pid)
+    return now is None or began_at not in (None, now)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields behind the name, which may hold anything; the first is the state."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes()
-        # proc(5): the ninth field; the name before them may hold anything.
-        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return True
-    return bool(flags & KERNEL_THREAD) or (bool(words) and b"amibuild" not in words)
+        return []
 
 
 def _words(argv: Sequence[str | Path]) -> list[str]:

@@ -35,26 +35,33 @@ def stop(data: Path | None = None, *, force: bool = False) -> bool:
     except Silent:
         if not force:
             raise
-        _end_by_force(known.pid)
-    _await_end(known.pid, END_S)
+        _end_by_force(known.pid, known.began)
+    try:
+        _await_end(known.pid, known.began, END_S)
+    except WaitTimeout:
+        # It answers, and yet it does not get to its end.
+        if not force:
+            raise
+        _end_by_force(known.pid, known.began)
+        _await_end(known.pid, known.began, FORCED_S)
     return True
 
 
-def _await_end(pid: int, timeout_s: float) -> None:
+def _await_end(pid: int, began: int | None, timeout_s: float) -> None:
     def look() -> Look[bool]:
-        ended = proc.has_ended(pid)
+        ended = proc.has_ended(pid, began)
         return Look("ended" if ended else "still there", ended or None)
 
     until(look, what=named(pid), timeout_s=timeout_s)
 
 
-def _end_by_force(pid: int) -> None:
+def _end_by_force(pid: int, began: int | None) -> None:
     """Its machines die with it, however it ends."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
         with suppress(WaitTimeout):
-            _await_end(pid, FORCED_S)
+            _await_end(pid, began, FORCED_S)
             return
 
 
@@ -91,7 +98,8 @@ def _stop_starting(data: Path, *, force: bool) -> bool:
                 f"an endpoint starts or ends just now (process {pid})",
                 hint="wait for it, or add --force to end it",
             )
-        _end_by_force(pid)
-        _await_end(pid, FORCED_S)
+        began = proc.began(pid)
+        _end_by_force(pid, began)
+        _await_end(pid, began, FORCED_S)
         return True
     return False

@@ -14,7 +14,7 @@ from typing import Any
 
 from amibuild.errors import HostError
 from amibuild.local.keys import write_private
-from amibuild.proc import has_ended
+from amibuild.proc import began, has_ended
 
 FILE = "endpoint.json"
 
@@ -24,10 +24,10 @@ def announce(local: Path, facts: dict[str, Any]) -> None:
     of its own, whose lock does not keep it out.
     """
     with _alone(local):
-        pid = _pid(local / FILE)
-        if pid is not None and not has_ended(pid):
+        found = _process(local / FILE)
+        if found is not None and not has_ended(*found):
             raise HostError(
-                f"another endpoint serves {local} (process {pid})", hint="amibuild local down"
+                f"another endpoint serves {local} (process {found[0]})", hint="amibuild local down"
             )
         write_private(local / FILE, json.dumps(facts) + "\n")
 
@@ -36,7 +36,7 @@ def withdraw(local: Path) -> None:
     """Only one's own: by now it may be the next one's."""
     if local.is_dir():
         with _alone(local):
-            if _pid(local / FILE) == os.getpid():
+            if _process(local / FILE) == (os.getpid(), began(os.getpid())):
                 (local / FILE).unlink()
 
 
@@ -45,14 +45,16 @@ def forget_dead(local: Path) -> None:
     if not (local / FILE).exists():
         return
     with _alone(local):
-        pid = _pid(local / FILE)
-        if pid is not None and has_ended(pid):
+        found = _process(local / FILE)
+        if found is not None and has_ended(*found):
             (local / FILE).unlink()
 
 
-def _pid(file: Path) -> int | None:
+def _process(file: Path) -> tuple[int, int | None] | None:
+    """Its number, and when it began (proc.py)."""
     try:
-        return int(json.loads(file.read_text())["pid"])
+        facts = json.loads(file.read_text())
+        return int(facts["pid"]), facts.get("began")
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from werkzeug.wsgi import ClosingIterator
 
-from amibuild.errors import HostError
+from amibuild.errors import AmibuildError, HostError
 from amibuild.local.gateway import CONTROL, Environ, StartResponse, Wsgi, json_response
 from amibuild.local.life import Life
 from amibuild.local.visit import hung_up, new_console, run_script
@@ -56,9 +56,13 @@ class Lifetime:
         with self.lock:
             self.kept = True
 
-    def join(self) -> None:
+    def join(self) -> bool:
+        """False once it is about to end: whoever came too late needs the next one."""
         with self.lock:
+            if self.over.is_set():
+                return False
             self.joined += 1
+            return True
 
     def leave(self) -> None:
         with self.lock:
@@ -92,12 +96,20 @@ class Control:
         `collect` frees the store's garbage, or only counts it (True), and says what that was.
         """
         self._lifetime = lifetime
+        if not secret:
+            raise ValueError("a page that anybody may open")
         self._secret = secret.encode()
         self._facts = status
         self._life = life
         self._collect = collect
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        try:
+            return self._answer(environ, start_response)
+        except AmibuildError as error:
+            return json_response({"error": error.message}, 500)(environ, start_response)
+
+    def _answer(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         name, _, instance = str(environ["PATH_INFO"]).removeprefix(CONTROL).partition("/")
         method = environ["REQUEST_METHOD"]
         said = environ.get("HTTP_X_AMIBUILD", "").encode("latin-1")
@@ -108,7 +120,9 @@ class Control:
         elif (method, name) == ("GET", "status"):
             answer = json_response({**self._facts(), **self._lifetime.facts()})
         elif (method, name) == ("GET", "join"):
-            return self._join(environ, start_response)
+            if self._lifetime.join():
+                return self._joined(environ, start_response)
+            answer = json_response({"error": "it is about to end"}, 409)
         elif (method, name) == ("POST", "keep"):
             self._lifetime.keep()
             answer = json_response(self._lifetime.facts())
@@ -141,8 +155,7 @@ class Control:
         connection = environ["werkzeug.socket"]
         yield from new_console(life, lambda: self._life(id_) is not life, over, connection)
 
-    def _join(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
-        self._lifetime.join()
+    def _joined(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
         try:
             start_response("200 OK", [("Content-Type", "text/plain"), ("Connection", "close")])
             yield b"joined\n"

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amibuild.errors import HostError
-from amibuild.proc import has_ended
+from amibuild.proc import began, has_ended
 
 # 2 knows devices, keys, permissions and the life of an image. It reads 1, which has none.
 FORMAT = 2
+_LOCK_WIDTH = 31
 _FORMAT = re.compile(rb"amibuild store, format (?P<number>[0-9]+)\n")
 
 
@@ -58,7 +59,7 @@ class StoreFull(HostError):
 
 
 def holder(root: Path) -> int | None:
-    """The process that has the store of `root` open; None when none has.
+    """The process that has the store of `root` open; None when none has, or it can't be told.
 
     For a look only: it may be another's a moment later.
     """
@@ -67,30 +68,66 @@ def holder(root: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        pid = _written_pid(lock)
+        pid, began_at = _written(lock)
     finally:
         os.close(lock)
-    return None if pid == 0 or has_ended(pid) else pid
+    return None if pid == 0 or has_ended(pid, began_at) else pid
 
 
-def _written_pid(lock: int) -> int:
-    said = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-    return int(said) if said.isdecimal() else 0
+def open_lock(root: Path) -> int:
+    """Locks the store of `root` for this process, and says so in the lock's file, which it returns.
 
-
-def take_lock(lock: int, root: Path) -> None:
-    """Locks that open file for this process, and says in it whose it is. Raises: StoreBusy."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StoreBusy(root, _written_pid(lock)) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    Raises: StoreBusy; FileNotFoundError without such a folder.
+    """
+    while True:
+        lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            _take(lock, root)
+            if _is_named(lock, root / "lock"):
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        # A reset moved the store away after it was opened: that lock keeps nobody out.
+        os.close(lock)
 
 
 def release_lock(lock: int) -> None:
-    os.ftruncate(lock, 0)
+    os.pwrite(lock, _line(""), 0)
     os.close(lock)
+
+
+def _take(lock: int, root: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreBusy(root, _written(lock)[0]) from error
+    try:
+        os.pwrite(lock, _line(f"{os.getpid()} {began(os.getpid()) or 0}"), 0)
+    except OSError as error:
+        # What frees a full disk opens the store first. Nobody is told who has it, then.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
+def _is_named(lock: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(lock), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _line(text: str) -> bytes:
+    """Always as long: a full disk has the place for it."""
+    return f"{text:<{_LOCK_WIDTH}}\n".encode()
+
+
+def _written(lock: int) -> tuple[int, int | None]:
+    words = os.pread(lock, _LOCK_WIDTH, 0).decode("ascii", "replace").split()
+    numbers = [int(word) for word in words if word.isdecimal()]
+    if not numbers:
+        return 0, None
+    return numbers[0], numbers[1] if len(numbers) > 1 and numbers[1] else None
 
 
 def check_format(root: Path, temporary: Path) -> tuple[StoreDamaged, ...]:

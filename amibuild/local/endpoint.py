@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from amibuild.errors import AmibuildError, Interrupted, UsageError
 from amibuild.local.settings import AUTO, Settings
+from amibuild.proc import began
 
 if TYPE_CHECKING:
     from amibuild.local.control import Lifetime
@@ -99,6 +100,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         lifetime.serving = True
         facts = {
             "pid": os.getpid(),
+            "began": began(os.getpid()),
             "port": service.port,
             "url": service.url,
             "machine": options.machine,

@@ -61,6 +61,7 @@ _STATUSES = {
 LOST = "ConnectionLost"
 SILENT = "NoAnswer"
 _LOOK_S = 0.1
+_STRANGERS_BYTES = 4096
 # A request without a signature names its service by the version of its API only.
 _VERSIONS = {"2016-11-15": "ec2", "2011-06-15": "sts", "2010-05-08": "iam"}
 _XML_CODE = re.compile(rb"<Code>([^<]+)</Code>")
@@ -154,10 +155,10 @@ class Gateway:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         path: str = environ.get("PATH_INFO", "")
-        if path.startswith(CONTROL):
+        if path.startswith(CONTROL) and "HTTP_X_AMIBUILD" in environ:  # or a bucket of that name
             return self.control(environ, start_response)
         began, clock = time.time(), time.perf_counter()
-        call = read_call(environ)
+        call = read_call(environ, self.opens)
         answer = Answer(0, [], [], LOST)
         try:
             answer = self._answer(call, environ)
@@ -288,14 +289,19 @@ def _code(body: bytes) -> str:
     return found[1].decode(errors="replace") if found else ""
 
 
-def read_call(environ: Environ) -> Call:
-    """Leaves the body as it was, where it has to look into it."""
+def read_call(environ: Environ, opens: Callable[[str], bool] = bool) -> Call:
+    """Leaves the body as it was, where it has to look into it.
+
+    Of a stranger's, one without a key that `opens`, so much is read as names the service.
+    """
     query = parse_qs(environ.get("QUERY_STRING", ""))
     key, region, service = _signer(environ.get("HTTP_AUTHORIZATION", ""), query)
     form = "x-www-form-urlencoded" in environ.get("CONTENT_TYPE", "")
     if service == "s3" and (key or not form):
         return Call(service, _s3_operation(environ), key, region)
-    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    length = str(environ.get("CONTENT_LENGTH") or "0")
+    size = int(length) if length.isdecimal() else 0
+    body = environ["wsgi.input"].read(size if opens(key) else min(size, _STRANGERS_BYTES))
     environ["wsgi.input"] = io.BytesIO(body)
     target = environ.get("HTTP_X_AMZ_TARGET", "")
     if target:

@@ -10,22 +10,27 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import threading
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from amibuild.errors import HostError
 from amibuild.local.durable import on_disk
 
 FILE = "access-key.json"
+LEAST_SECRET = 32
+_ID = re.compile(r"[A-Z0-9]{20}")
 
 
 @dataclass(frozen=True)
 class AccessKey:
     """As IAM's own: 20 letters and digits, 40 characters."""
 
-    id: str
-    secret: str
+    id: str = field(repr=False)
+    secret: str = field(repr=False)
 
 
 def new_key(prefix: str = "AKIA") -> AccessKey:
@@ -42,25 +47,51 @@ def own_key(local: Path) -> AccessKey:
     Raises: HostError when the folder can't be written; StoreFull.
     """
     file = local / FILE
-    with on_disk(local):
-        local.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            return AccessKey(**json.loads(file.read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
-            key = new_key()
-            write_private(file, json.dumps(asdict(key)) + "\n")
-            return key
+    try:
+        with on_disk(local):
+            local.mkdir(parents=True, exist_ok=True, mode=0o700)
+            found = _kept(file)
+            if found is None:
+                file.unlink(missing_ok=True)
+                write_private(file, json.dumps(asdict(new_key())) + "\n", replace=False)
+                # That of who was faster, where two start at once.
+                found = _kept(file)
+    except OSError as error:
+        raise HostError(f"{file}: {error.strerror}") from error
+    if found is None:
+        raise HostError(f"{file} holds no access key")
+    return found
 
 
-def write_private(file: Path, text: str) -> None:
-    """All of it or nothing, for the user's eyes only: somebody else may be reading it."""
-    new = file.with_name(f".{file.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        opened.write(text)
-        opened.flush()
-        os.fsync(opened.fileno())
-    new.replace(file)
+def _kept(file: Path) -> AccessKey | None:
+    try:
+        said = json.loads(file.read_text())
+        key = AccessKey(said["id"], said["secret"])
+        whole = _ID.fullmatch(key.id) and len(key.secret) >= LEAST_SECRET
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    file.chmod(0o600)
+    return key if whole else None
+
+
+def write_private(file: Path, text: str, *, replace: bool = True) -> None:
+    """All of it or nothing, for the user's eyes only: somebody else may be reading it.
+
+    Without `replace` a file that is there stays as it is.
+    """
+    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        if replace:
+            new.replace(file)
+            return
+        with suppress(FileExistsError):
+            os.link(new, file)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 class RoleKeys:
@@ -87,7 +118,10 @@ def is_known(key_id: str, own: AccessKey) -> bool:
     """Whether this endpoint has given out that key: itself, by IMDS, by STS or by IAM."""
     from moto.iam.models import iam_backends
 
+    if not key_id:
+        return False
     if key_id == own.id or ROLE_KEYS.know(key_id):
         return True
-    accounts = list(iam_backends.values())
-    return any(key_id in account["aws"].access_keys for account in accounts)
+    books = [book for account in list(iam_backends.values()) for book in list(account.values())]
+    found = next((b.access_keys[key_id] for b in books if key_id in b.access_keys), None)
+    return found is not None and found.status == "Active"

@@ -34,8 +34,8 @@ from amibuild.local.durable import (
     StoreTooNew,
     check_format,
     on_disk,
+    open_lock,
     release_lock,
-    take_lock,
     write_whole,
 )
 from amibuild.local.records import (
@@ -121,9 +121,8 @@ class Store:
             root.mkdir(parents=True, exist_ok=True)
             # Parameters may be secret: EC2's users don't share theirs with the machine's others.
             root.chmod(0o700)
-            lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            lock = open_lock(root)
             try:
-                take_lock(lock, root)
                 return cls(root, lock, tidy=tidy)
             except BaseException:
                 os.close(lock)

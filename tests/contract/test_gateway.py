@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from urllib.request import Request, urlopen
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
+from amibuild.local.gateway import read_call
 from tests.contract.answers import answers
 from tests.contract.conftest import KEY, Aws, Refuses, Start
 
+DESCRIBE = "Action=DescribeInstances&Version=2016-11-15"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -153,6 +156,42 @@ def test_a_presigned_url_with_a_key_of_somebody_else_opens_nothing(aws: Aws) -> 
     connection.request("GET", "/a-bucket/a-key")
     assert connection.getresponse().status == 403
     connection.close()
+
+
+def test_a_stranger_cannot_fill_the_endpoints_memory(aws: Aws) -> None:
+    """A page may send a form of any size: what names the service is enough of it."""
+    body = "Action=RunInstances&Version=2016-11-15&UserData=" + "A" * (1 << 20)
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "CONTENT_TYPE": FORM["Content-Type"],
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body.encode()),
+    }
+    call = read_call(environ, lambda key_id: False)
+    assert (call.service, call.operation) == ("ec2", "RunInstances")
+    assert len(call.body) < 1 << 14
+    assert read_call({**environ, "CONTENT_LENGTH": "many"}, lambda key_id: False).body == b""
+
+
+@answers(
+    "GetSessionToken, GetFederationToken",
+    "any",
+    "keys of their own",
+    source="STS API reference",
+    ours="UnsupportedOperation",
+)
+def test_nobody_is_given_the_key_of_all_examples(aws: Aws, refuses: Refuses) -> None:
+    sts = aws.session.client("sts", endpoint_url=aws.service.url, region_name=aws.region)
+    refuses("UnsupportedOperation", sts.get_session_token)
+    refuses("UnsupportedOperation", sts.get_federation_token, Name="somebody")
+
+
+def test_a_key_that_was_switched_off_opens_nothing(aws: Aws) -> None:
+    aws.iam.create_user(UserName="visitor")
+    key = aws.iam.create_access_key(UserName="visitor")["AccessKey"]
+    assert signed(aws, "ec2", DESCRIBE, FORM, key["AccessKeyId"]).status == 200
+    aws.iam.update_access_key(UserName="visitor", AccessKeyId=key["AccessKeyId"], Status="Inactive")
+    assert signed(aws, "ec2", DESCRIBE, FORM, key["AccessKeyId"]).status == 401
 
 
 def test_moto_cannot_be_reset_from_outside(aws: Aws) -> None:

@@ -22,7 +22,7 @@ GUEST = Guest(
     public_key=f"{OURS} of the launch",
     folder=Path("/nowhere"),
     pids=(),
-    endpoint=Announced(1, 1, "qemu", {}, "", ""),
+    endpoint=Announced(1, None, 1, "qemu", {}, "", ""),
 )
 
 

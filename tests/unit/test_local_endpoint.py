@@ -58,7 +58,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEndpoint]:
 
 
 def alive(pid: int) -> bool:
-    return not proc.has_ended(pid)
+    return not proc.has_ended(pid, None)
 
 
 def wait_until_gone(pid: int) -> None:

@@ -18,6 +18,7 @@ from amibuild.control import announced
 from amibuild.endpoint import start_detached, status
 from amibuild.errors import HostError, UsageError
 from amibuild.local.announcement import announce, forget_dead, withdraw
+from amibuild.local.control import Lifetime
 from amibuild.local.durable import holder
 from amibuild.local.settings import Settings
 from amibuild.local.store import Store, StoreBusy
@@ -155,6 +156,45 @@ def test_who_has_the_store_is_told_without_touching_it(data: Path) -> None:
     assert holder(folder) is None
 
 
+def test_a_number_that_is_anothers_by_now_holds_nothing(data: Path) -> None:
+    """As after a power cut, or in a container, where numbers come again at once."""
+    start_detached(settings=NONE, data=data)
+    stop(data)
+    program = "import sys; print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", program, "amibuild.toml"]
+    other = proc.start(words, stdin=proc.PIPE, stdout=proc.PIPE)
+    try:
+        said(other)
+        (store_of(data) / "lock").write_text(f"{other.pid} 1".ljust(31) + "\n")
+        assert holder(store_of(data)) is None
+        facts = {"pid": other.pid, "began": 1, "port": 1, "machine": "none", "settings": {}}
+        keys = {"access_key_id": "x", "secret_access_key": "x"}
+        (data / "local/endpoint.json").write_text(json.dumps({**facts, **keys}))
+        assert status(data) is None
+        assert not stop(data, force=True)
+        found = start_detached(settings=NONE, data=data)
+        assert found.pid != other.pid
+        assert other.poll() is None
+    finally:
+        other.communicate()
+
+
+def test_who_comes_too_late_does_not_join(data: Path) -> None:
+    lifetime = Lifetime(owned=True, serving=True)
+    assert lifetime.join()
+    lifetime.leave()
+    lifetime.owner_gone()
+    assert not lifetime.join()
+
+
+def test_a_lock_of_a_store_that_was_moved_away_keeps_nobody_out(tmp_path: Path) -> None:
+    root = tmp_path / "store"
+    with Store.open(root):
+        root.rename(tmp_path / "gone")
+        with Store.open(root), pytest.raises(StoreBusy):
+            Store.open(root)
+
+
 def test_one_that_starts_is_ended_by_force_only(data: Path) -> None:
     """It has the lock, and may be at the base image for a minute."""
     with starting(data) as process:
@@ -183,11 +223,12 @@ def starting(data: Path) -> Iterator[proc.Process]:
 
 def await_lock(data: Path, pid: int) -> None:
     lock = store_of(data) / "lock"
-    until(
-        lambda: Look("starting", (lock.exists() and lock.read_text() == f"{pid}\n") or None),
-        what="the lock",
-        timeout_s=30,
-    )
+
+    def look() -> Look[bool]:
+        said = lock.read_text().split() if lock.exists() else []
+        return Look("starting", said[:1] == [str(pid)] or None)
+
+    until(look, what="the lock", timeout_s=30)
 
 
 def test_one_that_was_killed_while_it_started_is_no_hindrance(data: Path) -> None:

@@ -92,6 +92,26 @@ def test_a_reset_is_refused_while_a_store_is_open(local: Path) -> None:
     assert (local / "base/debian-13-0123456789abcdef.raw").exists()
 
 
+def test_a_store_that_is_a_link_is_nobodys_to_remove(local: Path, tmp_path: Path) -> None:
+    store, there = stores(local)[0], tmp_path / "big"
+    store.rename(there)
+    store.symlink_to(there)
+    with pytest.raises(HostError, match="is a link"):
+        forget(local, base=False)
+    assert store.is_symlink()
+    assert (there / "format").exists()
+    store.rename(store.with_name("store.removed"))  # by an older amibuild
+    assert tidy(local.parent)
+    assert not store.with_name("store.removed").is_symlink()
+    assert (there / "format").exists()
+
+
+def test_a_store_of_a_newer_amibuild_can_be_removed(local: Path) -> None:
+    """As its refusal says."""
+    (stores(local)[0] / "format").write_text("amibuild store, format 999\n")
+    assert stores(local)[0] in forget(local, base=False)
+
+
 def test_a_killed_reset_is_finished_by_the_next_tidying(local: Path) -> None:
     left, (_, store) = begun_to_remove(local), stores(local)
     assert "a store that a reset was about to remove" in tidy(local.parent)

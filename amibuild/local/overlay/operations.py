@@ -87,6 +87,10 @@ KEPT = {
 _FAULTY = ("ec2", "ssm", "s3", "sts", "iam", "secretsmanager")
 
 
+# moto answers these with the key of AWS's own examples, which must not open anything.
+_CONSTANT_KEYS = frozenset({"GetFederationToken", "GetSessionToken"})
+
+
 @cache
 def genuine(service: str) -> frozenset[str]:
     """The operations that AWS has, by botocore's model of the service."""
@@ -123,6 +127,8 @@ def judge(service: str, operation: str) -> tuple[str, str] | None:
             "UnsupportedOperation",
             f"{operation} of {service}: the local endpoint has no such service",
         )
+    if service == "sts" and operation in _CONSTANT_KEYS:
+        return "UnsupportedOperation", f"{operation}: the local endpoint does not have it"
     if service not in KEPT or operation in supported(service):
         return None
     if operation in genuine(service):

@@ -205,6 +205,8 @@ class VolumeResponses(EC2Response):
     def modify_volume(self) -> ActionResult:
         """Larger only, and while no machine has it: what runs would not see it."""
         volume, size = self.ec2_backend.get_volume(self.params["VolumeId"]), self.params.get("Size")
+        kind = self.params.get("VolumeType", volume.volume_type)
+        _check_asked(self.ec2_backend, {"VolumeType": kind, "Size": size})
         if size and int(size) < volume.size:
             raise Refusal(
                 "InvalidParameterValue",
