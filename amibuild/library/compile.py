@@ -53,7 +53,7 @@ def compile_service(service: Service, image: str = "image") -> BuildStep:
         environment={
             "SERVICE_NAME": service.name,
             "SERVICE_USER": service.user,
-            "SERVICE_PACKAGES": " ".join(service.file.packages),
+            "SERVICE_PACKAGES": " ".join(_packages(service)),
             "SERVICE_REPLACED_UNITS": " ".join(service.file.replaces_units),
         },
         checks=(
@@ -102,6 +102,16 @@ def service_facts(service: Service, image: str = "image") -> dict[str, Any]:
         "log_group": _log_group(service, image),
         "log_files": _log_files(service),
     }
+
+
+def _packages(service: Service) -> list[str]:
+    """Its own, and what our programs for it need."""
+    file = service.file
+    needed = [
+        *(["logrotate"] if file.logs.files else []),
+        *(["curl"] if file.secrets or file.data.volume else []),
+    ]
+    return [*file.packages, *(name for name in needed if name not in file.packages)]
 
 
 def _players(service: Service) -> dict[str, Any]:

@@ -242,6 +242,15 @@ def test_its_journal_and_log_files_are_shipped_and_the_files_rotated() -> None:
     ]
 
 
+def test_what_our_programs_need_is_installed_with_it() -> None:
+    def packages(**fields: Any) -> str:
+        return compile_service(service(**fields)).environment["SERVICE_PACKAGES"]
+
+    assert packages() == ""
+    assert packages(logs={"files": ("{state}/x.log",)}) == "logrotate"
+    assert packages(secrets=({"name": "a"},), packages=("curl", "xz")) == "curl xz"
+
+
 def test_without_log_files_nothing_is_rotated() -> None:
     assert "logrotate.conf" not in {f.path for f in compile_service(service()).files}
     assert "files" not in json.loads(brought("cloudwatch.json"))["logs"]["logs_collected"]
