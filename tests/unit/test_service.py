@@ -69,7 +69,9 @@ def shown(step: BuildStep) -> str:
         "checks": [check.path for check in step.checks],
         "facts": step.facts,
     }
-    texts = [f"==> {f.path}\n{f.content.decode()}" for f in step.files]
+    texts = [
+        f"==> {f.path}\n{f.content.decode()}" for f in step.files if not f.path.startswith("bin/")
+    ]
     return "\n".join([json.dumps(head, indent=2) + "\n", f"==> run.sh\n{step.script}", *texts])
 
 

@@ -1,4 +1,4 @@
-"""The volume of a service, on a virtual machine with a second disk: only it is ever formatted."""
+"""The volume of a service, on a machine with a second disk: only it is ever formatted, and once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from amibuild.local.machines.qemu import QemuDriver
-from tests.local.machines.running import Running, Start
+from amibuild.local.machines.base import DataVolume
+from tests.local.machines.running import DRIVERS, Running, Start
 
 pytestmark = [
     pytest.mark.machine,
@@ -24,9 +24,9 @@ EMPTY, FOREIGN, ABSENT = "vol-0123456789abcdef0", "vol-0123456789abcdef1", "vol-
 FOREIGN_BYTES = b"\x1f\x8b".ljust(510, b"\0") + b"\x55\xaa"  # as a disk with a partition table ends
 
 
-@pytest.fixture(scope="module")
-def machine(start: Start) -> Iterator[Running]:
-    running = start(QemuDriver())
+@pytest.fixture(scope="module", params=list(DRIVERS), ids=str)
+def machine(request: pytest.FixtureRequest, start: Start) -> Iterator[Running]:
+    running = start(DRIVERS[request.param]())
     running.await_ready()
     program = base64.b64encode(PROGRAM.read_bytes()).decode()
     running.ask(
@@ -63,7 +63,7 @@ def test_a_machine_that_is_told_of_no_volume_keeps_its_state_on_the_root_disk(
 def test_an_empty_volume_is_formatted_once_and_keeps_what_is_written(
     machine: Running, tmp_path: Path
 ) -> None:
-    machine.machine.attach(disk(tmp_path), EMPTY)
+    machine.machine.attach(DataVolume(EMPTY, disk(tmp_path)))
     code, out, err = mount(machine, EMPTY)
     assert code == 0, out + err
     assert "formatting" in out
@@ -80,7 +80,7 @@ def test_an_empty_volume_is_formatted_once_and_keeps_what_is_written(
 def test_what_is_no_file_system_of_ours_is_left_as_it_is(machine: Running, tmp_path: Path) -> None:
     foreign = disk(tmp_path, FOREIGN_BYTES)
     before = foreign.read_bytes()
-    machine.machine.attach(foreign, FOREIGN)
+    machine.machine.attach(DataVolume(FOREIGN, foreign))
     code, _, _ = mount(machine, FOREIGN)
     assert code != 0
     assert machine.run(f"mountpoint --quiet {STATE}")[0] != 0
