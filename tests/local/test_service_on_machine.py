@@ -79,6 +79,7 @@ CONFIGURATION = (StepFile("server.py", SERVER.encode()),)
 @dataclass(frozen=True)
 class Machine:
     folder: Path
+    ec2: Any
     id: str
 
     def run(self, script: str, *, check: bool = True) -> str:
@@ -109,7 +110,7 @@ def machine(
     assert up.exit_code == 0, up.story
     try:
         environment = up.json["environment"]
-        machine = Machine(folder, launch(environment))
+        machine = Machine(folder, *launch(environment))
         until(lambda: Look("booting", ready(machine)), what="the machine", timeout_s=120)
         install(machine, step)
         yield machine
@@ -118,7 +119,7 @@ def machine(
     assert left_on_host() == {}
 
 
-def launch(environment: dict[str, str]) -> str:
+def launch(environment: dict[str, str]) -> tuple[Any, str]:
     """An instance of the base image whose role may read, as the endpoint lets every role."""
 
     session: Any = boto3.Session(
@@ -139,15 +140,17 @@ def launch(environment: dict[str, str]) -> str:
     image = ssm.get_parameter(Name="/aws/service/debian/release/13/latest/amd64")
     port = environment["AWS_ENDPOINT_URL"].rpartition(":")[2]
     written = {"path": "/etc/amibuild/endpoint", "content": f"http://127.0.0.1:{port}/"}
-    launched = client("ec2").run_instances(
+    ec2 = client("ec2")
+    launched = ec2.run_instances(
         ImageId=image["Parameter"]["Value"],
         MinCount=1,
         MaxCount=1,
         InstanceType="t3.micro",
         IamInstanceProfile={"Name": "game"},
+        MetadataOptions={"HttpTokens": "required", "InstanceMetadataTags": "enabled"},
         UserData="#cloud-config\n" + json.dumps({"write_files": [written]}),
     )
-    return str(launched["Instances"][0]["InstanceId"])
+    return ec2, str(launched["Instances"][0]["InstanceId"])
 
 
 def ready(machine: Machine) -> bool | None:
@@ -224,6 +227,11 @@ def test_a_line_on_its_stdin_ends_it_and_none_is_left_for_the_next_start(machine
     assert machine.run(f"cat {heard}") == "/exit now"
 
 
+def test_without_a_volume_its_state_stays_on_the_root_disk(machine: Machine) -> None:
+    said = machine.run("journalctl --no-pager -o cat -u probe-data")
+    assert "no volume is named for probe" in said
+
+
 def test_every_services_checks_pass(machine: Machine, step: BuildStep) -> None:
     result = machine.run(
         f"{brought(build_bundle([step]), '/root/c.pyz')}\n"
@@ -232,3 +240,21 @@ def test_every_services_checks_pass(machine: Machine, step: BuildStep) -> None:
     checks = json.loads(result)["checks"]
     assert [(c["id"], c["message"]) for c in checks if c["outcome"] != "passed"] == []
     assert len(checks) >= 15
+
+
+def test_the_volume_that_the_machines_tag_names_is_mounted_at_its_state(machine: Machine) -> None:
+    """Last, for it hides what the service wrote before."""
+    ec2 = machine.ec2
+    (found,) = ec2.describe_instances(InstanceIds=[machine.id])["Reservations"]
+    zone = found["Instances"][0]["Placement"]["AvailabilityZone"]
+    volume = ec2.create_volume(AvailabilityZone=zone, Size=1)["VolumeId"]
+    ec2.get_waiter("volume_available").wait(VolumeIds=[volume])
+    ec2.attach_volume(VolumeId=volume, InstanceId=machine.id, Device="/dev/sdf")
+    tag = {"Key": "amibuild:volume:probe", "Value": volume}
+    ec2.create_tags(Resources=[machine.id], Tags=[tag])
+    machine.run("systemctl stop probe; systemctl restart probe-data; systemctl start probe")
+    answered(machine)
+    mounted = machine.run("findmnt --noheadings --output TARGET,FSTYPE /var/lib/svc-probe")
+    assert mounted.split() == ["/var/lib/svc-probe", "ext4"]
+    owner = machine.run("stat -c '%U %a' /var/lib/svc-probe /var/lib/svc-probe/first-password")
+    assert owner.splitlines() == ["svc-probe 750", "svc-probe 600"]

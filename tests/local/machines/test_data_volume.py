@@ -52,14 +52,6 @@ def disk(folder: Path, content: bytes = b"") -> Path:
     return path
 
 
-def test_a_machine_that_is_told_of_no_volume_keeps_its_state_on_the_root_disk(
-    machine: Running,
-) -> None:
-    code, out, err = machine.run("/root/data-volume game")
-    assert (code, err) == (0, "")
-    assert "stays on the root disk" in out
-
-
 def test_an_empty_volume_is_formatted_once_and_keeps_what_is_written(
     machine: Running, tmp_path: Path
 ) -> None:
