@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
+from amibuild.library.artifact import artifact_parts
 from amibuild.library.service import Service
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.library.unit import data_unit_text, secrets_unit_text, socket_text, unit_text
@@ -26,6 +27,8 @@ def compile_service(service: Service, image: str = "image") -> BuildStep:
     resources = files("amibuild.library").joinpath("every_service")
     generic = "test_every_service.py"
     facts = service_facts(service, image)
+    file, install = service.file, service.install_directory
+    brought = artifact_parts(file.all_artifacts, file.steam, service.user, install)
     return BuildStep(
         name=service.name,
         kind=StepKind.SERVICE,
@@ -49,18 +52,23 @@ def compile_service(service: Service, image: str = "image") -> BuildStep:
                 for name in PROGRAMS
             ),
             *_configuration(service),
+            *brought.files,
         ),
         environment={
             "SERVICE_NAME": service.name,
             "SERVICE_USER": service.user,
             "SERVICE_PACKAGES": " ".join(_packages(service)),
             "SERVICE_REPLACED_UNITS": " ".join(service.file.replaces_units),
+            **(brought.environment or {}),
         },
         checks=(
             StepFile(generic, resources.joinpath(generic).read_bytes()),
+            *brought.checks,
             *service.checks,
         ),
-        facts=facts,
+        # Addresses are told, and are not on the image: they are not in the digest.
+        facts={**facts, **(brought.facts or {})},
+        sources=brought.sources,
     )
 
 

@@ -19,6 +19,7 @@ from amibuild.recipe.model import STEP_NAME
 
 T = TypeVar("T")
 
+INSTALLER = "artifacts/artifacts.sh"
 STRICT_MODE = "set -euo pipefail"
 
 
@@ -58,7 +59,11 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
         parameters=file.parameters,
         files=files,
         checks=checks,
+        artifacts=file.all_artifacts,
     )
+    if file.all_artifacts and INSTALLER not in script:
+        reason = f"never runs `bash {INSTALLER} FOLDER`, and its artifacts would not be installed"
+        problems.append(Problem(folder / "run.sh", None, "", reason))
     return Read(provisioner, tuple(problems))
 
 

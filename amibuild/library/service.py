@@ -16,9 +16,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from amibuild.library.artifact import Brings
 from amibuild.library.service_tables import Data, Logs, OneLine, Players, Port, Protocol, Secret
 from amibuild.library.step import StepFile
-from amibuild.recipe.model import Once, Section, StepName, Whole
+from amibuild.recipe.model import Once, StepName, Whole
 
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|socket|timer|path)")
@@ -65,7 +66,7 @@ def _units(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-class ServiceFile(Section):
+class ServiceFile(Brings):
     """A whole service.toml. Its name is that of its folder.
 
     {state}, {config}, {port.NAME} and {secret.NAME} in `command`, `first_start`, `environment` and
@@ -141,7 +142,7 @@ class ServiceFile(Section):
     @field_validator("command", "first_start")
     @classmethod
     def _whole_path(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value and not value[0].startswith("/"):
+        if value and not value[0].startswith(("/", "{install}/")):
             raise ValueError(f"the program {value[0]!r} must be a whole path, such as /usr/bin/x")
         return value
 
@@ -218,6 +219,11 @@ class Service:
         """The FIFO that is its stdin, where it has a `stop_input`."""
         return f"/run/{self.user}/stdin"
 
+    @property
+    def install_directory(self) -> str:
+        """What its artifacts are unpacked into; root's, and read-only to the service."""
+        return f"/opt/{self.user}"
+
     def placeholders(self) -> dict[str, str]:
         ports = {f"port.{port.name}": str(port.port) for port in self.file.ports}
         # Where systemd puts credentials. Source: systemd.exec(5), "Credentials".
@@ -226,6 +232,7 @@ class Service:
         return {
             "state": self.state_directory,
             "config": self.config_directory,
+            **({"install": self.install_directory} if self.file.has_install else {}),
             **ports,
             **secrets,
         }

@@ -5,6 +5,7 @@
 #   SERVICE_USER            its user and group, and the name of its directories
 #   SERVICE_PACKAGES        Debian packages, separated by spaces
 #   SERVICE_REPLACED_UNITS  units of those packages that must never run
+#   STEAM_APP, STEAM_BRANCH, STEAM_USER  what steamcmd brings, where it does
 set -euo pipefail
 
 read -ra packages <<<"$SERVICE_PACKAGES"
@@ -50,6 +51,11 @@ install -D -m 0644 cloudwatch.json \
     "/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d/$SERVICE_USER.json"
 if [ -f logrotate.conf ]; then
     install -D -m 0644 logrotate.conf "/etc/logrotate.d/$SERVICE_USER"
+fi
+
+# Before its unit, whose program may be among them.
+if [ -d artifacts ]; then
+    bash artifacts/artifacts.sh "/opt/$SERVICE_USER"
 fi
 
 install -m 0644 units/* /etc/systemd/system/
