@@ -15,7 +15,8 @@ trap 'rm -rf "$home"' EXIT
 manifest="$folder/steamapps/appmanifest_$STEAM_APP.acf"
 
 value_of() {
-    sed -n "s/^[[:space:]]*\"$1\"[[:space:]]*\"\([^\"]*\)\".*/\1/p" "$manifest" 2>/dev/null | head -n 1
+    [ -f "$manifest" ] || return 0
+    sed -n "s/^[[:space:]]*\"$1\"[[:space:]]*\"\([^\"]*\)\".*/\1/p" "$manifest" | head -n 1
 }
 
 find_steamcmd() {
