@@ -181,7 +181,7 @@ def artifact_parts(
     checks = (StepFile(CHECKS, folder.joinpath(CHECKS).read_bytes()),) if install else ()
     facts = {
         **({"install": install} if install else {}),
-        "artifacts": [{"url": a.url, "sha256": a.sha256} for a in artifacts],
+        "artifacts": [a.sha256 for a in artifacts],
         "steam": steam.model_dump(mode="json") if steam else None,
     }
     return Parts(

@@ -26,9 +26,9 @@ def compile_service(service: Service, image: str = "image") -> BuildStep:
     """`image` is the recipe's name of the image, which log groups and secrets are called after."""
     resources = files("amibuild.library").joinpath("every_service")
     generic = "test_every_service.py"
-    facts = service_facts(service, image)
     file, install = service.file, service.install_directory
     brought = artifact_parts(file.all_artifacts, file.steam, service.user, install)
+    facts = {**service_facts(service, image), **(brought.facts or {})}
     return BuildStep(
         name=service.name,
         kind=StepKind.SERVICE,
@@ -66,8 +66,7 @@ def compile_service(service: Service, image: str = "image") -> BuildStep:
             *brought.checks,
             *service.checks,
         ),
-        # Addresses are told, and are not on the image: they are not in the digest.
-        facts={**facts, **(brought.facts or {})},
+        facts=facts,
         sources=brought.sources,
     )
 

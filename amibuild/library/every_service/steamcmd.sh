@@ -10,6 +10,7 @@ set -euo pipefail
 folder=$1
 tries=5
 pause_s=${STEAM_PAUSE_S:-10}
+source=/etc/apt/sources.list.d/amibuild-steam.sources
 home=$(mktemp -d)
 trap 'rm -rf "$home"' EXIT
 manifest="$folder/steamapps/appmanifest_$STEAM_APP.acf"
@@ -23,22 +24,41 @@ find_steamcmd() {
     PATH="$PATH:/usr/games" command -v steamcmd
 }
 
+# Debian's package, which apt checks by signature: Valve's own archive has no checksum to pin. It is
+# for i386, and goes again with all that came along: the titles themselves are not.
 install_steamcmd() {
-    # Debian's package, which apt checks by signature: Valve's own archive has no checksum to pin.
     dpkg --add-architecture i386
     printf '%s\n' \
         "Types: deb" "URIs: http://deb.debian.org/debian" \
         "Suites: $(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)" \
-        "Components: main contrib non-free" "Architectures: i386" \
-        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" \
-        >/etc/apt/sources.list.d/amibuild-steam.sources
+        "Components: non-free" "Architectures: i386" \
+        "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" >"$source"
     printf 'steam steam/question select I AGREE\nsteam steam/license note\n' | debconf-set-selections
-    apt-get -o DPkg::Lock::Timeout=300 update
+    # A list that did not come is told by the installation, if it was needed.
+    apt-get -o DPkg::Lock::Timeout=300 update || true
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
         install --yes --no-install-recommends ca-certificates steamcmd
 }
 
-find_steamcmd >/dev/null || install_steamcmd
+# shellcheck disable=SC2329  # a trap invokes it
+remove_steamcmd() {
+    local packages
+    mapfile -t packages < <(dpkg-query --show --showformat='${Package}:${Architecture}\n' |
+        grep ':i386$' || true)
+    if [ "${#packages[@]}" -gt 0 ]; then
+        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
+            purge --yes "${packages[@]}"
+    fi
+    dpkg --remove-architecture i386
+    rm -f "$source"
+    # So that the next one who wants packages gets lists of what is left.
+    find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -delete
+}
+
+if ! find_steamcmd >/dev/null; then
+    trap 'rm -rf "$home"; remove_steamcmd' EXIT
+    install_steamcmd
+fi
 steamcmd=$(find_steamcmd) || {
     echo "steamcmd can't be had here: it is in Debian's component non-free, for i386" >&2
     exit 1
