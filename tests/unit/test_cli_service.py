@@ -28,10 +28,10 @@ def test_a_new_service_is_right_as_it_is_written(tmp_path: Path) -> None:
 
 
 def test_the_example_is_right_with_all_that_is_commented_out(tmp_path: Path) -> None:
-    """Only based_on is left out, since what it names is not there."""
+    """based_on is left out, since what it names is not there, and the plural of [artifact]."""
     amibuild(tmp_path, "service", "new", "my-game")
     path = tmp_path / "provisioners/services/my-game/service.toml"
-    text = re.sub(r"^# (?=[a-z_]+ = |\[)(?!based_on)", "", path.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^# (?=[a-z0-9_]+ = |\[)(?!based_on)", "", path.read_text(), flags=re.MULTILINE)
     flat, first_table, tables = text.partition("[[ports]]")
     path.write_text(
         flat + first_table + tables + '# public\n[[ports]]\nname = "status"\nport = 80\n'
@@ -41,7 +41,7 @@ def test_the_example_is_right_with_all_that_is_commented_out(tmp_path: Path) -> 
     assert found.problems == ()
     named = set(tomllib.loads(path.read_text()))
     all_keys = {str(key[0]) for key in known_keys(ServiceFile)}
-    assert all_keys - named == {"based_on", "timeout_s"}
+    assert all_keys - named == {"artifacts", "based_on", "timeout_s"}
 
 
 def test_an_existing_service_is_left_alone(tmp_path: Path) -> None:

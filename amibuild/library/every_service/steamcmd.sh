@@ -46,8 +46,9 @@ remove_steamcmd() {
     mapfile -t packages < <(dpkg-query --show --showformat='${Package}:${Architecture}\n' |
         grep ':i386$' || true)
     if [ "${#packages[@]}" -gt 0 ]; then
+        # libgcc-s1 and libc6 are essential to a machine of that architecture, which this is not.
         DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
-            purge --yes "${packages[@]}"
+            purge --yes --allow-remove-essential "${packages[@]}"
     fi
     dpkg --remove-architecture i386
     rm -f "$source"
