@@ -16,7 +16,7 @@ from amibuild.plan import SourceImage, make_plan
 from amibuild.project import Project, load_project
 
 EXAMPLES = Path(amibuild.__file__).parent / "examples"
-RECIPES = sorted([*EXAMPLES.glob("*.toml"), *EXAMPLES.glob("*/amibuild.toml")])
+RECIPES = sorted([EXAMPLES / "starter.toml", *EXAMPLES.glob("*/amibuild.toml")])
 SOURCE = SourceImage(
     id="ami-00000000000000001",
     name="debian-13",
