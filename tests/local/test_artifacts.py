@@ -27,7 +27,10 @@ from tests.local.scenario import Called, amibuild, new_project
 pytestmark = [
     pytest.mark.machine,
     pytest.mark.skipif(os.geteuid() != 0, reason="nspawn needs root"),
-    pytest.mark.skipif(proc.which("gcc") is None, reason="gcc makes the native server"),
+    pytest.mark.skipif(
+        proc.which("gcc") is None or proc.which("mcs") is None,
+        reason="gcc makes the native server, mcs the one for Mono",
+    ),
 ]
 
 TITLES = Path(__file__).parent / "titles"
@@ -117,9 +120,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Iterato
     native = folder / "native.tar.xz"
     with tarfile.open(native, "w:xz") as tar:
         tar.add(program, "native-1.0/bin/native")
+    proc.run(["mcs", f"-out:{folder / 'server.exe'}", TITLES / "server.cs"])
     managed = folder / "managed.zip"
     with zipfile.ZipFile(managed, "w") as archive:
-        archive.write(TITLES / "server.exe", "server.exe")
+        archive.write(folder / "server.exe", "server.exe")
     native_command = ["{install}/bin/native", "{port.game}", "{state}"]
     url = "file:native.tar.xz"
     add_service(folder, "native", 7001, native_command, url, native, how="strip = 1")
