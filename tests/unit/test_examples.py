@@ -10,6 +10,7 @@ import pytest
 
 import amibuild
 from amibuild import proc
+from amibuild.cli.start import Example
 from amibuild.library.artifact import not_pinned
 from amibuild.library.step import BuildStep, StepKind
 from amibuild.plan import SourceImage, make_plan
@@ -33,6 +34,10 @@ SOURCE = SourceImage(
 def test_every_example_is_planned(recipe: Path) -> None:
     plan = make_plan(load_project(recipe), SOURCE)
     assert len(plan.digest) == 64
+
+
+def test_init_offers_every_example() -> None:
+    assert set(Example) == {recipe.parent.name for recipe in EXAMPLES.glob("*/amibuild.toml")}
 
 
 @pytest.fixture(scope="module")
