@@ -30,6 +30,7 @@ from amibuild.registry import ImageFacts, find_reusable, pinned
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
+from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.capture import capture, wait_until_available
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
 from amibuild.steps.console import console_kept
@@ -95,6 +96,7 @@ def bake(
     bootstrap = bootstrap_user_data(plan.steps, cloud.region)
     recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
     logs = project.state_dir / "logs" / bake_id
+    places = Places(project.directory, recipe.artifacts.mirror)
     commit = commit_of(project.directory)
     tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
     temporary = {**tags, Tag.EXPIRES: expiry(began, project.lease)}
@@ -123,7 +125,7 @@ def bake(
     ):
         watch = journal.show
         with stages.run("preflight", "checks what can be refused before it costs"):
-            ready = preflight(cloud, recipe)
+            ready = preflight(cloud, recipe, plan.steps, places)
             for note in ready.notes:
                 journal.write(Noted(text=note))
         with stages.run("access", "a security group that lets nothing in"):
@@ -150,6 +152,7 @@ def bake(
         upload = (
             BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
         )
+        sources = ArtifactSources(cloud, places, upload)
 
         def connect(instance: str) -> Communicator:
             return SsmCommunicator(cloud.ssm, instance, upload=upload, clock=clock)
@@ -165,7 +168,7 @@ def bake(
                 wait_for_first_boot(communicator, watch)
             for step in provisioning:
                 with stages.run(step.name, step.purpose):
-                    runs.append(run_step(communicator, step, logs, watch))
+                    runs.append(run_step(communicator, step, logs, watch, sources(step)))
             with stages.run("inventory", "what is on the machine now"):
                 inventory = take_inventory(communicator, watch)
             with stages.run(seal.name, seal.purpose):

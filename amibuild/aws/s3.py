@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from boto3.exceptions import S3UploadFailedError
 
 from amibuild.aws.errors import calling
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+@contextmanager
+def _transfer() -> Iterator[None]:
+    """boto3 wraps the service's error into a text of its own; the error is what is wanted."""
+    try:
+        yield
+    except S3UploadFailedError as error:
+        if isinstance(error.__context__, Exception):
+            raise error.__context__ from None
+        raise
 
 
 class S3:
@@ -24,6 +40,15 @@ class S3:
         with calling("PutObject", self._region, f"s3://{bucket}/{key}"):
             # Encrypted as the bucket says: one that demands its own key refuses another word.
             self._client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    def put_file(self, bucket: str, key: str, path: Path) -> None:
+        """In parts, over several connections: PutObject ends at 5 GB."""
+        with calling("PutObject", self._region, f"s3://{bucket}/{key}"), _transfer():
+            self._client.upload_file(str(path), bucket, key)
+
+    def get_file(self, bucket: str, key: str, path: Path) -> None:
+        with calling("GetObject", self._region, f"s3://{bucket}/{key}"):
+            self._client.download_file(bucket, key, str(path))
 
     def exists(self, bucket: str, key: str) -> bool:
         with calling("ListObjectsV2", self._region, f"s3://{bucket}/{key}"):

@@ -123,6 +123,10 @@ def plan(
             from amibuild.bake import plan_bake
 
             planned, reusable = plan_bake(project, opened.cloud)
+        from amibuild.library.artifact import not_pinned
+
+        for note in not_pinned(planned.steps):
+            run.story.say(f"can't be baked yet: {note}")
         run.result(plan_text(planned, reusable), plan_json(planned, reusable))
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from amibuild import __version__
-from amibuild.cli import bake, doctor, images, local, reap, start
+from amibuild.cli import artifacts, bake, doctor, images, local, reap, service, start
 from amibuild.cli.session import Common
 
 # rich would draw the help, and costs 0.1 s on the way; a bug should show its own traceback.
@@ -67,7 +67,9 @@ app.command("verify")(bake.verify)
 app.command("images")(images.images)
 app.command("show")(images.show)
 app.command("reap")(reap.reap)
+app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(local.app, name="local")
+app.add_typer(service.app, name="service")
 app.command("doctor")(doctor.doctor)
 app.command("init")(start.init)
 app.command("schema")(start.schema)

@@ -17,7 +17,8 @@ TAIL_LINES = 20
 class RemoteJob:
     """A bash script that runs as root, as `bash run.sh </dev/null` in a folder with its files.
 
-    What it writes to the file named by $AMIBUILD_RESULT comes back as `result`.
+    What it writes to the file named by $AMIBUILD_RESULT comes back as `result`. A private one
+    holds what a command's text, which AWS keeps, should not: it goes by the bucket where one is.
     """
 
     name: str
@@ -25,6 +26,7 @@ class RemoteJob:
     timeout_s: int
     files: tuple[StepFile, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    private: bool = False
 
 
 @dataclass(frozen=True)

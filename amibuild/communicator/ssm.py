@@ -64,7 +64,8 @@ class SsmCommunicator:
         packed = shell.payload(job)
         begin, run = shell.prepare(job.name), shell.start(job.name)
         inline = begin + shell.unpack_inline(job.name, packed) + run
-        if len(inline.encode()) <= ROOM_BYTES:
+        by_bucket = job.private and self._upload is not None
+        if len(inline.encode()) <= ROOM_BYTES and not by_bucket:
             return inline
         unpack = shell.unpack_payload(job.name, packed)
         if self._upload is not None:

@@ -1,59 +1,34 @@
-"""What one service.toml becomes: a step with user, directories, sandboxed unit, checks, facts.
+"""What one service.toml becomes: a step with user, directories, units, firewall, logs, checks.
 
 Pure: the same service gives the same step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
-from amibuild.library.service import Restart, Service
+from amibuild.library.artifact import artifact_parts
+from amibuild.library.service import Service
 from amibuild.library.step import BuildStep, StepFile, StepKind
+from amibuild.library.unit import data_unit_text, secrets_unit_text, socket_text, unit_text
 
 # systemd-analyze calls 0 to 10 the exposure of a unit; Debian's own game servers get 9.2.
 EXPOSURE_LIMIT = 2.0
-RESTART_S = 5
-
-# Sandboxed like this, a unit's exposure is 1.1 (systemd 252 and 257). A good figure says nothing
-# about whether the program still works: the checks look for its listening sockets as well.
-SANDBOX = (
-    ("NoNewPrivileges", "yes"),
-    ("CapabilityBoundingSet", ""),
-    ("AmbientCapabilities", ""),
-    ("ProtectSystem", "strict"),
-    ("ProtectHome", "yes"),
-    ("ProtectProc", "invisible"),
-    ("ProcSubset", "pid"),
-    ("ProtectClock", "yes"),
-    ("ProtectControlGroups", "yes"),
-    ("ProtectHostname", "yes"),
-    ("ProtectKernelLogs", "yes"),
-    ("ProtectKernelModules", "yes"),
-    ("ProtectKernelTunables", "yes"),
-    ("PrivateTmp", "yes"),
-    ("PrivateDevices", "yes"),
-    ("PrivateUsers", "yes"),
-    ("PrivateIPC", "yes"),
-    ("RemoveIPC", "yes"),
-    ("KeyringMode", "private"),
-    ("LockPersonality", "yes"),
-    ("RestrictAddressFamilies", "AF_INET AF_INET6"),
-    ("RestrictNamespaces", "yes"),
-    ("RestrictRealtime", "yes"),
-    ("RestrictSUIDSGID", "yes"),
-    ("SystemCallArchitectures", "native"),
-    ("SystemCallFilter", "@system-service"),
-    ("SystemCallFilter", "~@privileged @resources"),
-    ("SystemCallErrorNumber", "EPERM"),
-    ("UMask", "0077"),
-)
+LOGS_KEPT_DAYS = 365
+PROGRAMS = ("count-players", "data-volume", "fetch-secrets", "first-start", "stop-by-line")
+FACTS_FILE = "facts.json"
 
 
-def compile_service(service: Service) -> BuildStep:
+def compile_service(service: Service, image: str = "image") -> BuildStep:
+    """`image` is the recipe's name of the image, which log groups and secrets are called after."""
     resources = files("amibuild.library").joinpath("every_service")
     generic = "test_every_service.py"
+    file, install = service.file, service.install_directory
+    brought = artifact_parts(file.all_artifacts, file.steam, service.user, install)
+    facts = {**service_facts(service, image), **(brought.facts or {})}
     return BuildStep(
         name=service.name,
         kind=StepKind.SERVICE,
@@ -61,27 +36,47 @@ def compile_service(service: Service) -> BuildStep:
         script=resources.joinpath("run.sh").read_text(),
         timeout_s=service.file.timeout_s,
         files=(
-            StepFile("unit.service", unit_text(service).encode()),
+            *_units(service),
             StepFile("sysusers.conf", _sysusers(service).encode()),
             StepFile("tmpfiles.conf", _tmpfiles(service).encode()),
-            *(StepFile(f"config/{f.path}", f.content) for f in service.configuration),
+            StepFile("firewall.nft", firewall_text(service).encode()),
+            StepFile("cloudwatch.json", _json(cloudwatch_config(service, image))),
+            *(
+                [StepFile("logrotate.conf", logrotate_text(service).encode())]
+                if service.file.logs.files
+                else []
+            ),
+            StepFile(FACTS_FILE, _json(facts)),
+            *(
+                StepFile(f"bin/{name}", resources.joinpath("bin", name).read_bytes(), 0o755)
+                for name in PROGRAMS
+            ),
+            *_configuration(service),
+            *brought.files,
         ),
         environment={
             "SERVICE_NAME": service.name,
             "SERVICE_USER": service.user,
-            "SERVICE_PACKAGES": " ".join(service.file.packages),
+            "SERVICE_PACKAGES": " ".join(_packages(service)),
             "SERVICE_REPLACED_UNITS": " ".join(service.file.replaces_units),
+            **(brought.environment or {}),
         },
         checks=(
             StepFile(generic, resources.joinpath(generic).read_bytes()),
+            *brought.checks,
             *service.checks,
         ),
-        facts=service_facts(service),
+        facts=facts,
+        sources=brought.sources,
     )
 
 
-def service_facts(service: Service) -> dict[str, Any]:
-    """What the checks, the manifest and Terraform want to know. Plain JSON."""
+def service_facts(service: Service, image: str = "image") -> dict[str, Any]:
+    """What the checks, the programs on the image, the manifest and Terraform want to know.
+
+    Plain JSON, with nothing secret in it: it is on the image as /etc/amibuild/services/NAME.json.
+    """
+    file = service.file
     return {
         "name": service.name,
         "user": service.user,
@@ -89,53 +84,147 @@ def service_facts(service: Service) -> dict[str, Any]:
         "unit": service.unit,
         "state_directory": service.state_directory,
         "config_directory": service.config_directory,
-        "ports": [port.model_dump(mode="json") for port in service.file.ports],
-        "packages": list(service.file.packages),
-        "replaces_units": list(service.file.replaces_units),
-        "memory_mib": service.file.memory_mib,
+        "ports": [port.model_dump(mode="json") for port in file.ports],
+        "packages": list(file.packages),
+        "replaces_units": list(file.replaces_units),
+        "memory_mib": file.memory_mib,
+        "tasks_max": file.tasks_max,
+        "cpu_percent": file.cpu_percent,
+        "stdin": None if file.stop_input is None else service.stdin,
+        "stop_timeout_s": file.stop_timeout_s,
         "exposure_limit": EXPOSURE_LIMIT,
+        "volume": {"size_gib": file.data.size_gib} if file.data.volume else None,
+        "backup": {"paths": list(file.data.backup), "tag": file.data.backup_tag}
+        if file.data.backup
+        else None,
+        "secrets": [
+            {
+                "name": secret.name,
+                "id": secret.id or f"/{image}/{service.name}/{secret.name}",
+                "from": secret.store.value,
+            }
+            for secret in file.secrets
+        ],
+        "players": _players(service),
+        "log_group": _log_group(service, image),
+        "log_files": _log_files(service),
     }
 
 
-def unit_text(service: Service) -> str:
-    """The systemd unit."""
+def _packages(service: Service) -> list[str]:
+    """Its own, and what our programs for it need."""
     file = service.file
-    environment = [
-        ("Environment", _word(f"{name}={service.fill_in(text)}"))
-        for name, text in file.environment.items()
+    needed = [
+        *(["logrotate"] if file.logs.files else []),
+        *(["curl"] if file.secrets or file.data.volume else []),
     ]
-    sandbox = SANDBOX if file.writable_code else (*SANDBOX, ("MemoryDenyWriteExecute", "yes"))
-    # The first word is a path: a $ in it is not a variable, and a prefix such as + or ! is none.
-    program, *arguments = (service.fill_in(word) for word in file.command)
-    command = " ".join([_word(program), *(_word(word).replace("$", "$$") for word in arguments)])
-    sections = {
-        "Unit": [
-            ("Description", _specifiers(file.purpose)),
-            ("After", "network.target"),
-        ],
-        "Service": [
-            ("Type", "exec"),
-            ("User", service.user),
-            ("Group", service.user),
-            ("WorkingDirectory", service.state_directory),
-            ("StateDirectory", service.user),
-            ("StateDirectoryMode", "0750"),
-            *environment,
-            ("ExecStart", command),
-            ("Restart", file.restart.value),
-            *([] if file.restart is Restart.NO else [("RestartSec", f"{RESTART_S}s")]),
-            ("KillSignal", file.stop_signal.value),
-            ("TimeoutStopSec", f"{file.stop_timeout_s}s"),
-            ("MemoryMax", f"{file.memory_mib}M"),
-            *sandbox,
-        ],
-        "Install": [("WantedBy", "multi-user.target")],
+    return [*file.packages, *(name for name in needed if name not in file.packages)]
+
+
+def _players(service: Service) -> dict[str, Any]:
+    """How to count them; ports by number. All public ones when service.toml names none."""
+    players = service.file.players
+    ports = {port.name: port for port in service.file.ports}
+    if players.http is not None:
+        probe = players.http
+        number = ports[probe.port].port
+        return {"http": {"port": number, "path": probe.path, "key": probe.key}}
+    if players.command:
+        return {"command": [service.fill_in(word) for word in players.command]}
+    if players.tcp or players.udp:
+        return {
+            "tcp": [ports[name].port for name in players.tcp],
+            "udp": [ports[name].port for name in players.udp],
+        }
+    return {protocol: _public(service, protocol) for protocol in ("tcp", "udp")}
+
+
+def _public(service: Service, protocol: str) -> list[int]:
+    return [p.port for p in service.file.ports if p.public and p.protocol == protocol]
+
+
+def _units(service: Service) -> Iterator[StepFile]:
+    """Each as units/NAME."""
+    name = service.name
+    yield StepFile(f"units/{service.unit}", unit_text(service).encode())
+    if service.file.stop_input is not None:
+        yield StepFile(f"units/{name}.socket", socket_text(service).encode())
+    if service.file.data.volume:
+        yield StepFile(f"units/{name}-data.service", data_unit_text(service).encode())
+    if service.file.secrets:
+        yield StepFile(f"units/{name}-secrets.service", secrets_unit_text(service).encode())
+
+
+def _configuration(service: Service) -> Iterator[StepFile]:
+    """Its own files, with placeholders filled in where they are text; other braces stay."""
+    for file in service.configuration:
+        try:
+            content = service.fill_in(file.content.decode()).encode()
+        except UnicodeDecodeError:
+            content = file.content
+        yield StepFile(f"config/{file.path}", content)
+
+
+def firewall_text(service: Service) -> str:
+    """Opens its public ports in the table that the step `hardening` makes."""
+    lines = [f"# {service.name}"]
+    for protocol in ("tcp", "udp"):
+        if numbers := _public(service, protocol):
+            listed = ", ".join(str(number) for number in sorted(numbers))
+            lines.append(f"add element inet amibuild {protocol}_open {{ {listed} }}")
+    return "\n".join(lines) + "\n"
+
+
+def cloudwatch_config(service: Service, image: str) -> dict[str, Any]:
+    """The CloudWatch agent's part for this service; the agent joins all parts that it finds.
+
+    Source: the agent's configuration schema, logs_collected.journald and logs_collected.files.
+    """
+    group = {"log_group_name": _log_group(service, image), "retention_in_days": LOGS_KEPT_DAYS}
+    collected: dict[str, Any] = {
+        "journald": {
+            "collect_list": [
+                {**group, "log_stream_name": "{instance_id}", "units": [service.unit]},
+            ]
+        }
     }
-    return "\n".join(_section(name, lines) for name, lines in sections.items())
+    if found := _log_files(service):
+        collected["files"] = {
+            "collect_list": [
+                {**group, "log_stream_name": "{instance_id}-files", "file_path": path}
+                for path in found
+            ]
+        }
+    return {"logs": {"logs_collected": collected}}
 
 
-def _section(name: str, lines: Iterable[tuple[str, str]]) -> str:
-    return "".join([f"[{name}]\n", *(f"{key}={value}\n" for key, value in lines)])
+def _log_group(service: Service, image: str) -> str:
+    return f"/{image}/{service.name}"
+
+
+def _log_files(service: Service) -> list[str]:
+    return [service.fill_in(path) for path in service.file.logs.files]
+
+
+def logrotate_text(service: Service) -> str:
+    """One day is kept, never compressed: what is older is in CloudWatch.
+
+    copytruncate, since game servers keep their log open and know no signal to open it anew. `su`,
+    since the folder is the service's own: root would refuse to rotate there, and it should.
+    """
+    return "\n".join(
+        [
+            " ".join(_log_files(service)) + " {",
+            f"    su {service.user} {service.user}",
+            *(
+                f"    {word}"
+                for word in ("daily", "rotate 1", "nocompress", "copytruncate", "missingok")
+            ),
+            "    notifempty",
+            "}",
+            "",
+        ]
+    )
 
 
 def _sysusers(service: Service) -> str:
@@ -147,16 +236,5 @@ def _tmpfiles(service: Service) -> str:
     return f"d {service.state_directory} 0750 {service.user} {service.user}\n"
 
 
-def _word(text: str) -> str:
-    """One word of a systemd setting, quoted when it needs to be.
-
-    Source: systemd.syntax(7), "Quoting", and systemd.unit(5), "Specifiers".
-    """
-    text = _specifiers(text).replace("\\", "\\\\")
-    if text and not any(c.isspace() or c in "\"';" for c in text):
-        return text
-    return '"' + text.replace('"', '\\"').replace("\t", "\\t") + '"'
-
-
-def _specifiers(text: str) -> str:
-    return text.replace("%", "%%")
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()

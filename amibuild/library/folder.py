@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -13,11 +13,13 @@ from amibuild.errors import Problem, RecipeError
 from amibuild.library.provisioner import Provisioner, ProvisionerFile
 from amibuild.library.service import Service, ServiceFile
 from amibuild.library.step import StepFile
-from amibuild.recipe.document import Document, did_you_mean, read_document
+from amibuild.recipe.document import Document, did_you_mean, overlaid_document, read_document
+from amibuild.recipe.locate import KeyPath
 from amibuild.recipe.model import STEP_NAME
 
 T = TypeVar("T")
 
+INSTALLER = "artifacts/artifacts.sh"
 STRICT_MODE = "set -euo pipefail"
 
 
@@ -57,20 +59,29 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
         parameters=file.parameters,
         files=files,
         checks=checks,
+        artifacts=file.all_artifacts,
     )
+    if file.all_artifacts and INSTALLER not in script:
+        reason = f"never runs `bash {INSTALLER} FOLDER`, and its artifacts would not be installed"
+        problems.append(Problem(folder / "run.sh", None, "", reason))
     return Read(provisioner, tuple(problems))
 
 
-def read_service(folder: Path) -> Read[Service]:
+def read_service(folder: Path, folders: Mapping[str, Path] | None = None) -> Read[Service]:
+    """`folders` are all services by name, of which this one may be based on others."""
     problems = list(_name_problems(folder))
-    if (folder / "run.sh").exists():
-        reason = "a service is data alone; what needs a script goes into a provisioner"
-        problems.append(Problem(folder / "run.sh", None, "", reason))
-    configuration = _read_files(folder, "files", problems, prefix="")
-    checks = _read_checks(folder, problems)
-    document = _read_document(folder / "service.toml", problems)
-    if document is None:
+    layers = _layers(folder, folders or {}, problems)
+    for layer in layers:
+        if (layer / "run.sh").exists():
+            reason = "a service is data alone; what needs a script goes into a provisioner"
+            problems.append(Problem(layer / "run.sh", None, "", reason))
+    configuration = _overlaid(_read_files(layer, "files", problems, prefix="") for layer in layers)
+    checks = _overlaid(_read_checks(layer, problems) for layer in layers)
+    documents = [_read_document(layer / "service.toml", problems) for layer in layers]
+    found_documents = [document for document in documents if document is not None]
+    if len(found_documents) < len(layers):
         return Read(None, tuple(problems))
+    document = overlaid_document(found_documents)
     file, found = document.check(ServiceFile)
     problems += found
     if file is None:
@@ -82,6 +93,37 @@ def read_service(folder: Path) -> Read[Service]:
         problem = f"{{{name}}} stands for nothing"
         problems.append(document.origin.problem(key, problem, suggestion))
     return Read(service, tuple(problems))
+
+
+def _layers(folder: Path, folders: Mapping[str, Path], problems: list[Problem]) -> list[Path]:
+    """The folder, what it is based on, what that is based on, and so on."""
+    layers = [folder]
+    while True:
+        newest = layers[-1]
+        # Its mistakes are told where it is read for its values.
+        document = _read_document(newest / "service.toml", [])
+        base = document.values.get("based_on") if document else None
+        if document is None or not isinstance(base, str):
+            return layers
+        at: KeyPath = ("based_on",)
+        if base in {layer.name for layer in layers}:
+            chain = " -> ".join([*(layer.name for layer in layers), base])
+            problems.append(document.origin.problem(at, f"goes round in a circle: {chain}"))
+            return layers
+        if base not in folders:
+            problem = f"there is no service {base}"
+            problems.append(document.origin.problem(at, problem, did_you_mean(base, folders)))
+            return layers
+        layers.append(folders[base])
+
+
+def _overlaid(layers: Iterable[tuple[StepFile, ...]]) -> tuple[StepFile, ...]:
+    """Files by their path; an earlier layer's wins."""
+    found: dict[str, StepFile] = {}
+    for files in layers:
+        for file in files:
+            found.setdefault(file.path, file)
+    return tuple(found[path] for path in sorted(found))
 
 
 def _name_problems(folder: Path) -> Iterator[Problem]:

@@ -81,25 +81,34 @@ def _problems_beyond(path: Path, overrides: Sequence[str]) -> tuple[Problem, ...
     return ()
 
 
+def service_folders(recipe_dir: Path) -> dict[str, Path]:
+    """All services that a recipe there could name."""
+    return _folders(
+        [root / SERVICES for root in (recipe_dir / "provisioners", bundled_provisioners())]
+    )
+
+
 def load_library(recipe_dir: Path, recipe: Recipe) -> Library:
     """Raises: RecipeError with every mistake in what the recipe uses."""
     roots = (recipe_dir / "provisioners", bundled_provisioners())
     provisioner_folders = _folders(roots)
-    service_folders = _folders([root / SERVICES for root in roots])
+    known_services = service_folders(recipe_dir)
     provisioner_folders.pop(SERVICES, None)
     provision = recipe.provision
     problems: list[Problem] = []
 
     problems += _unknown_names(recipe, "steps", "provisioner", provisioner_folders, provision.steps)
-    problems += _unknown_names(recipe, "services", "service", service_folders, provision.services)
+    problems += _unknown_names(recipe, "services", "service", known_services, provision.services)
     problems += _misplaced_names(recipe, provisioner_folders)
     used = [*FIRST, *(s for s in provision.steps if s not in (*FIRST, *LAST)), *LAST]
     provisioners, found = _read_all(used, provisioner_folders, read_provisioner)
     problems += found
-    services, found = _read_all(provision.services, service_folders, read_service)
+    services, found = _read_all(
+        provision.services, known_services, lambda folder: read_service(folder, known_services)
+    )
     problems += found
 
-    problems += _order_problems(recipe, provisioners, provisioner_folders, service_folders)
+    problems += _order_problems(recipe, provisioners, provisioner_folders, known_services)
     problems += _parameter_problems(recipe, provisioners, used)
     if problems:
         raise RecipeError(problems)
@@ -108,11 +117,12 @@ def load_library(recipe_dir: Path, recipe: Recipe) -> Library:
 
 def build_steps(recipe: Recipe, library: Library) -> tuple[BuildStep, ...]:
     """ssm-agent, the recipe's steps, its services, seal."""
-    params = recipe.provision.params
-    names = [*FIRST, *recipe.provision.steps]
+    provision = recipe.provision
+    params = provision.params
+    names = [*FIRST, *provision.steps]
     return (
         *(compile_provisioner(library.provisioners[n], params.get(n, {})) for n in names),
-        *(compile_service(library.services[n]) for n in recipe.provision.services),
+        *(compile_service(library.services[n], recipe.image.name) for n in provision.services),
         *(compile_provisioner(library.provisioners[n], params.get(n, {})) for n in LAST),
     )
 

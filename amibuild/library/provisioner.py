@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
+from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.recipe.document import did_you_mean
 from amibuild.recipe.model import ParameterValue, Section, StepName, Whole
@@ -99,7 +100,7 @@ def _parameter_names(parameters: Mapping[str, Parameter]) -> Mapping[str, Parame
     return parameters
 
 
-class ProvisionerFile(Section):
+class ProvisionerFile(HasArtifacts):
     """A whole provisioner.toml. Its name is that of its folder."""
 
     purpose: str = Field(min_length=1, description="What it is for, in a sentence.")
@@ -126,21 +127,24 @@ class Provisioner:
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     files: tuple[StepFile, ...] = ()
     checks: tuple[StepFile, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
 
 
 def compile_provisioner(provisioner: Provisioner, given: Mapping[str, ParameterValue]) -> BuildStep:
     """The step, with `given` in place of the defaults. They must have been checked before."""
     values = parameter_values(provisioner.parameters, given)
+    brought = artifact_parts(provisioner.artifacts)
     return BuildStep(
         name=provisioner.name,
         kind=StepKind.PROVISIONER,
         purpose=provisioner.purpose,
         script=provisioner.script,
         timeout_s=provisioner.timeout_s,
-        files=provisioner.files,
+        files=(*provisioner.files, *brought.files),
         environment={variable(name): spell(value) for name, value in values.items()},
         checks=provisioner.checks,
         facts={"parameters": {name: _plain(value) for name, value in values.items()}},
+        sources=brought.sources,
     )
 
 

@@ -2,6 +2,7 @@
 
 service.toml is read into ServiceFile; with its configuration files it is a Service, and
 `compile.py` makes all that follows from it: user, directories, sandboxed unit, checks, facts.
+Its tables (ports, secrets and so on) are in service_tables.py.
 Everything of a service is called `svc-NAME`, so that it can't meet a name of the package.
 """
 
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from amibuild.library.artifact import Brings
+from amibuild.library.service_tables import Data, Logs, OneLine, Players, Port, Protocol, Secret
 from amibuild.library.step import StepFile
-from amibuild.recipe.model import Once, Section, StepName, Switch, Whole
+from amibuild.recipe.model import Once, StepName, Whole
 
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|socket|timer|path)")
@@ -24,9 +27,12 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9.-]*)\}")
 
 
-class Protocol(StrEnum):
-    TCP = "tcp"
-    UDP = "udp"
+class Runtime(StrEnum):
+    """What makes the program's machine code, which decides how tight its sandbox can be."""
+
+    NATIVE = "native"
+    JIT = "jit"
+    MONO = "mono"
 
 
 class Restart(StrEnum):
@@ -46,14 +52,6 @@ class StopSignal(StrEnum):
     USR2 = "SIGUSR2"
 
 
-class Port(Section):
-    """A port that the service listens on."""
-
-    name: StepName = Field(description="What it is for; {port.NAME} stands for its number.")
-    port: Whole = Field(ge=1, le=65535, description="Its number.")
-    protocol: Protocol = Field(description="tcp or udp.")
-
-
 def _packages(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         if PACKAGE.fullmatch(value) is None:
@@ -68,21 +66,17 @@ def _units(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-def _one_line(value: str) -> str:
-    if "\n" in value or "\0" in value:
-        raise ValueError("must be one line")
-    return value
-
-
-OneLine = Annotated[str, AfterValidator(_one_line)]
-
-
-class ServiceFile(Section):
+class ServiceFile(Brings):
     """A whole service.toml. Its name is that of its folder.
 
-    {state}, {config} and {port.NAME} in `command` and `environment` stand for the service's
-    directories and ports.
+    {state}, {config}, {port.NAME} and {secret.NAME} in `command`, `first_start`, `environment` and
+    `players.command` stand for the service's directories, ports and files with secrets.
     """
+
+    based_on: StepName | None = Field(
+        default=None,
+        description="Another service: its keys and files hold where this one gives none.",
+    )
 
     purpose: OneLine = Field(min_length=1, description="What it is, in a sentence.")
     packages: Annotated[tuple[str, ...], Once, AfterValidator(_packages)] = Field(
@@ -103,9 +97,20 @@ class ServiceFile(Section):
     memory_mib: Whole = Field(
         ge=16, le=1048576, description="The most memory it may take before it is restarted."
     )
-    writable_code: Switch = Field(
-        default=False,
-        description="It makes machine code while it runs (LuaJIT, Mono, Java): let it.",
+    cpu_percent: Whole | None = Field(
+        default=None, ge=1, le=38400, description="The most CPU time; 100 is one whole core."
+    )
+    tasks_max: Whole = Field(
+        default=512, ge=1, le=65536, description="The most processes and threads."
+    )
+    runtime: Runtime = Field(
+        default=Runtime.NATIVE,
+        description="native, jit (makes machine code while it runs: LuaJIT, Java) or mono.",
+    )
+    first_start: tuple[OneLine, ...] = Field(
+        default=(),
+        description="Run once before the first start, with a new password on its stdin, which is "
+        "kept in {state}/first-password.",
     )
     restart: Restart = Field(
         default=Restart.ALWAYS, description="When to start it again: always, on-failure or no."
@@ -113,17 +118,31 @@ class ServiceFile(Section):
     stop_signal: StopSignal = Field(
         default=StopSignal.TERM, description="The signal that ends it gracefully."
     )
+    stop_input: OneLine | None = Field(
+        default=None,
+        min_length=1,
+        description="A line on its stdin that ends it gracefully, for those that want one.",
+    )
+    stop_codes: tuple[Annotated[Whole, Field(ge=1, le=255)], ...] = Field(
+        default=(), description="Exit codes of a graceful end, where it is not 0."
+    )
     stop_timeout_s: Whole = Field(
         default=60, ge=1, le=3600, description="How long it may take to end before it is killed."
     )
     timeout_s: Whole = Field(
         default=600, ge=10, le=172800, description="How long installing it may take."
     )
+    data: Data = Field(default_factory=Data, description="Its data volume and backups.")
+    secrets: tuple[Secret, ...] = Field(default=(), description="Fetched at boot.")
+    players: Players = Field(
+        default_factory=Players, description="How to tell whether somebody plays."
+    )
+    logs: Logs = Field(default_factory=Logs, description="Its log files beside the journal.")
 
-    @field_validator("command")
+    @field_validator("command", "first_start")
     @classmethod
     def _whole_path(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value[0].startswith("/"):
+        if value and not value[0].startswith(("/", "{install}/")):
             raise ValueError(f"the program {value[0]!r} must be a whole path, such as /usr/bin/x")
         return value
 
@@ -145,6 +164,29 @@ class ServiceFile(Section):
                 if (port.port, port.protocol) == (other.port, other.protocol):
                     raise ValueError(f"{port.port}/{port.protocol} stands here twice")
         return value
+
+    @field_validator("secrets")
+    @classmethod
+    def _secrets_differ(cls, value: tuple[Secret, ...]) -> tuple[Secret, ...]:
+        names = [secret.name for secret in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two secrets are called {name}")
+        return value
+
+    @model_validator(mode="after")
+    def _players_use_its_ports(self) -> ServiceFile:
+        players = self.players
+        wanted = [
+            *((name, Protocol.TCP) for name in players.tcp),
+            *((name, Protocol.UDP) for name in players.udp),
+            *([(players.http.port, Protocol.TCP)] if players.http else []),
+        ]
+        known = {(port.name, port.protocol) for port in self.ports}
+        for name, protocol in wanted:
+            if (name, protocol) not in known:
+                raise ValueError(f"players: there is no {protocol} port called {name}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -172,9 +214,28 @@ class Service:
     def config_directory(self) -> str:
         return f"/etc/{self.user}"
 
+    @property
+    def stdin(self) -> str:
+        """The FIFO that is its stdin, where it has a `stop_input`."""
+        return f"/run/{self.user}/stdin"
+
+    @property
+    def install_directory(self) -> str:
+        """What its artifacts are unpacked into; root's, and read-only to the service."""
+        return f"/opt/{self.user}"
+
     def placeholders(self) -> dict[str, str]:
         ports = {f"port.{port.name}": str(port.port) for port in self.file.ports}
-        return {"state": self.state_directory, "config": self.config_directory, **ports}
+        # Where systemd puts credentials. Source: systemd.exec(5), "Credentials".
+        folder = f"/run/credentials/{self.unit}"
+        secrets = {f"secret.{s.name}": f"{folder}/{s.name}" for s in self.file.secrets}
+        return {
+            "state": self.state_directory,
+            "config": self.config_directory,
+            **({"install": self.install_directory} if self.file.has_install else {}),
+            **ports,
+            **secrets,
+        }
 
     def fill_in(self, text: str) -> str:
         """`text` with its placeholders replaced; braces around other words stay as they are."""
@@ -186,7 +247,12 @@ class Service:
         known = self.placeholders()
         texts: list[tuple[tuple[str | int, ...], str]] = [
             *((("command", index), word) for index, word in enumerate(self.file.command)),
+            *((("first_start", index), word) for index, word in enumerate(self.file.first_start)),
             *((("environment", name), text) for name, text in self.file.environment.items()),
+            *(
+                (("players", "command", index), word)
+                for index, word in enumerate(self.file.players.command)
+            ),
         ]
         for key, text in texts:
             yield from ((key, name) for name in PLACEHOLDER.findall(text) if name not in known)

@@ -33,11 +33,22 @@ class StepFile:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a file that the step needs comes from. Not what it is: `sha256` alone says that."""
+
+    url: str
+    name: str
+    sha256: str
+    size: int | None = None
+
+
+@dataclass(frozen=True)
 class BuildStep:
     """Runs as `bash run.sh </dev/null` in a folder that holds `files`, with `environment` set.
 
     `checks` are pytest files that run on a fresh boot of the finished image, with `facts` (what
-    the step says about itself, plain JSON) handed to them.
+    the step says about itself, plain JSON) handed to them. `sources` say where its artifacts come
+    from; what they are is in its files.
     """
 
     name: str
@@ -49,6 +60,7 @@ class BuildStep:
     environment: Mapping[str, str] = field(default_factory=dict)
     checks: tuple[StepFile, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
 
     @property
     def digest(self) -> str:

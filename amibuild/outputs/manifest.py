@@ -99,6 +99,14 @@ class Kind(StrEnum):
     SEAL = "seal"
 
 
+class Artifact(_Record):
+    """Where a file that the step needed comes from. It is not kept here, for it may be large."""
+
+    name: str = Field(description="Its file name")
+    url: str = Field(description="As in the recipe: https, s3 or file")
+    sha256: str = Field(description="Of the content, hexadecimal")
+
+
 class Step(_Record):
     """One script that ran on the builder, as it ran; secrets are masked."""
 
@@ -108,6 +116,7 @@ class Step(_Record):
     script: str = Field(description="run.sh")
     environment: dict[str, str] = Field(default={}, description="Its parameters")
     files: tuple[File, ...] = Field(default=(), description="What travelled with it")
+    artifacts: tuple[Artifact, ...] = Field(default=(), description="What it fetched besides")
     exit_code: int = Field(description="Of the script")
     seconds: float = Field(description="How long the script took")
     digest: str = Field(description="SHA-256 over all that it brings to the image")
@@ -212,6 +221,7 @@ def step_record(
         script=mask(step.script),
         environment={key: mask(value) for key, value in sorted(step.environment.items())},
         files=tuple(file_record(f, mask) for f in sorted(step.files, key=lambda f: f.path)),
+        artifacts=tuple(Artifact(name=s.name, url=s.url, sha256=s.sha256) for s in step.sources),
         exit_code=exit_code,
         seconds=round(seconds, 3),
         digest=step.digest,

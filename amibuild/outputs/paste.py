@@ -11,6 +11,7 @@ its history (bash 5.2, with bracketed paste and without; tests/unit/test_runbook
 from __future__ import annotations
 
 import base64
+import json
 import re
 import shlex
 import textwrap
@@ -20,6 +21,10 @@ from pathlib import PurePosixPath
 from amibuild.outputs.manifest import File, Step
 
 ROOT = "/run/amibuild"
+# As library/every_service/fetch.py reads them.
+ARTIFACTS = "artifacts/artifacts.json"
+SOURCES = "artifacts/sources.json"
+BLOBS = "artifacts/blobs"
 
 _FENCE = re.compile(r"(?P<ticks>`{3,})bash step=(?P<step>\S+)")
 # A terminal takes no more than 4,095 bytes in a line (N_TTY's buffer), and acts on control
@@ -63,6 +68,7 @@ def block(step: Step) -> str:
     told = f'[ $? = 0 ] || echo "FAILED: {step.name}: stop here" >&2'
     script = _written("run.sh", step.script.encode(), 0o644)
     files = [line for file in step.files for line in _file(file)]
+    files += _artifacts(step)
     exports = [f"export {key}={_quote(value)}" for key, value in step.environment.items()]
     lines = [
         "(",
@@ -78,6 +84,23 @@ def block(step: Step) -> str:
         ")",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _artifacts(step: Step) -> list[str]:
+    """What says where they come from; the others are to be put beside it by hand."""
+    if not any(file.path == ARTIFACTS for file in step.files):
+        return []
+    public = [a for a in step.artifacts if a.url.startswith("https://")]
+    sources = [
+        {"name": a.name, "sha256": a.sha256, "urls": [a.url] if a in public else []}
+        for a in step.artifacts
+    ]
+    text = json.dumps(sources, indent=1) + "\n"
+    by_hand = [a for a in step.artifacts if a not in public]
+    return [
+        *_written(SOURCES, text.encode(), 0o644),
+        *(f"test -f {BLOBS}/{a.sha256} # a copy of {shlex.quote(a.url)}" for a in by_hand),
+    ]
 
 
 def _file(file: File) -> list[str]:

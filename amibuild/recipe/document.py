@@ -95,6 +95,50 @@ class Document:
         return self.origin.problem(key, error["msg"][:1].lower() + error["msg"][1:])
 
 
+@dataclass(frozen=True)
+class LayeredOrigin(Origin):
+    """Where values came from that several files gave together, the first one's winning."""
+
+    layers: Sequence[Document] = field(default=(), compare=False)
+
+    def problem(self, key: KeyPath, problem: str, suggestion: str | None = None) -> Problem:
+        """A mistake in the file that gave the value, or in the first where none did."""
+        depths = [_depth(layer.values, key) for layer in self.layers]
+        winner = self.layers[depths.index(max(depths))]
+        return winner.origin.problem(key, problem, suggestion)
+
+
+def overlaid_document(layers: Sequence[Document]) -> Document:
+    """One document of several: earlier ones win, tables are joined, lists are replaced."""
+    first = layers[0]
+    if len(layers) == 1:
+        return first
+    values: Mapping[str, Any] = {}
+    for layer in reversed(layers):
+        values = _joined(values, layer.values)
+    origin = LayeredOrigin(first.origin.path, first.origin.lines, layers=layers)
+    return Document(origin, values)
+
+
+def _joined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    joined = dict(below)
+    for key, value in above.items():
+        under = joined.get(key)
+        both_tables = isinstance(value, dict) and isinstance(under, dict)
+        joined[key] = _joined(under, value) if both_tables and under is not None else value
+    return joined
+
+
+def _depth(values: Mapping[str, Any], key: KeyPath) -> int:
+    """How many parts of a key path stand here; a list counts as a whole."""
+    here: Any = values
+    for depth, part in enumerate(key):
+        if not isinstance(here, dict) or part not in here:
+            return depth
+        here = here[part]
+    return len(key)
+
+
 def read_document(path: Path) -> Document:
     """Raises: RecipeError when it can't be read, is not UTF-8 or is not TOML."""
     try:

@@ -243,6 +243,26 @@ class Aws(Section):
     )
 
 
+def _mirror(value: str) -> str:
+    bucket = value.removeprefix("s3://").partition("/")[0]
+    if value.startswith("s3://"):
+        if not bucket:
+            raise ValueError(f"{value!r} names no bucket: s3://BUCKET/PREFIX")
+    elif "://" in value:
+        raise ValueError(f"{value!r} is not s3://BUCKET/PREFIX or a folder")
+    return value
+
+
+class Artifacts(Section):
+    """Where files that are no packages are looked for first."""
+
+    mirror: Annotated[str, AfterValidator(_mirror)] | None = Field(
+        default=None,
+        min_length=1,
+        description="s3://BUCKET/PREFIX or a folder beside the recipe; see `artifacts mirror`.",
+    )
+
+
 class Publish(Section):
     """Where the proven image goes."""
 
@@ -296,6 +316,9 @@ class Recipe(Section):
     provision: Provision = Field(default=Provision(), description="What is done to the machine.")
     verify: Verify = Field(default=Verify(), description="The fresh machine that proves the image.")
     aws: Aws = Field(default=Aws(), description="Where in AWS, and by which means.")
+    artifacts: Artifacts = Field(
+        default=Artifacts(), description="Where files that are no packages are looked for first."
+    )
     publish: Publish = Field(default=Publish(), description="Where the proven image goes.")
     channels: Channels = Field(
         default=Channels(), description="The names under which Terraform finds an image."

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from amibuild.aws.ec2 import Network
 from amibuild.aws.iam import MANAGED_CORE
 from amibuild.aws.session import Cloud
 from amibuild.errors import Denied, NotFound, PlanError
+from amibuild.library.step import BuildStep
 from amibuild.recipe.model import Recipe
+from amibuild.steps.artifacts import Places, artifact_problems, unreachable
 
 # Any of these lets an agent register (Systems Manager user guide, instance permissions).
 ENOUGH = frozenset(
@@ -28,9 +31,14 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def preflight(cloud: Cloud, recipe: Recipe) -> Ready:
+def preflight(
+    cloud: Cloud, recipe: Recipe, steps: Sequence[BuildStep] = (), places: Places | None = None
+) -> Ready:
     """Raises: PlanError, whose message lists every reason at once."""
     problems = [*_unsupported(cloud, recipe), *_sharing(recipe), *_bucket(cloud, recipe)]
+    if places is not None:
+        problems += artifact_problems(steps, places, bucket=recipe.aws.bucket)
+        problems += unreachable(cloud, steps, places)
     notes: list[str] = []
     networks: tuple[Network, ...] = ()
     try:

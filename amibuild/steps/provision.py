@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.errors import CommandFailed
 from amibuild.files import write_atomically
-from amibuild.library.step import BuildStep
+from amibuild.library.step import BuildStep, StepFile
 from amibuild.wait import Observer
 
 
@@ -38,13 +38,26 @@ class Inventory(BaseModel):
 
 
 def run_step(
-    communicator: Communicator, step: BuildStep, logs: Path, observer: Observer
+    communicator: Communicator,
+    step: BuildStep,
+    logs: Path,
+    observer: Observer,
+    sources: tuple[StepFile, ...] = (),
 ) -> StepRun:
     """One step, to its end; its whole log is in `logs` also when it failed.
 
+    `sources` travel with it and are recorded nowhere: they may hold addresses that grant access.
+
     Raises: CommandFailed, with the end of the log and where the rest is.
     """
-    job = RemoteJob(step.name, step.script, step.timeout_s, step.files, step.environment)
+    job = RemoteJob(
+        step.name,
+        step.script,
+        step.timeout_s,
+        (*step.files, *sources),
+        step.environment,
+        private=bool(sources),
+    )
     log = logs / f"{step.name}.log"
     result = communicator.run(job, observer)
     write_atomically(log, result.log)

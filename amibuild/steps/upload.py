@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 from amibuild.aws.session import Cloud
 from amibuild.journal import ResourceKind
@@ -30,12 +32,23 @@ class BucketUpload:
             self._store(key, payload)
         return self._cloud.s3.presigned_get(self._bucket, key, valid_s=URL_VALID_S)
 
+    def file(self, path: Path, sha256: str, *, valid_s: int) -> str:
+        """The same for a file, which is not read into memory: it may be gigabytes."""
+        key = f"amibuild/artifacts/{self._bake_id}/{sha256}"
+        if key not in self._stored:
+            self._own(key, sha256, lambda: self._cloud.s3.put_file(self._bucket, key, path))
+        return self._cloud.s3.presigned_get(self._bucket, key, valid_s=valid_s)
+
     def _store(self, key: str, payload: bytes) -> None:
+        digest = key[-71:-7]
+        self._own(key, digest, lambda: self._cloud.s3.put(self._bucket, key, payload))
+
+    def _own(self, key: str, digest: str, put: Callable[[], None]) -> None:
         url = f"s3://{self._bucket}/{key}"
 
         def create(_: str) -> str:
-            self._cloud.s3.put(self._bucket, key, payload)
+            put()
             return url
 
-        self._scope.own(ResourceKind.OBJECT, f"payload-{key[-71:-7][:16]}", url, create)
+        self._scope.own(ResourceKind.OBJECT, f"payload-{digest[:16]}", url, create)
         self._stored.add(key)

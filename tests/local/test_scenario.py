@@ -46,7 +46,7 @@ def test_the_services_port_answered_inside_the_booted_machine(manifest: dict[str
     answered = [c for c in manifest["checks"] if "minetest" in c["name"] and "listen" in c["name"]]
     assert [c["outcome"] for c in answered] == ["passed"]
     assert manifest["services"]["minetest"]["ports"] == [
-        {"name": "game", "port": 30000, "protocol": "udp"}
+        {"name": "game", "port": 30000, "protocol": "udp", "public": True}
     ]
 
 
@@ -60,7 +60,11 @@ def test_the_manifest_has_what_is_in_the_image(manifest: dict[str, Any]) -> None
     assert "svc-minetest" in manifest["users"]
     assert "minetest.service" in manifest["units_enabled"]
     assert manifest["platform_packages"] == ["qemu-guest-agent"]
-    assert [s["name"] for s in manifest["steps"]] == ["ssm-agent", "os", "minetest", "seal"]
+    assert [s["name"] for s in manifest["steps"]] == [
+        *("ssm-agent", "os"),
+        *("minetest", "bzflag", "mumble", "openttd"),
+        "seal",
+    ]
     assert all(s["exit_code"] == 0 for s in manifest["steps"])
 
 

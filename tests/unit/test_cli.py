@@ -13,8 +13,10 @@ import pytest
 import typer
 
 from amibuild import proc
+from amibuild.cli import start
 from amibuild.cli.main import app, hoisted
 from amibuild.cli.session import session
+from amibuild.cli.start import Example
 from amibuild.cli.table import columns
 from amibuild.errors import (
     AmibuildError,
@@ -179,6 +181,26 @@ def test_the_starter_recipe_is_a_good_one(tmp_path: Path) -> None:
     amibuild("init", tmp_path)
     project = load_project(tmp_path / "amibuild.toml")
     assert [step.name for step in project.steps][-1] == "seal"
+
+
+@pytest.mark.parametrize("example", list(Example))
+def test_init_copies_an_example_whole_or_leaves_what_is_there_alone(
+    tmp_path: Path, example: Example
+) -> None:
+    from amibuild.project import load_project
+
+    done = amibuild("init", tmp_path / "new", "--example", example)
+    recipe = tmp_path / "new/amibuild.toml"
+    assert (done.exit_code, done.text) == (0, f"{recipe}\n")
+    shipped = load_project(Path(start.__file__).parents[1] / "examples" / example / recipe.name)
+    assert [s.digest for s in load_project(recipe).steps] == [s.digest for s in shipped.steps]
+    mine = tmp_path / "mine/provisioners/services/factorio/service.toml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    refused = amibuild("init", tmp_path / "mine", "--example", example)
+    assert refused.exit_code == 2
+    assert f"{mine} exists" in refused.stderr.decode()
+    assert [p for p in (tmp_path / "mine").rglob("*") if p.is_file()] == [mine]
 
 
 @pytest.mark.parametrize("arguments", [("schema",), ("schema", "--manifest")])

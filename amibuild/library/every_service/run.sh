@@ -5,6 +5,7 @@
 #   SERVICE_USER            its user and group, and the name of its directories
 #   SERVICE_PACKAGES        Debian packages, separated by spaces
 #   SERVICE_REPLACED_UNITS  units of those packages that must never run
+#   STEAM_APP, STEAM_BRANCH, STEAM_USER  what steamcmd brings, where it does
 set -euo pipefail
 
 read -ra packages <<<"$SERVICE_PACKAGES"
@@ -39,7 +40,25 @@ if [ -d config ]; then
     done < <(find config -type f -print0)
 fi
 
-install -m 0644 unit.service "/etc/systemd/system/$SERVICE_NAME.service"
+# Programs that all services share, the same whichever brings them.
+install -d -m 0755 /usr/lib/amibuild
+install -m 0755 bin/* /usr/lib/amibuild/
+install -D -m 0644 facts.json "/etc/amibuild/services/$SERVICE_NAME.json"
+
+# Read by the firewall, CloudWatch's agent and logrotate, where the image has them.
+install -D -m 0644 firewall.nft "/etc/nftables.d/$SERVICE_USER.nft"
+install -D -m 0644 cloudwatch.json \
+    "/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d/$SERVICE_USER.json"
+if [ -f logrotate.conf ]; then
+    install -D -m 0644 logrotate.conf "/etc/logrotate.d/$SERVICE_USER"
+fi
+
+# Before its unit, whose program may be among them.
+if [ -d artifacts ]; then
+    bash artifacts/artifacts.sh "/opt/$SERVICE_USER"
+fi
+
+install -m 0644 units/* /etc/systemd/system/
 systemd-analyze verify --recursive-errors=no "/etc/systemd/system/$SERVICE_NAME.service"
 systemctl daemon-reload 2>/dev/null || true # only where systemd runs
 systemctl enable "$SERVICE_NAME.service"

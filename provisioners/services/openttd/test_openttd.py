@@ -1,0 +1,49 @@
+"""The server does not only listen: it tells a client which game it runs."""
+
+import socket
+import struct
+import time
+from typing import Any
+
+from testinfra.host import Host
+
+# Each packet begins with its length in two bytes, low one first, and its type. A client may ask
+# what is played before it joins. Source: OpenTTD's PacketGameType, 14.
+ASK, TELL = 7, 6
+HEAD = struct.Struct("<HB")
+
+
+def connected(port: int) -> socket.socket:
+    """A connection, as soon as it listens: it has its map then, or makes it."""
+    for _ in range(60):
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=60)
+        except ConnectionRefusedError:
+            time.sleep(1)
+    raise AssertionError("it refuses connections")
+
+
+def test_it_tells_its_game(host: Host, facts: dict[str, Any]) -> None:
+    assert host.run("systemctl is-active %s", facts["unit"]).rc == 0
+    (port,) = [p["port"] for p in facts["ports"] if p["name"] == "game"]
+    with connected(port) as client:
+        client.sendall(HEAD.pack(HEAD.size, ASK))
+        answer = b""
+        while part := client.recv(4096):
+            answer += part
+            if len(answer) >= HEAD.size and len(answer) >= HEAD.unpack_from(answer)[0]:
+                break
+    length, kind = HEAD.unpack_from(answer)
+    assert (kind, length) == (TELL, len(answer))
+    assert b"A railway on our own host\0" in answer
+
+
+def test_it_goes_on_with_the_game_that_it_saved(host: Host, facts: dict[str, Any]) -> None:
+    test_it_tells_its_game(host, facts)  # or there would be no map to save yet
+    said = "journalctl --unit %s --no-pager --output=cat"
+    before = host.check_output(said, facts["unit"])
+    host.check_output("systemctl restart %s", facts["unit"])
+    test_it_tells_its_game(host, facts)
+    assert host.file(f"{facts['state_directory']}/openttd/save/autosave/start.sav").size > 0
+    after = host.check_output(said, facts["unit"])
+    assert after.count("Generating map") == before.count("Generating map")
