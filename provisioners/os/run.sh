@@ -85,6 +85,8 @@ install -D -m 0644 files/cloud-init.cfg /etc/cloud/cloud.cfg.d/99_amibuild.cfg
 
 install -D -m 0644 files/wait-online.conf \
     /etc/systemd/system/systemd-networkd-wait-online.service.d/amibuild.conf
+# Debian's triggers have brought both up to date already: else the first boot does it again.
+touch /etc/.updated /var/.updated
 for unit in "${unneeded_units[@]}"; do
     systemctl mask "$unit"
 done
