@@ -169,6 +169,8 @@ def bake(
             for step in provisioning:
                 with stages.run(step.name, step.purpose):
                     runs.append(run_step(communicator, step, logs, watch, sources(step)))
+                    for note in runs[-1].notes:
+                        journal.write(Noted(text=f"{step.name}: {note}"))
             with stages.run("inventory", "what is on the machine now"):
                 inventory = take_inventory(communicator, watch)
             with stages.run(seal.name, seal.purpose):

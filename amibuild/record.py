@@ -131,6 +131,11 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def _boot(proof: Proof) -> m.Boot | None:
+    boot = proof.report.boot
+    return None if boot is None else m.Boot(seconds=boot.seconds, machine=boot.machine)
+
+
 def _manifest(project: Project, made: Made) -> m.Manifest:
     seal = made.runs[-1].step.name
     return m.build_manifest(
@@ -170,6 +175,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
                 seconds=run.seconds,
                 log=str(run.log.relative_to(project.directory)),
                 kind=m.Kind.SEAL if run.step.name == seal else None,
+                notes=run.notes,
             )
             for run in made.runs
         ],
@@ -185,6 +191,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
             m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=c.message)
             for c in made.proof.report.checks
         ],
+        boot=_boot(made.proof),
         seconds=m.Seconds(total=made.seconds_total, steps=made.seconds_by_step),
         sizes={"root_used_bytes": made.inventory.root_used_bytes},
     )

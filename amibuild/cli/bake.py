@@ -208,9 +208,11 @@ def proof_text(proof: Proof) -> str:
 
 
 def proof_json(image: str, proof: Proof) -> dict[str, Any]:
+    boot = proof.report.boot
     return {
         "image": image,
         "verified": proof.passed,
+        "boot": boot.model_dump() if boot else None,
         "checks": [
             {"id": c.id, "outcome": c.outcome, "seconds": c.seconds, "message": c.message}
             for c in proof.report.checks

@@ -176,7 +176,7 @@ def firewall_text(service: Service) -> str:
 
 
 def cloudwatch_config(service: Service, image: str) -> dict[str, Any]:
-    """The CloudWatch agent's part for this service; the agent joins all parts that it finds.
+    """The CloudWatch agent's part for this service; the step `logging` joins all of them.
 
     Source: the agent's configuration schema, logs_collected.journald and logs_collected.files.
     """

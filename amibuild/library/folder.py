@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from amibuild.errors import Problem, RecipeError
-from amibuild.library.provisioner import Provisioner, ProvisionerFile
+from amibuild.library.provisioner import ParameterType, Provisioner, ProvisionerFile
 from amibuild.library.service import Service, ServiceFile
 from amibuild.library.step import StepFile
 from amibuild.recipe.document import Document, did_you_mean, overlaid_document, read_document
@@ -61,7 +61,8 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
         checks=checks,
         artifacts=file.all_artifacts,
     )
-    if file.all_artifacts and INSTALLER not in script:
+    may_fetch = any(p.type is ParameterType.ARTIFACT for p in file.parameters.values())
+    if (file.all_artifacts or may_fetch) and INSTALLER not in script:
         reason = f"never runs `bash {INSTALLER} FOLDER`, and its artifacts would not be installed"
         problems.append(Problem(folder / "run.sh", None, "", reason))
     return Read(provisioner, tuple(problems))

@@ -118,12 +118,16 @@ def load_library(recipe_dir: Path, recipe: Recipe) -> Library:
 def build_steps(recipe: Recipe, library: Library) -> tuple[BuildStep, ...]:
     """ssm-agent, the recipe's steps, its services, seal."""
     provision = recipe.provision
-    params = provision.params
-    names = [*FIRST, *provision.steps]
+    image = recipe.image.name
+
+    def provisioner(name: str) -> BuildStep:
+        given = provision.params.get(name, {})
+        return compile_provisioner(library.provisioners[name], given, image)
+
     return (
-        *(compile_provisioner(library.provisioners[n], params.get(n, {})) for n in names),
-        *(compile_service(library.services[n], recipe.image.name) for n in provision.services),
-        *(compile_provisioner(library.provisioners[n], params.get(n, {})) for n in LAST),
+        *map(provisioner, (*FIRST, *provision.steps)),
+        *(compile_service(library.services[name], image) for name in provision.services),
+        *map(provisioner, LAST),
     )
 
 

@@ -3,7 +3,9 @@
 provisioner.toml is read into ProvisionerFile; with what stands beside it, it is a Provisioner,
 which compiles to a BuildStep. Its parameters reach run.sh as `PARAM_` and their name in upper
 case: strings as they are, whole numbers in decimal, booleans as `true` or `false`, lists with one
-space between items, which is why an item can't contain white space.
+space between items, which is why an item can't contain white space. `{image}` in a string or an
+item is the image's name. An artifact's is where its file lies below the folder that artifacts.sh
+is told, and empty when there is none.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts
+from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts, name_of
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.recipe.document import did_you_mean
 from amibuild.recipe.model import ParameterValue, Section, StepName, Whole
 
 PARAMETER_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 ENVIRONMENT_PREFIX = "PARAM_"
+IMAGE = "{image}"
+PINNED = "#sha256="
 
 
 class ParameterType(StrEnum):
@@ -30,6 +34,7 @@ class ParameterType(StrEnum):
     INTEGER = "integer"
     BOOLEAN = "boolean"
     LIST = "list"
+    ARTIFACT = "artifact"
 
 
 WANTED = {
@@ -37,13 +42,17 @@ WANTED = {
     ParameterType.INTEGER: "a whole number",
     ParameterType.BOOLEAN: "true or false",
     ParameterType.LIST: "a list of strings",
+    ParameterType.ARTIFACT: f"a string: URL{PINNED}CHECKSUM, or empty",
 }
 
 
 class Parameter(Section):
     """What a recipe may set for a provisioner."""
 
-    type: ParameterType = Field(description="string, integer, boolean or list (of strings).")
+    type: ParameterType = Field(
+        description="string, integer, boolean, list (of strings) or artifact: a file that is "
+        f"fetched as URL{PINNED}CHECKSUM says, or none when empty."
+    )
     description: str = Field(min_length=1, description="What it is for, in a sentence.")
     default: ParameterValue | None = Field(
         default=None, description="Its value when the recipe gives none; none makes it required."
@@ -69,6 +78,8 @@ class Parameter(Section):
                 return self._refuse_number(value)
             case ParameterType.STRING, str():
                 return self._refuse_word(value)
+            case ParameterType.ARTIFACT, str():
+                return _refuse_artifact(value)
             case ParameterType.LIST, tuple():
                 spaced = [item for item in value if not item or len(item.split()) != 1]
                 if spaced:
@@ -91,6 +102,23 @@ class Parameter(Section):
             problem = f"{value!r} is not one of {', '.join(self.choices)}"
             return problem, did_you_mean(value, self.choices)
         return None
+
+
+def artifact_of(name: str, value: str) -> Artifact:
+    """What the value of a parameter of that name says. Raises: ValidationError."""
+    url, _, sha256 = value.partition(PINNED)
+    return Artifact(url=url, sha256=sha256, into=name, unpack=False)
+
+
+def _refuse_artifact(value: str) -> tuple[str, str | None] | None:
+    if not value:
+        return None
+    try:
+        artifact_of("it", value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return f"{first['loc'][0]} {first['msg'].removeprefix('Value error, ')}", None
+    return None
 
 
 def _parameter_names(parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
@@ -130,10 +158,24 @@ class Provisioner:
     artifacts: tuple[Artifact, ...] = ()
 
 
-def compile_provisioner(provisioner: Provisioner, given: Mapping[str, ParameterValue]) -> BuildStep:
+def compile_provisioner(
+    provisioner: Provisioner, given: Mapping[str, ParameterValue], image: str = "image"
+) -> BuildStep:
     """The step, with `given` in place of the defaults. They must have been checked before."""
-    values = parameter_values(provisioner.parameters, given)
-    brought = artifact_parts(provisioner.artifacts)
+    values = {
+        name: _named(value, image)
+        for name, value in parameter_values(provisioner.parameters, given).items()
+    }
+    fetched = {
+        name: artifact_of(name, value)
+        for name, value in values.items()
+        if provisioner.parameters[name].type is ParameterType.ARTIFACT
+        and isinstance(value, str)
+        and value
+    }
+    brought = artifact_parts((*provisioner.artifacts, *fetched.values()))
+    # Not the address: it is no part of what makes the image.
+    places = {name: f"{name}/{name_of(one.url)}" for name, one in fetched.items()}
     return BuildStep(
         name=provisioner.name,
         kind=StepKind.PROVISIONER,
@@ -141,7 +183,7 @@ def compile_provisioner(provisioner: Provisioner, given: Mapping[str, ParameterV
         script=provisioner.script,
         timeout_s=provisioner.timeout_s,
         files=(*provisioner.files, *brought.files),
-        environment={variable(name): spell(value) for name, value in values.items()},
+        environment={variable(n): places.get(n, spell(value)) for n, value in values.items()},
         checks=provisioner.checks,
         facts={"parameters": {name: _plain(value) for name, value in values.items()}},
         sources=brought.sources,
@@ -173,6 +215,12 @@ def spell(value: ParameterValue) -> str:
             return " ".join(value)
         case _:
             return str(value)
+
+
+def _named(value: ParameterValue, image: str) -> ParameterValue:
+    if isinstance(value, tuple):
+        return tuple(item.replace(IMAGE, image) for item in value)
+    return value.replace(IMAGE, image) if isinstance(value, str) else value
 
 
 def _plain(value: ParameterValue) -> Any:

@@ -121,6 +121,9 @@ class Step(_Record):
     seconds: float = Field(description="How long the script took")
     digest: str = Field(description="SHA-256 over all that it brings to the image")
     log: str = Field(description="File with its full output, relative to the recipe's folder")
+    notes: tuple[str, ...] = Field(
+        default=(), description="What it declared, such as something that is absent, and why"
+    )
 
 
 class Hygiene(_Record):
@@ -137,6 +140,13 @@ class Check(_Record):
     outcome: Literal["passed", "failed", "error", "skipped"]
     seconds: float
     message: str = Field(default="", description="Why, when it did not pass")
+
+
+class Boot(_Record):
+    """The boot of the machine that the checks ran on."""
+
+    seconds: float = Field(description="From systemd's start until the last unit was up")
+    machine: str = Field(description="What systemd-detect-virt calls it: amazon, qemu, …")
 
 
 class Seconds(_Record):
@@ -165,6 +175,7 @@ class Manifest(_Record):
     users: tuple[str, ...] = Field(default=(), description="Names in /etc/passwd")
     hygiene: Hygiene = Hygiene()
     checks: tuple[Check, ...] = ()
+    boot: Boot | None = Field(default=None, description="The fresh boot that was checked")
     seconds: Seconds
     sizes: dict[str, int] = Field(
         default={}, description="Bytes: root_used_bytes, bundle_bytes and the like"
@@ -211,6 +222,7 @@ def step_record(
     seconds: float,
     log: str,
     kind: Kind | None = None,
+    notes: Iterable[str] = (),
     mask: Callable[[str], str] = unmasked,
 ) -> Step:
     """What ran and how it went. `mask` hides secrets in the script, parameters and files."""
@@ -226,6 +238,7 @@ def step_record(
         seconds=round(seconds, 3),
         digest=step.digest,
         log=log,
+        notes=tuple(map(mask, notes)),
     )
 
 
@@ -244,6 +257,7 @@ def build_manifest(
     users: Iterable[str],
     hygiene: Hygiene,
     checks: Iterable[Check],
+    boot: Boot | None = None,
     seconds: Seconds,
     sizes: Mapping[str, int],
 ) -> Manifest:
@@ -265,6 +279,7 @@ def build_manifest(
         users=tuple(sorted(users)),
         hygiene=hygiene,
         checks=tuple(checks),
+        boot=boot,
         seconds=seconds,
         sizes=dict(sorted(sizes.items())),
     )

@@ -100,6 +100,7 @@ def _summary(m: Manifest) -> list[str]:
         ("Took", _duration(m.seconds.total)),
         ("Root volume", f"{m.image.size_gib} GiB, {m.image.architecture}{_used(m)}"),
         ("Checks", f"{passed} of {len(checks)} passed on a fresh boot of the image"),
+        *_boot(m),
         ("Finished disk", f"{len(m.hygiene.passed)} of {_asserted(m)} hygiene assertions passed"),
     ]
     return [
@@ -172,6 +173,8 @@ def _step(number: int, step: Step) -> list[str]:
         f"Exit code {step.exit_code} after {_duration(step.seconds)}; digest {_code(step.digest)}"
     )
     lines += [f"{took}; log {_code(step.log)}.", "", *paste.fenced(step), ""]
+    if step.notes:
+        lines += [*(f"- It declared: {_prose(note)}" for note in step.notes), ""]
     if step.files:
         rows = [
             (_code(f.path), f"`{f.mode:04o}`", str(f.size), _code(f.sha256)) for f in step.files
@@ -288,6 +291,14 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     return f"{whole // 60} min {whole % 60:02d} s"
+
+
+def _boot(m: Manifest) -> list[tuple[str, str]]:
+    if m.boot is None:
+        return []
+    # A figure of an emulated machine says nothing about a real one, so it says which it was.
+    took = f"{_duration(m.boot.seconds)} in userspace on that boot ({_prose(m.boot.machine)})"
+    return [("Boot", took)]
 
 
 def _used(m: Manifest) -> str:

@@ -17,12 +17,17 @@ from amibuild.wait import Observer
 
 @dataclass(frozen=True)
 class StepRun:
-    """One step that ended well. `log` is the file that holds all of its output."""
+    """One step that ended well. `log` is the file that holds all of its output.
+
+    `notes` are the lines that it wrote to $AMIBUILD_RESULT: what it wants known of the image, such
+    as something that it would install and could not have.
+    """
 
     step: BuildStep
     exit_code: int
     seconds: float
     log: Path
+    notes: tuple[str, ...] = ()
 
 
 class Inventory(BaseModel):
@@ -69,7 +74,9 @@ def run_step(
             tail=result.tail,
             log=log,
         )
-    return StepRun(step=step, exit_code=result.exit_code, seconds=result.elapsed_s, log=log)
+    said = result.result.decode(errors="replace").splitlines()
+    notes = tuple(line for line in map(str.strip, said) if line)
+    return StepRun(step, result.exit_code, result.elapsed_s, log, notes)
 
 
 def take_inventory(communicator: Communicator, observer: Observer) -> Inventory:

@@ -106,6 +106,19 @@ class Checks:
         check["outcome"], check["message"] = outcome, shown
 
 
+def boot() -> dict[str, Any] | None:
+    """How long this machine's boot took in userspace; None without systemd, or while it goes on."""
+    names = ("UserspaceTimestampMonotonic", "FinishTimestampMonotonic", "Virtualization")
+    host = testinfra.host.get_host("local://")
+    shown = host.run("systemctl show --property=%s", ",".join(names)).stdout.splitlines()
+    found = dict(line.split("=", 1) for line in shown if "=" in line)
+    began, ended, machine = (found.get(name, "") for name in names)
+    if not (began.isdigit() and ended.isdigit() and 0 < int(began) < int(ended)):
+        return None
+    # Both count microseconds of the same clock, which in a container is the host's.
+    return {"seconds": round((int(ended) - int(began)) / 1e6, 2), "machine": machine or "none"}
+
+
 def run(root: Path, started: float) -> dict[str, Any]:
     """`started` is time.monotonic() of the program's start."""
     checks = Checks(root)
@@ -121,6 +134,7 @@ def run(root: Path, started: float) -> dict[str, Any]:
         "seconds": round(time.monotonic() - started, 3),
         "exit_code": exit_code,
         "checks": checks.ended(),
+        "boot": boot(),
     }
 
 

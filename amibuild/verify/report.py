@@ -52,6 +52,15 @@ class CheckResult:
         return (marked or [line.strip() for line in lines[-1:]] or [self.outcome.value])[0]
 
 
+class Boot(BaseModel):
+    """How long the machine's boot took in userspace, and what systemd calls such a machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float = Field(ge=0)
+    machine: str
+
+
 @dataclass(frozen=True)
 class VerifyReport:
     """How all checks ended. `seconds` is the whole program's time on the machine."""
@@ -59,6 +68,7 @@ class VerifyReport:
     checks: tuple[CheckResult, ...]
     seconds: float
     python: str
+    boot: Boot | None = None
 
     @property
     def failures(self) -> tuple[CheckResult, ...]:
@@ -99,6 +109,7 @@ class _SentReport(_Sent):
     seconds: float = Field(ge=0)
     exit_code: int
     checks: tuple[_SentCheck, ...]
+    boot: Boot | None = None
 
 
 # pytest's exit codes: all passed, some failed, none found.
@@ -123,7 +134,7 @@ def parse_report(sent: bytes | str) -> VerifyReport:
         CheckResult(c.id, c.step, c.outcome, c.seconds, c.message, c.measures)
         for c in report.checks
     )
-    found = VerifyReport(checks, report.seconds, report.python)
+    found = VerifyReport(checks, report.seconds, report.python, report.boot)
     if report.exit_code not in ENDED and not found.failures:
         raise VerifyFailed(f"the checks broke off: pytest ended with {report.exit_code}")
     return found

@@ -36,8 +36,18 @@ apt_get update
 if [ "$PARAM_UPGRADE" = true ]; then
     apt_get full-upgrade
 fi
-apt_get install --no-install-recommends systemd-timesyncd tzdata "${packages[@]}"
+apt_get install --no-install-recommends systemd-timesyncd tzdata unattended-upgrades "${packages[@]}"
 apt_get autoremove --purge
+
+# After Debian's own 50unattended-upgrades, whose list it clears.
+install -m 0644 files/unattended-upgrades.conf /etc/apt/apt.conf.d/60amibuild-security
+for timer in apt-daily apt-daily-upgrade; do
+    install -D -m 0644 "files/$timer.timer.conf" "/etc/systemd/system/$timer.timer.d/amibuild.conf"
+    systemctl enable "$timer.timer"
+done
+install -D -m 0644 files/upgrade-guard.conf \
+    /etc/systemd/system/apt-daily-upgrade.service.d/amibuild.conf
+systemctl disable unattended-upgrades.service
 
 install -d -m 0755 /etc/systemd/timesyncd.conf.d
 cat >/etc/systemd/timesyncd.conf.d/amibuild.conf <<CONF
@@ -71,6 +81,12 @@ if [ ! /etc/default/locale -ef /etc/locale.conf ]; then
     echo "LANG=$PARAM_LOCALE" >/etc/default/locale
 fi
 
+install -D -m 0644 files/cloud-init.cfg /etc/cloud/cloud.cfg.d/99_amibuild.cfg
+
+install -D -m 0644 files/wait-online.conf \
+    /etc/systemd/system/systemd-networkd-wait-online.service.d/amibuild.conf
+# Debian's triggers have brought both up to date already: else the first boot does it again.
+touch /etc/.updated /var/.updated
 for unit in "${unneeded_units[@]}"; do
     systemctl mask "$unit"
 done

@@ -27,7 +27,7 @@ from amibuild.errors import (
     UsageError,
     VerifyFailed,
 )
-from amibuild.journal import Shown, StepStarted, read
+from amibuild.journal import Noted, Shown, StepStarted, read
 from amibuild.names import EndpointAccess
 from amibuild.project import Project
 from amibuild.reap import reap
@@ -37,7 +37,7 @@ from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
 from tests.contract import builder
-from tests.contract.builder import STAGES, Answers, new_project
+from tests.contract.builder import STAGES, Answers, checks, new_project
 from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def test_steps_run_in_the_plans_order(start: Start, project: Project) -> None:
     answers = Answers()
     builder.run(project, cloud_of(start(script=answers)))
     assert answers.jobs == [
-        "first-boot", "ssm-agent", "os", "minetest", "bzflag", "mumble", "openttd",
-        "inventory", "seal",
+        "first-boot", "ssm-agent", "os", "logging", "hardening",
+        "minetest", "bzflag", "mumble", "openttd", "inventory", "seal",
         "checks", "hygiene",
     ]  # fmt: skip
 
@@ -425,6 +425,26 @@ def test_with_a_bucket_payloads_go_through_it_and_only_the_manifest_stays(
     sent = [c["Comment"] for c in aws.ssm.list_commands()["Commands"]]
     assert not [c for c in sent if "sending" in c], "nothing had to go in pieces"
     assert "checks" in answers.jobs
+
+
+def test_what_a_step_declares_and_the_boot_are_in_the_papers(
+    start: Start, project: Project
+) -> None:
+    answers = Answers()
+    answers.results["logging"] = "the agent is absent"
+    answers.results["checks"] = {**checks(), "boot": {"seconds": 7.25, "machine": "amazon"}}
+    result = builder.run(project, cloud_of(start(script=answers)))
+    assert result.manifest is not None and result.runbook is not None
+    manifest = json.loads(result.manifest.read_text())
+    notes = {step["name"]: step["notes"] for step in manifest["steps"] if step["notes"]}
+    assert notes == {"logging": ['"the agent is absent"']}
+    assert manifest["boot"] == {"seconds": 7.25, "machine": "amazon"}
+    (journal,) = (project.state_dir / "journals").iterdir()
+    noted = [event.text for event in read(journal) if isinstance(event, Noted)]
+    assert 'logging: "the agent is absent"' in noted
+    runbook = result.runbook.read_text()
+    assert '- It declared: "the agent is absent"' in runbook
+    assert "| Boot | 7.2 s in userspace on that boot (amazon) |" in runbook
 
 
 def test_a_bucket_payload_is_removed_when_the_bake_fails(start: Start, project: Project) -> None:

@@ -61,7 +61,7 @@ def test_the_manifest_has_what_is_in_the_image(manifest: dict[str, Any]) -> None
     assert "minetest.service" in manifest["units_enabled"]
     assert manifest["platform_packages"] == ["qemu-guest-agent"]
     assert [s["name"] for s in manifest["steps"]] == [
-        *("ssm-agent", "os"),
+        *("ssm-agent", "os", "logging", "hardening"),
         *("minetest", "bzflag", "mumble", "openttd"),
         "seal",
     ]
@@ -71,7 +71,23 @@ def test_the_manifest_has_what_is_in_the_image(manifest: dict[str, Any]) -> None
 def test_each_steps_whole_output_is_in_a_log(folder: Path, manifest: dict[str, Any]) -> None:
     for step in manifest["steps"]:
         assert (folder / step["log"]).is_file()
-    assert "luanti-server" in (folder / manifest["steps"][2]["log"]).read_text()
+    logs = {step["name"]: step["log"] for step in manifest["steps"]}
+    assert "luanti-server" in (folder / logs["minetest"]).read_text()
+
+
+def test_what_could_not_be_had_is_declared_and_told(
+    baked: Called, manifest: dict[str, Any]
+) -> None:
+    notes = {step["name"]: step["notes"] for step in manifest["steps"] if step["notes"]}
+    (note,) = notes.pop("logging")
+    assert note.startswith("amazon-cloudwatch-agent is absent: ")
+    assert note in baked.story
+    assert note in Path(baked.json["runbook"]).read_text()
+
+
+def test_the_boot_is_measured(manifest: dict[str, Any]) -> None:
+    assert manifest["boot"]["seconds"] > 0
+    assert manifest["boot"]["machine"] in ("qemu", "kvm", "systemd-nspawn")
 
 
 def test_terraform_gets_the_id(folder: Path, baked: Called) -> None:

@@ -170,7 +170,7 @@ def test_unknown_names_are_told_in_the_recipe_with_a_suggestion(home: Home) -> N
     assert home.told() == [
         "amibuild.toml:4: provision.steps[0]: there is no provisioner called oss; did you mean os?",
         "amibuild.toml:4: provision.steps[1]: there is no provisioner called zzz;"
-        " there are os, seal, ssm-agent",
+        " there are hardening, logging, os, seal, ssm-agent",
         "amibuild.toml:5: provision.services[0]: there is no service called minetst;"
         " did you mean minetest?",
     ]
@@ -219,7 +219,7 @@ def test_every_mistake_in_a_provisioner_is_told(home: Home) -> None:
         f"{at}/provisioner.toml:1: timeout: is not a known key; did you mean timeout_s?",
         f"{at}/provisioner.toml:3: parameters.Who.description: is missing",
         f"{at}/provisioner.toml:4: parameters.Who.type: 'strin' is not one of"
-        " string, integer, boolean, list; did you mean string?",
+        " string, integer, boolean, list, artifact; did you mean string?",
         f"{at}/provisioner.toml:5: parameters.many: default must be at most 5",
         f"{at}/run.sh: needs the line set -euo pipefail, or a failed command would go unseen",
         f"{at}/run.sh:1: must begin with #!/usr/bin/env bash, for bash is what runs it",

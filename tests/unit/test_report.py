@@ -10,6 +10,7 @@ import pytest
 
 from amibuild.errors import VerifyFailed
 from amibuild.verify.report import (
+    Boot,
     CheckResult,
     Outcome,
     VerifyReport,
@@ -54,6 +55,12 @@ def test_a_report_is_read_as_it_was_sent() -> None:
     assert parse_report(sent()) == report(
         CheckResult("os/test_os.py::test_x", "os", Outcome.PASSED, 0.25, measures={"exposure": 1.1})
     )
+
+
+def test_the_boot_is_read_where_it_was_measured() -> None:
+    found = parse_report(sent(boot={"seconds": 7.25, "machine": "amazon"}))
+    assert found.boot == Boot(seconds=7.25, machine="amazon")
+    assert parse_report(sent(boot=None)).boot is None
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,10 @@ install -d -m 0755 /usr/lib/amibuild
 install -m 0755 bin/* /usr/lib/amibuild/
 install -D -m 0644 facts.json "/etc/amibuild/services/$SERVICE_NAME.json"
 
-# Read by the firewall, CloudWatch's agent and logrotate, where the image has them.
+# Read by the firewall, CloudWatch's agent and logrotate, where the image has them. The agent's
+# part is not in its own folder: it can't join two journals, which the step `logging` does.
 install -D -m 0644 firewall.nft "/etc/nftables.d/$SERVICE_USER.nft"
-install -D -m 0644 cloudwatch.json \
-    "/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d/$SERVICE_USER.json"
+install -D -m 0644 cloudwatch.json "/etc/amibuild/cloudwatch.d/$SERVICE_USER.json"
 if [ -f logrotate.conf ]; then
     install -D -m 0644 logrotate.conf "/etc/logrotate.d/$SERVICE_USER"
 fi

@@ -117,8 +117,8 @@ def test_the_firewall_opens_its_public_ports_and_no_others(host: Host, facts: Fa
 
 
 def test_its_journal_is_what_the_cloudwatch_agent_is_told_to_ship(host: Host, facts: Facts) -> None:
-    folder = "/opt/aws/amazon-cloudwatch-agent/etc/amazon-cloudwatch-agent.d"
-    part = json.loads(host.check_output("cat %s", f"{folder}/{facts['user']}.json"))
+    path = f"/etc/amibuild/cloudwatch.d/{facts['user']}.json"
+    part = json.loads(host.check_output("cat %s", path))
     collected = part["logs"]["logs_collected"]
     assert [e["units"] for e in collected["journald"]["collect_list"]] == [[facts["unit"]]]
     files = collected.get("files", {"collect_list": []})["collect_list"]

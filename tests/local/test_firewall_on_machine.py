@@ -1,0 +1,71 @@
+"""The firewall of the shipped recipe's image, seen from the host over the machine's own cable."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from amibuild.wait import Look, until
+from tests.local.clients import Here
+from tests.local.scenario import Called
+
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.skipif(os.geteuid() != 0, reason="nspawn needs root"),
+]
+
+BZFLAG, SSH = 5154, 22
+# As services do that fetch secrets: a token, then the role's credentials.
+CREDENTIALS = """
+token=$(curl -fsS -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' \
+    http://169.254.169.254/latest/api/token)
+curl -fsS -o /dev/null -w '%{http_code}' -H "X-aws-ec2-metadata-token: $token" \
+    http://169.254.169.254/latest/meta-data/instance-id
+"""
+
+
+@pytest.fixture(scope="module")
+def machine(baked: Called, here: Here) -> Iterator[str]:
+    instance = here.launch(baked.json["image"]["id"])
+    yield instance
+    here.ec2.terminate_instances(InstanceIds=[instance])
+
+
+@pytest.fixture(scope="module")
+def address(here: Here, machine: str) -> str:
+    """Reached over its veth, once its services are up."""
+    found = here.ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]
+    address: str = found["PrivateIpAddress"]
+
+    def look() -> Look[str]:
+        answer = asked(address, BZFLAG)
+        return Look(answer, address if answer == "connected" else None)
+
+    return until(look, what=f"{address}:{BZFLAG}", timeout_s=120)
+
+
+def asked(address: str, port: int) -> str:
+    try:
+        with socket.create_connection((address, port), timeout=2):
+            return "connected"
+    except TimeoutError:
+        return "silence"
+    except OSError as error:
+        return error.strerror or "refused"
+
+
+def test_a_services_port_answers_and_one_that_nobody_opened_is_silent(
+    here: Here, machine: str, address: str
+) -> None:
+    assert asked(address, BZFLAG) == "connected"
+    assert here.shell(machine, "ss", "-Hltn", "sport", "=", ":22"), "a server does listen there"
+    assert asked(address, SSH) == "silence"
+    assert asked(address, 47812) == "silence"
+
+
+def test_commands_and_metadata_go_on_through_it(here: Here, machine: str, address: str) -> None:
+    assert "policy drop" in here.shell(machine, "nft", "list", "table", "inet", "amibuild")
+    assert here.shell(machine, "sh", "-c", CREDENTIALS) == "200"
