@@ -3,7 +3,8 @@
 provisioner.toml is read into ProvisionerFile; with what stands beside it, it is a Provisioner,
 which compiles to a BuildStep. Its parameters reach run.sh as `PARAM_` and their name in upper
 case: strings as they are, whole numbers in decimal, booleans as `true` or `false`, lists with one
-space between items, which is why an item can't contain white space.
+space between items, which is why an item can't contain white space. The items of `lines` may, for
+they have a line each.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class ParameterType(StrEnum):
     INTEGER = "integer"
     BOOLEAN = "boolean"
     LIST = "list"
+    LINES = "lines"
 
 
 WANTED = {
@@ -37,13 +39,16 @@ WANTED = {
     ParameterType.INTEGER: "a whole number",
     ParameterType.BOOLEAN: "true or false",
     ParameterType.LIST: "a list of strings",
+    ParameterType.LINES: "a list of strings",
 }
 
 
 class Parameter(Section):
     """What a recipe may set for a provisioner."""
 
-    type: ParameterType = Field(description="string, integer, boolean or list (of strings).")
+    type: ParameterType = Field(
+        description="string, integer, boolean, list (of words) or lines (a list of any strings)."
+    )
     description: str = Field(min_length=1, description="What it is for, in a sentence.")
     default: ParameterValue | None = Field(
         default=None, description="Its value when the recipe gives none; none makes it required."
@@ -73,6 +78,10 @@ class Parameter(Section):
                 spaced = [item for item in value if not item or len(item.split()) != 1]
                 if spaced:
                     return f"has the item {spaced[0]!r}, and items can't hold white space", None
+                return next((p for item in value if (p := self._refuse_word(item))), None)
+            case ParameterType.LINES, tuple():
+                if not all(value):
+                    return "has an empty item", None
                 return next((p for item in value if (p := self._refuse_word(item))), None)
             case _:
                 return f"must be {WANTED[self.type]}", None
@@ -141,7 +150,10 @@ def compile_provisioner(provisioner: Provisioner, given: Mapping[str, ParameterV
         script=provisioner.script,
         timeout_s=provisioner.timeout_s,
         files=(*provisioner.files, *brought.files),
-        environment={variable(name): spell(value) for name, value in values.items()},
+        environment={
+            variable(name): spell(value, provisioner.parameters[name].type)
+            for name, value in values.items()
+        },
         checks=provisioner.checks,
         facts={"parameters": {name: _plain(value) for name, value in values.items()}},
         sources=brought.sources,
@@ -164,13 +176,13 @@ def variable(name: str) -> str:
     return ENVIRONMENT_PREFIX + name.upper()
 
 
-def spell(value: ParameterValue) -> str:
+def spell(value: ParameterValue, kind: ParameterType) -> str:
     """A value as run.sh gets it."""
     match value:
         case bool():
             return "true" if value else "false"
         case tuple():
-            return " ".join(value)
+            return ("\n" if kind is ParameterType.LINES else " ").join(value)
         case _:
             return str(value)
 
