@@ -179,9 +179,14 @@ def _read_checks(folder: Path, problems: list[Problem]) -> tuple[StepFile, ...]:
 def _read_files(
     folder: Path, name: str, problems: list[Problem], *, prefix: str
 ) -> tuple[StepFile, ...]:
-    """All files below a sub-folder; executable ones stay so. Links are refused."""
+    """All files below a sub-folder; executable ones stay so. Links are refused.
+
+    What Python leaves where it ran a file is left out, or a test of it would change the image.
+    """
     files = []
     for path in sorted((folder / name).rglob("*")):
+        if "__pycache__" in path.parts:
+            continue
         if path.is_symlink():
             reason = "is a link: what it points to on the machine may be something else"
             problems.append(Problem(path, None, "", reason))

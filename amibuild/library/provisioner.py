@@ -3,9 +3,9 @@
 provisioner.toml is read into ProvisionerFile; with what stands beside it, it is a Provisioner,
 which compiles to a BuildStep. Its parameters reach run.sh as `PARAM_` and their name in upper
 case: strings as they are, whole numbers in decimal, booleans as `true` or `false`, lists with one
-space between items, which is why an item can't contain white space. `{image}` in a string or an
-item is the image's name. An artifact's is where its file lies below the folder that artifacts.sh
-is told, and empty when there is none.
+space between items, which is why an item can't contain white space; the items of `lines` may, for
+they have a line each. `{image}` in a string or an item is the image's name. An artifact's is where
+its file lies below the folder that artifacts.sh is told, and empty when there is none.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class ParameterType(StrEnum):
     BOOLEAN = "boolean"
     LIST = "list"
     ARTIFACT = "artifact"
+    LINES = "lines"
 
 
 WANTED = {
@@ -43,6 +44,7 @@ WANTED = {
     ParameterType.BOOLEAN: "true or false",
     ParameterType.LIST: "a list of strings",
     ParameterType.ARTIFACT: f"a string: URL{PINNED}CHECKSUM, or empty",
+    ParameterType.LINES: "a list of strings",
 }
 
 
@@ -50,8 +52,8 @@ class Parameter(Section):
     """What a recipe may set for a provisioner."""
 
     type: ParameterType = Field(
-        description="string, integer, boolean, list (of strings) or artifact: a file that is "
-        f"fetched as URL{PINNED}CHECKSUM says, or none when empty."
+        description="string, integer, boolean, list (of words), lines (a list of any strings) or "
+        f"artifact: a file that is fetched as URL{PINNED}CHECKSUM says, or none when empty."
     )
     description: str = Field(min_length=1, description="What it is for, in a sentence.")
     default: ParameterValue | None = Field(
@@ -84,6 +86,10 @@ class Parameter(Section):
                 spaced = [item for item in value if not item or len(item.split()) != 1]
                 if spaced:
                     return f"has the item {spaced[0]!r}, and items can't hold white space", None
+                return next((p for item in value if (p := self._refuse_word(item))), None)
+            case ParameterType.LINES, tuple():
+                if not all(value):
+                    return "has an empty item", None
                 return next((p for item in value if (p := self._refuse_word(item))), None)
             case _:
                 return f"must be {WANTED[self.type]}", None
@@ -183,7 +189,10 @@ def compile_provisioner(
         script=provisioner.script,
         timeout_s=provisioner.timeout_s,
         files=(*provisioner.files, *brought.files),
-        environment={variable(n): places.get(n, spell(value)) for n, value in values.items()},
+        environment={
+            variable(name): places.get(name, spell(value, provisioner.parameters[name].type))
+            for name, value in values.items()
+        },
         checks=provisioner.checks,
         facts={"parameters": {name: _plain(value) for name, value in values.items()}},
         sources=brought.sources,
@@ -206,13 +215,13 @@ def variable(name: str) -> str:
     return ENVIRONMENT_PREFIX + name.upper()
 
 
-def spell(value: ParameterValue) -> str:
+def spell(value: ParameterValue, kind: ParameterType) -> str:
     """A value as run.sh gets it."""
     match value:
         case bool():
             return "true" if value else "false"
         case tuple():
-            return " ".join(value)
+            return ("\n" if kind is ParameterType.LINES else " ").join(value)
         case _:
             return str(value)
 

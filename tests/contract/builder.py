@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 JOB = re.compile(r"/run/amibuild/([a-z0-9-]+)")
 STAGES = (
-    "preflight", "access", "launch", "connect", "ssm-agent", "os", "logging", "hardening",
+    "preflight", "access", "launch", "connect", "ssm-agent", "os", "logging", "hardening", "idle-stop",
     "minetest", "bzflag", "mumble", "openttd", "inventory", "seal", "shutdown", "capture",
     "verify", "distribute", "record",
 )  # fmt: skip

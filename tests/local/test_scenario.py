@@ -61,7 +61,7 @@ def test_the_manifest_has_what_is_in_the_image(manifest: dict[str, Any]) -> None
     assert "minetest.service" in manifest["units_enabled"]
     assert manifest["platform_packages"] == ["qemu-guest-agent"]
     assert [s["name"] for s in manifest["steps"]] == [
-        *("ssm-agent", "os", "logging", "hardening"),
+        *("ssm-agent", "os", "logging", "hardening", "idle-stop"),
         *("minetest", "bzflag", "mumble", "openttd"),
         "seal",
     ]

@@ -100,6 +100,7 @@ def test_parameters_reach_the_script_as_environment(home: Home) -> None:
         who = "it's \\"you\\""
         loud = true
         words = ["a", "b"]
+        lines = ["a b", "c"]
         """.replace("        ", "")
     )
     home.provisioner(
@@ -121,6 +122,10 @@ def test_parameters_reach_the_script_as_environment(home: Home) -> None:
         type = "list"
         default = []
         description = "With what."
+        [parameters.lines]
+        type = "lines"
+        default = []
+        description = "With which lines."
         """,
     )
     greet = step(home.steps(), "greet")
@@ -129,9 +134,16 @@ def test_parameters_reach_the_script_as_environment(home: Home) -> None:
         "PARAM_TIMES": "3",
         "PARAM_LOUD": "true",
         "PARAM_WORDS": "a b",
+        "PARAM_LINES": "a b\nc",
     }
     assert greet.facts == {
-        "parameters": {"who": 'it\'s "you"', "times": 3, "loud": True, "words": ["a", "b"]}
+        "parameters": {
+            "who": 'it\'s "you"',
+            "times": 3,
+            "loud": True,
+            "words": ["a", "b"],
+            "lines": ["a b", "c"],
+        }
     }
 
 
@@ -145,6 +157,13 @@ def test_files_travel_with_their_folders_and_modes(home: Home) -> None:
         "files/etc/greeting": (b"hello\n", 0o644),
         "files/bin/greet": (b"#!/bin/sh\n", 0o755),
     }
+
+
+def test_what_python_leaves_beside_files_is_none_of_them(home: Home) -> None:
+    home.uses('steps = ["greet"]\n')
+    home.provisioner("greet")
+    home.write("provisioners/greet/files/greeting/__pycache__/hello.cpython-311.pyc", "x")
+    assert step(home.steps(), "greet").files == ()
 
 
 def test_checks_change_the_proof_but_not_the_image(home: Home) -> None:
@@ -170,7 +189,7 @@ def test_unknown_names_are_told_in_the_recipe_with_a_suggestion(home: Home) -> N
     assert home.told() == [
         "amibuild.toml:4: provision.steps[0]: there is no provisioner called oss; did you mean os?",
         "amibuild.toml:4: provision.steps[1]: there is no provisioner called zzz;"
-        " there are hardening, logging, os, seal, ssm-agent",
+        " there are hardening, idle-stop, logging, os, seal, ssm-agent",
         "amibuild.toml:5: provision.services[0]: there is no service called minetst;"
         " did you mean minetest?",
     ]
@@ -219,7 +238,7 @@ def test_every_mistake_in_a_provisioner_is_told(home: Home) -> None:
         f"{at}/provisioner.toml:1: timeout: is not a known key; did you mean timeout_s?",
         f"{at}/provisioner.toml:3: parameters.Who.description: is missing",
         f"{at}/provisioner.toml:4: parameters.Who.type: 'strin' is not one of"
-        " string, integer, boolean, list, artifact; did you mean string?",
+        " string, integer, boolean, list, artifact, lines; did you mean string?",
         f"{at}/provisioner.toml:5: parameters.many: default must be at most 5",
         f"{at}/run.sh: needs the line set -euo pipefail, or a failed command would go unseen",
         f"{at}/run.sh:1: must begin with #!/usr/bin/env bash, for bash is what runs it",
@@ -265,6 +284,9 @@ def test_provisioners_that_are_not_used_are_not_looked_at(home: Home) -> None:
         ('words = "a"', "params.greet.words: must be a list of strings"),
         ('words = ["a b"]', "has the item 'a b', and items can't hold white space"),
         ('words = [""]', "has the item '', and items can't hold white space"),
+        ('lines = "a"', "params.greet.lines: must be a list of strings"),
+        ('lines = ["a", ""]', "params.greet.lines: has an empty item"),
+        ('lines = ["a\\nb"]', "params.greet.lines: must be one line"),
         ("mani = 1", "greet has no parameter mani; did you mean many?"),
         ("zzz = 1", "greet has no parameter zzz"),
     ],
@@ -418,5 +440,9 @@ def greet_with_parameters(home: Home) -> None:
         type = "list"
         default = []
         description = "With what."
+        [parameters.lines]
+        type = "lines"
+        default = []
+        description = "With which lines."
         """,
     )
