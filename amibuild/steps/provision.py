@@ -11,18 +11,30 @@ from pydantic import BaseModel, ConfigDict
 from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.errors import CommandFailed
 from amibuild.files import write_atomically
-from amibuild.library.step import BuildStep, StepFile
+from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.wait import Observer
 
 
 @dataclass(frozen=True)
 class StepRun:
-    """One step that ended well. `log` is the file that holds all of its output."""
+    """One step that ended well. `log` is the file that holds all of its output.
+
+    `installed_bytes` is what a service's step says that the disk holds more since.
+    """
 
     step: BuildStep
     exit_code: int
     seconds: float
     log: Path
+    installed_bytes: int | None = None
+
+
+class Installed(BaseModel):
+    """What every_service/run.sh hands back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    installed_bytes: int
 
 
 class Inventory(BaseModel):
@@ -69,7 +81,10 @@ def run_step(
             tail=result.tail,
             log=log,
         )
-    return StepRun(step=step, exit_code=result.exit_code, seconds=result.elapsed_s, log=log)
+    size = None
+    if step.kind is StepKind.SERVICE and result.result:
+        size = Installed.model_validate_json(result.result).installed_bytes
+    return StepRun(step, result.exit_code, result.elapsed_s, log, size)
 
 
 def take_inventory(communicator: Communicator, observer: Observer) -> Inventory:
