@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from amibuild.communicator.base import Communicator, RemoteJob, check
-from amibuild.errors import CommandFailed
+from amibuild.errors import StepFailed
 from amibuild.files import write_atomically
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.wait import Observer
@@ -60,7 +60,8 @@ def run_step(
 
     `sources` travel with it and are recorded nowhere: they may hold addresses that grant access.
 
-    Raises: CommandFailed, with the end of the log and where the rest is.
+    Raises: StepFailed when its script ends badly, with the end of the log and where the rest is;
+    CommandFailed when it never came to its end.
     """
     job = RemoteJob(
         step.name,
@@ -74,7 +75,7 @@ def run_step(
     result = communicator.run(job, observer)
     write_atomically(log, result.log)
     if result.exit_code != 0:
-        raise CommandFailed(
+        raise StepFailed(
             what=step.name,
             exit_code=result.exit_code,
             reason=f"ended with exit code {result.exit_code}",
