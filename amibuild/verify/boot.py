@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -38,6 +38,7 @@ from amibuild.steps.upload import BucketUpload
 from amibuild.verify.bundle import build_bundle
 from amibuild.verify.disk import (
     HygieneReport,
+    as_checks,
     attach_disk_copy,
     check_hygiene,
     make_disk_copy,
@@ -50,12 +51,19 @@ from amibuild.wait import Observer
 class Proof:
     """Both halves of the proof. An image is verified when neither has a failure.
 
-    `not_installed` are services whose installation failed: a failure of the image by themselves.
+    `machine` is the instance that was checked. `not_installed` are services whose installation
+    failed: each is a failure of the image by itself.
     """
 
     report: VerifyReport
     hygiene: HygieneReport
     not_installed: Mapping[str, StepFailed] = field(default_factory=dict)
+    machine: str = ""
+
+    @property
+    def whole_report(self) -> VerifyReport:
+        """The checks, and each rule of the finished disk as if it were one."""
+        return replace(self.report, checks=(*self.report.checks, *as_checks(self.hygiene)))
 
     @property
     def failures(self) -> list[str]:
@@ -203,7 +211,7 @@ def prove(
         report = run_checks(communicator, checked, subject.logs, limit_s, observer)
         hygiene = check_hygiene(communicator, volume, hygiene_rules(), observer)
     scope.begin_removal(machine)
-    return Proof(report, hygiene, subject.not_installed)
+    return Proof(report, hygiene, subject.not_installed, machine)
 
 
 def run_checks(
