@@ -46,6 +46,9 @@ from amibuild.verify.disk import (
 from amibuild.verify.report import VerifyReport, parse_report
 from amibuild.wait import Observer
 
+# Of the log of a service that was not installed: with several, all of it would bury the first.
+TOLD_LINES = 8
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -68,7 +71,10 @@ class Proof:
     @property
     def failures(self) -> list[str]:
         found = [
-            f"{name} was not installed: it {error.reason}; its log is {error.log}"
+            "\n    ".join(
+                [f"{name} was not installed: it {error.reason}; its log is {error.log}"]
+                + [line for line in error.tail[-TOLD_LINES:] if line.strip()]
+            )
             for name, error in self.not_installed.items()
         ]
         found += [f"{f.rule}: {f.path}: {f.detail}" for f in self.hygiene.failed]

@@ -62,7 +62,9 @@ def test_a_service_that_fails_stops_no_other_and_fails_the_bake_by_its_name(
     assert caught.value.exit_code == 3
     assert "could not be given minetest" in caught.value.message
     (failure,) = caught.value.failures
-    assert failure.startswith("minetest was not installed: it ended with exit code 100")
+    told, *said = failure.splitlines()
+    assert told.startswith("minetest was not installed: it ended with exit code 100; its log is /")
+    assert said == ["    minetest says hello"]
     assert answers.jobs == [
         *("first-boot", "ssm-agent", "os", "minetest", "bzflag", "inventory", "seal"),
         *("checks", "hygiene"),
