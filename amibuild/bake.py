@@ -20,8 +20,10 @@ from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
 from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
+from amibuild.errors import StepFailed
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.library.bootstrap import bootstrap_user_data
+from amibuild.library.step import StepKind
 from amibuild.names import Tag, expiry, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
@@ -34,7 +36,7 @@ from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.capture import capture, wait_until_available
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
 from amibuild.steps.console import console_kept
-from amibuild.steps.distribute import distribute
+from amibuild.steps.distribute import distribute, mark
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
 from amibuild.steps.preflight import preflight
 from amibuild.steps.provision import StepRun, run_step, take_inventory
@@ -158,6 +160,7 @@ def bake(
             return SsmCommunicator(cloud.ssm, instance, upload=upload, clock=clock)
 
         runs: list[StepRun] = []
+        failed: dict[str, StepFailed] = {}
         *provisioning, seal = plan.steps
         with console_kept(cloud, builder, logs / "builder-console.log"):
             with stages.run("connect", f"to {builder} over SSM"):
@@ -167,10 +170,17 @@ def bake(
                 communicator = connect(builder)
                 wait_for_first_boot(communicator, watch)
             for step in provisioning:
-                with stages.run(step.name, step.purpose):
-                    runs.append(run_step(communicator, step, logs, watch, sources(step)))
-                    for note in runs[-1].notes:
-                        journal.write(Noted(text=f"{step.name}: {note}"))
+                try:
+                    with stages.run(step.name, step.purpose):
+                        runs.append(run_step(communicator, step, logs, watch, sources(step)))
+                        for note in runs[-1].notes:
+                            journal.write(Noted(text=f"{step.name}: {note}"))
+                except StepFailed as error:
+                    # Services stand side by side, so the others go on: one bake tells of all that
+                    # fail. Other steps build on each other.
+                    if step.kind is not StepKind.SERVICE:
+                        raise
+                    failed[step.name] = error
             with stages.run("inventory", "what is on the machine now"):
                 inventory = take_inventory(communicator, watch)
             with stages.run(seal.name, seal.purpose):
@@ -195,8 +205,12 @@ def bake(
             )
             scope.begin_removal(builder)
         with stages.run("verify", f"{image.id} on a fresh boot"):
-            subject = Subject(image, plan.steps, recipe, ready.networks, group, temporary, logs)
+            subject = Subject(
+                image, plan.steps, recipe, ready.networks, group, temporary, logs, failed
+            )
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
+            if not proof.passed and on_error is OnError.KEEP:
+                mark(cloud, image, passed=False)
             require(proof, image.id)
         with stages.run("distribute", f"marks {image.id} as verified"):
             distribute(cloud, image, recipe.publish.accounts)

@@ -13,6 +13,7 @@ AmibuildError                exit code 1
 │   ├── Duplicate
 │   └── NoCapacity
 ├── CommandFailed            1   a command on a machine ended with an exit code other than 0
+│   └── StepFailed           1   the script of a step did, and said so itself
 ├── WaitTimeout              1   a deadline passed
 ├── ResourceFailed           1   a resource reached a state that it cannot leave
 ├── VerifyFailed             3   the finished image did not pass its checks
@@ -152,6 +153,10 @@ class CommandFailed(AmibuildError):
         self.reason = reason
         self.tail = tuple(tail)
         self.log = log
+
+
+class StepFailed(CommandFailed):
+    """A step's own script ended badly, on a machine that is otherwise well."""
 
 
 class WaitTimeout(AmibuildError):

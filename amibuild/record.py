@@ -18,6 +18,7 @@ from amibuild.library.step import StepKind
 from amibuild.names import BakeId
 from amibuild.outputs import manifest as m
 from amibuild.outputs import runbook, terraform
+from amibuild.outputs.service_record import service_record
 from amibuild.plan import Plan
 from amibuild.project import Project
 from amibuild.steps.provision import Inventory, StepRun
@@ -104,7 +105,7 @@ def hand_over(project: Project, image: terraform.Pinned) -> Path:
     """Terraform's files for an image, new or used again; the one with its id."""
     folder = project.directory / project.recipe.terraform.directory
     write_atomically(folder / terraform.VARIABLES, terraform.variables())
-    write_atomically(folder / terraform.TFVARS, terraform.tfvars(image))
+    write_atomically(folder / terraform.TFVARS, terraform.tfvars(image, project.steps))
     return folder / terraform.TFVARS
 
 
@@ -138,6 +139,7 @@ def _boot(proof: Proof) -> m.Boot | None:
 
 def _manifest(project: Project, made: Made) -> m.Manifest:
     seal = made.runs[-1].step.name
+    measures = made.proof.report.measures()
     return m.build_manifest(
         image=m.Image(
             id=made.image.id,
@@ -182,7 +184,11 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
         packages=made.inventory.packages,
         platform_packages=made.inventory.platform_packages,
         services={
-            step.name: step.facts for step in made.plan.steps if step.kind is StepKind.SERVICE
+            run.step.name: service_record(
+                run.step.facts, measures.get(run.step.name, {}), run.installed_bytes
+            )
+            for run in made.runs
+            if run.step.kind is StepKind.SERVICE
         },
         units_enabled=made.inventory.units_enabled,
         users=made.inventory.users,

@@ -1,4 +1,4 @@
-"""`amibuild bake`, `plan` and `verify`: the verbs that take a recipe and build on a target."""
+"""`amibuild bake` and `plan`: what a recipe makes on a target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from amibuild.cli.options import (
     MachineOption,
     OnErrorName,
     RecipeArgument,
-    RecipeOption,
     SetOption,
     TargetOption,
 )
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from amibuild.bake import BakeResult
     from amibuild.plan import Plan
     from amibuild.registry import ImageFacts
-    from amibuild.verify.boot import Proof
 
 
 def bake(
@@ -165,62 +163,4 @@ def plan_json(plan: Plan, reusable: ImageFacts | None) -> dict[str, Any]:
             {"name": s.name, "kind": s.kind.value, "purpose": s.purpose, "digest": s.digest}
             for s in plan.steps
         ],
-    }
-
-
-def verify(
-    context: typer.Context,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="AMI id, AMI name or version.")],
-    recipe: RecipeOption = DEFAULT_RECIPE,
-    target: TargetOption = None,
-    machine: MachineOption = MachineName.AUTO,
-    overrides: SetOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Prove an image again: boot it fresh, run its checks there."""
-    with session(context, as_json=as_json) as run:
-        from amibuild.project import load_project
-
-        refuse_scripted(machine)
-        project = load_project(recipe, overrides or ())
-        from amibuild.cli.target import open_target
-        from amibuild.verify import boot
-
-        with open_target(project.recipe, target, machine, run.story) as opened:
-            proof = boot.verify(
-                project,
-                opened.cloud,
-                image,
-                target=opened.target,
-                subscribers=(run.show,),
-            )
-        run.result(proof_text(proof), proof_json(image, proof))
-        boot.require(proof, image)
-
-
-def proof_text(proof: Proof) -> str:
-    from amibuild.cli.table import columns
-
-    checks = [(c.outcome, c.id, f"{c.seconds:.2f}s") for c in proof.report.checks]
-    disk = [("passed", rule, "") for rule in proof.hygiene.passed]
-    disk += [("failed", f"{f.rule}: {f.path}: {f.detail}", "") for f in proof.hygiene.failed]
-    return columns([*checks, *disk])
-
-
-def proof_json(image: str, proof: Proof) -> dict[str, Any]:
-    boot = proof.report.boot
-    return {
-        "image": image,
-        "verified": proof.passed,
-        "boot": boot.model_dump() if boot else None,
-        "checks": [
-            {"id": c.id, "outcome": c.outcome, "seconds": c.seconds, "message": c.message}
-            for c in proof.report.checks
-        ],
-        "hygiene": {
-            "passed": list(proof.hygiene.passed),
-            "failed": [
-                {"rule": f.rule, "path": f.path, "detail": f.detail} for f in proof.hygiene.failed
-            ],
-        },
     }

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from amibuild import __version__
-from amibuild.cli import artifacts, bake, doctor, images, local, reap, service, start
+from amibuild.cli import artifacts, bake, doctor, images, local, reap, service, start, verify
 from amibuild.cli.session import Common
 
 # rich would draw the help, and costs 0.1 s on the way; a bug should show its own traceback.
@@ -63,7 +63,7 @@ def _tell(wanted: bool) -> None:
 
 app.command("bake")(bake.bake)
 app.command("plan")(bake.plan)
-app.command("verify")(bake.verify)
+app.command("verify")(verify.verify)
 app.command("images")(images.images)
 app.command("show")(images.show)
 app.command("reap")(reap.reap)

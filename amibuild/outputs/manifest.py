@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from amibuild.errors import Problem, RecipeError
 from amibuild.library.step import BuildStep, StepFile
+from amibuild.outputs.service_record import ServiceRecord
 
 # Beyond this a file is named by its hash alone: the manifest stays something that one can open.
 LARGEST_CONTENT = 64 * 1024
@@ -168,8 +169,8 @@ class Manifest(_Record):
     platform_packages: tuple[str, ...] = Field(
         default=(), description="Packages that are there for the target, not for the recipe"
     )
-    services: dict[str, dict[str, Any]] = Field(
-        default={}, description="Service -> its facts: ports, user, state directory"
+    services: dict[str, ServiceRecord] = Field(
+        default={}, description="Service -> its facts, and what was measured of it"
     )
     units_enabled: tuple[str, ...] = Field(default=(), description="systemd units that start")
     users: tuple[str, ...] = Field(default=(), description="Names in /etc/passwd")
@@ -252,7 +253,7 @@ def build_manifest(
     steps: Iterable[Step],
     packages: Mapping[str, str],
     platform_packages: Iterable[str],
-    services: Mapping[str, Mapping[str, Any]],
+    services: Mapping[str, ServiceRecord],
     units_enabled: Iterable[str],
     users: Iterable[str],
     hygiene: Hygiene,
@@ -274,7 +275,7 @@ def build_manifest(
         steps=tuple(steps),
         packages=dict(sorted(packages.items())),
         platform_packages=tuple(sorted(platform_packages)),
-        services={name: dict(facts) for name, facts in sorted(services.items())},
+        services=dict(sorted(services.items())),
         units_enabled=tuple(sorted(units_enabled)),
         users=tuple(sorted(users)),
         hygiene=hygiene,

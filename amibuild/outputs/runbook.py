@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 
 from amibuild.errors import PlanError
 from amibuild.outputs import paste
 from amibuild.outputs.manifest import Kind, Manifest, Step, newest_first
+from amibuild.outputs.service_record import table
 
 BEGIN = "<!-- amibuild:begin -->"
 END = "<!-- amibuild:end -->"
@@ -121,8 +121,15 @@ def _contents(m: Manifest) -> list[str]:
         )
     lines.append("")
     if m.services:
-        rows = [(_code(name), _facts(facts)) for name, facts in m.services.items()]
-        lines += [*_table(("service", "facts"), rows), ""]
+        head, *rows = table(m.services)
+        marked = [(_code(name), _code(user), *map(_prose, rest)) for name, user, *rest in rows]
+        lines += [*_table(head, marked), ""]
+        lines += [
+            "Exposure is systemd's word for how little a unit is shut in, from 0 to 10. The rest",
+            "was seen on the fresh machine: a port answers a client, takes a connection or only",
+            "listens; memory is what the service took there, with nobody connected.",
+            "",
+        ]
     lines.append(
         f"{len(m.packages)} Debian packages; all of them with versions are in the manifest."
     )
@@ -268,18 +275,6 @@ def _code(text: str) -> str:
     if "`" not in flat:
         return f"`{flat}`"
     return f"`` {flat} ``" if "``" not in flat else _prose(flat)
-
-
-def _facts(facts: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {_code(_words(value))}" for key, value in facts.items() if value)
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return " ".join(_words(item) for item in value)
-    if isinstance(value, dict):
-        return " ".join(f"{k}={_words(v)}" for k, v in value.items())
-    return str(value)
 
 
 def _when(moment: datetime) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from amibuild.communicator.base import Communicator, RemoteJob, check
-from amibuild.errors import CommandFailed
+from amibuild.errors import StepFailed
 from amibuild.files import write_atomically
-from amibuild.library.step import BuildStep, StepFile
+from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.wait import Observer
 
 
@@ -20,7 +20,8 @@ class StepRun:
     """One step that ended well. `log` is the file that holds all of its output.
 
     `notes` are the lines that it wrote to $AMIBUILD_RESULT: what it wants known of the image, such
-    as something that it would install and could not have.
+    as something that it would install and could not have. `installed_bytes` is what a service's
+    step says that the disk holds more since.
     """
 
     step: BuildStep
@@ -28,6 +29,15 @@ class StepRun:
     seconds: float
     log: Path
     notes: tuple[str, ...] = ()
+    installed_bytes: int | None = None
+
+
+class Installed(BaseModel):
+    """What every_service/run.sh hands back."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    installed_bytes: int
 
 
 class Inventory(BaseModel):
@@ -53,7 +63,8 @@ def run_step(
 
     `sources` travel with it and are recorded nowhere: they may hold addresses that grant access.
 
-    Raises: CommandFailed, with the end of the log and where the rest is.
+    Raises: StepFailed when its script ends badly, with the end of the log and where the rest is;
+    CommandFailed when it never came to its end.
     """
     job = RemoteJob(
         step.name,
@@ -67,16 +78,21 @@ def run_step(
     result = communicator.run(job, observer)
     write_atomically(log, result.log)
     if result.exit_code != 0:
-        raise CommandFailed(
+        raise StepFailed(
             what=step.name,
             exit_code=result.exit_code,
             reason=f"ended with exit code {result.exit_code}",
             tail=result.tail,
             log=log,
         )
-    said = result.result.decode(errors="replace").splitlines()
-    notes = tuple(line for line in map(str.strip, said) if line)
-    return StepRun(step, result.exit_code, result.elapsed_s, log, notes)
+    notes: tuple[str, ...] = ()
+    size = None
+    if step.kind is not StepKind.SERVICE:
+        said = result.result.decode(errors="replace").splitlines()
+        notes = tuple(line for line in map(str.strip, said) if line)
+    elif result.result:
+        size = Installed.model_validate_json(result.result).installed_bytes
+    return StepRun(step, result.exit_code, result.elapsed_s, log, notes, size)
 
 
 def take_inventory(communicator: Communicator, observer: Observer) -> Inventory:

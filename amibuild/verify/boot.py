@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +16,7 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
-from amibuild.errors import UsageError, VerifyFailed
+from amibuild.errors import StepFailed, UsageError, VerifyFailed
 from amibuild.files import write_atomically
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.library.load import hygiene_rules
@@ -38,6 +38,7 @@ from amibuild.steps.upload import BucketUpload
 from amibuild.verify.bundle import build_bundle
 from amibuild.verify.disk import (
     HygieneReport,
+    as_checks,
     attach_disk_copy,
     check_hygiene,
     make_disk_copy,
@@ -45,17 +46,38 @@ from amibuild.verify.disk import (
 from amibuild.verify.report import VerifyReport, parse_report
 from amibuild.wait import Observer
 
+# Of the log of a service that was not installed: with several, all of it would bury the first.
+TOLD_LINES = 8
+
 
 @dataclass(frozen=True)
 class Proof:
-    """Both halves of the proof. An image is verified when neither has a failure."""
+    """Both halves of the proof. An image is verified when neither has a failure.
+
+    `machine` is the instance that was checked. `not_installed` are services whose installation
+    failed: each is a failure of the image by itself.
+    """
 
     report: VerifyReport
     hygiene: HygieneReport
+    not_installed: Mapping[str, StepFailed] = field(default_factory=dict)
+    machine: str = ""
+
+    @property
+    def whole_report(self) -> VerifyReport:
+        """The checks, and each rule of the finished disk as if it were one."""
+        return replace(self.report, checks=(*self.report.checks, *as_checks(self.hygiene)))
 
     @property
     def failures(self) -> list[str]:
-        found = [f"{f.rule}: {f.path}: {f.detail}" for f in self.hygiene.failed]
+        found = [
+            "\n    ".join(
+                [f"{name} was not installed: it {error.reason}; its log is {error.log}"]
+                + [line for line in error.tail[-TOLD_LINES:] if line.strip()]
+            )
+            for name, error in self.not_installed.items()
+        ]
+        found += [f"{f.rule}: {f.path}: {f.detail}" for f in self.hygiene.failed]
         found += [f"{c.id}: {c.reason}" for c in self.report.checks if c.failed]
         return found
 
@@ -66,7 +88,10 @@ class Proof:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is proven, and with what: `steps` bring the checks, `logs` is a folder."""
+    """What is proven, and with what: `steps` bring the checks, `logs` is a folder.
+
+    Those of `not_installed` are not run: each would fail for the same reason.
+    """
 
     image: Image
     steps: Sequence[BuildStep]
@@ -75,6 +100,7 @@ class Subject:
     security_group_id: str
     tags: Mapping[str, str]
     logs: Path
+    not_installed: Mapping[str, StepFailed] = field(default_factory=dict)
 
 
 def verify(
@@ -187,10 +213,11 @@ def prove(
         wait_for_agent(cloud, machine, timeout_s=limit_s, observer=observer)
         communicator = connect(machine)
         attach_disk_copy(cloud, volume, machine, observer)
-        report = run_checks(communicator, subject.steps, subject.logs, limit_s, observer)
+        checked = [step for step in subject.steps if step.name not in subject.not_installed]
+        report = run_checks(communicator, checked, subject.logs, limit_s, observer)
         hygiene = check_hygiene(communicator, volume, hygiene_rules(), observer)
     scope.begin_removal(machine)
-    return Proof(report, hygiene)
+    return Proof(report, hygiene, subject.not_installed, machine)
 
 
 def run_checks(
@@ -220,7 +247,13 @@ def require(proof: Proof, image_id: str) -> None:
     """Raises: VerifyFailed, with every failure."""
     failures = proof.failures
     if failures:
-        count = "one check" if len(failures) == 1 else f"{len(failures)} checks"
-        raise VerifyFailed(f"{image_id} failed {count}", failures=failures)
+        missing = ", ".join(proof.not_installed)
+        checks = len(failures) - len(proof.not_installed)
+        found = [
+            *([f"could not be given {missing}"] if missing else []),
+            *(["failed one check"] if checks == 1 else []),
+            *([f"failed {checks} checks"] if checks > 1 else []),
+        ]
+        raise VerifyFailed(f"{image_id} {' and '.join(found)}", failures=failures)
     if not proof.report.passed:
         raise VerifyFailed(f"{image_id} passed no check, so nothing is proven")

@@ -18,11 +18,13 @@ from amibuild.journal import ResourceKind
 from amibuild.library.step import StepFile
 from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
+from amibuild.verify.report import CheckResult, Outcome
 from amibuild.wait import Look, Observer, until
 
 VOLUME_S = 600
 HYGIENE_S = 600
 DEVICE = "/dev/sdf"
+FINISHED_DISK = "finished-disk"
 
 
 class Finding(BaseModel):
@@ -40,6 +42,22 @@ class HygieneReport(BaseModel):
 
     passed: tuple[str, ...]
     failed: tuple[Finding, ...]
+
+
+def as_checks(report: HygieneReport) -> tuple[CheckResult, ...]:
+    """For a report that knows only checks: one of each rule, or of each finding against it."""
+
+    def id_of(name: str) -> str:
+        return f"{FINISHED_DISK}/hygiene.py::{name}"
+
+    passed = [
+        CheckResult(id_of(rule), FINISHED_DISK, Outcome.PASSED, 0.0) for rule in report.passed
+    ]
+    failed = [
+        CheckResult(id_of(f"{f.rule}: {f.path}"), FINISHED_DISK, Outcome.FAILED, 0.0, f.detail)
+        for f in report.failed
+    ]
+    return (*passed, *failed)
 
 
 def make_disk_copy(

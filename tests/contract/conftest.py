@@ -17,12 +17,14 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from amibuild.aws.session import Cloud
 from amibuild.local import debian
 from amibuild.local.faults import Fault
 from amibuild.local.keys import AccessKey
 from amibuild.local.machines.none import Latencies, NoMachine
 from amibuild.local.machines.script import CommandScript, always_succeeds
 from amibuild.local.service import Options, Service
+from amibuild.names import EndpointAccess
 from amibuild.wait import Look, SystemClock, until
 from tests.contract.place import Place, new_place
 
@@ -80,6 +82,13 @@ class Aws:
     def iam(self) -> IAMClient:
         client: IAMClient = self._client("iam")
         return client
+
+    @cached_property
+    def cloud(self) -> Cloud:
+        """The endpoint as the product opens it."""
+        return Cloud(
+            region=self.region, access=EndpointAccess(self.service.url, KEY.id, KEY.secret)
+        )
 
     def _client(self, name: Any) -> Any:
         return self.session.client(

@@ -21,7 +21,7 @@ from amibuild.steps.artifacts import CARRIED_LIMIT_BYTES, ArtifactSources, Place
 from tests.contract import builder
 from tests.contract.builder import Answers
 from tests.contract.conftest import Aws, Start
-from tests.contract.test_bake import account, cloud_of
+from tests.contract.test_bake import account
 
 BODY = b"the server" * 1000
 PIN = hashlib.sha256(BODY).hexdigest()
@@ -75,7 +75,7 @@ def test_a_file_of_this_machine_goes_by_the_bucket_and_is_gone_afterwards(
     aws = start(script=Answers())
     aws.s3.create_bucket(Bucket=BUCKET)
     wanted = with_file(project(tmp_path, "file:server", more=f'[aws]\nbucket = "{BUCKET}"\n'))
-    result = builder.run(wanted, cloud_of(aws))
+    result = builder.run(wanted, aws.cloud)
     kept = aws.s3.list_objects_v2(Bucket=BUCKET)["Contents"]
     assert [o["Key"] for o in kept] == [f"amibuild/manifests/{result.image_name}.json"]
     journal = next((wanted.state_dir / "journals").iterdir()).read_text()
@@ -91,7 +91,7 @@ def test_no_signed_address_is_in_a_command_or_in_what_a_bake_writes(
     aws.s3.put_object(Bucket=BUCKET, Key="titles/server", Body=BODY)
     url = f"s3://{BUCKET}/titles/server"
     wanted = project(tmp_path, url, more=f'[aws]\nbucket = "{BUCKET}"\n')
-    builder.run(wanted, cloud_of(aws))
+    builder.run(wanted, aws.cloud)
     assert not re.search(r"[?&](X-Amz-)?Signature=", everything_written(wanted))
     commands = [str(c["Parameters"]["commands"]) for c in aws.ssm.list_commands()["Commands"]]
     mine, others = (
@@ -108,7 +108,7 @@ def test_with_a_bucket_the_builder_gets_an_address_that_works(aws: Aws, tmp_path
     aws.s3.put_object(Bucket=BUCKET, Key="titles/server", Body=BODY)
     wanted = project(tmp_path, f"s3://{BUCKET}/titles/server")
     (step,) = [s for s in wanted.steps if s.name == "game"]
-    made = ArtifactSources(cloud_of(aws), Places(wanted.directory, None), None)(step)
+    made = ArtifactSources(aws.cloud, Places(wanted.directory, None), None)(step)
     (source,) = sources(made)
     assert (source["sha256"], source["name"], len(made)) == (PIN, "server", 1)
     (url,) = source["urls"]
@@ -120,7 +120,7 @@ def test_the_mirror_comes_before_the_address(aws: Aws, tmp_path: Path) -> None:
     wanted = project(tmp_path, "https://example.org/server")
     (step,) = [s for s in wanted.steps if s.name == "game"]
     places = Places(wanted.directory, f"s3://{BUCKET}/mirror/")
-    (source,) = sources(ArtifactSources(cloud_of(aws), places, None)(step))
+    (source,) = sources(ArtifactSources(aws.cloud, places, None)(step))
     first, second = source["urls"]
     assert f"/{BUCKET}/mirror/{PIN}?" in first
     assert second == "https://example.org/server"
@@ -129,14 +129,14 @@ def test_the_mirror_comes_before_the_address(aws: Aws, tmp_path: Path) -> None:
 def test_without_a_bucket_a_small_file_travels_with_the_step(aws: Aws, tmp_path: Path) -> None:
     wanted = with_file(project(tmp_path, "file:server"))
     (step,) = [s for s in wanted.steps if s.name == "game"]
-    made = ArtifactSources(cloud_of(aws), Places(wanted.directory, None), None)(step)
+    made = ArtifactSources(aws.cloud, Places(wanted.directory, None), None)(step)
     assert [(f.path, f.content) for f in made[1:]] == [(f"artifacts/blobs/{PIN}", BODY)]
     assert sources(made)[0]["urls"] == []
 
 
 def test_a_step_without_artifacts_gets_nothing(aws: Aws, tmp_path: Path) -> None:
     wanted = project(tmp_path, "https://example.org/server")
-    carry = ArtifactSources(cloud_of(aws), Places(wanted.directory, None), None)
+    carry = ArtifactSources(aws.cloud, Places(wanted.directory, None), None)
     assert {s.name: bool(carry(s)) for s in wanted.steps} == {
         "ssm-agent": False,
         "game": True,
@@ -164,7 +164,7 @@ def test_preflight_refuses_what_can_not_be_installed(
     if body is not None:
         with_file(wanted, body)
     with pytest.raises(PlanError, match=problem):
-        builder.run(wanted, cloud_of(aws))
+        builder.run(wanted, aws.cloud)
     assert account(aws) == before
 
 
@@ -172,13 +172,13 @@ def test_preflight_refuses_files_that_are_too_large_to_travel(start: Start, tmp_
     body = bytes(CARRIED_LIMIT_BYTES + 1)
     wanted = project(tmp_path, "file:server", sha256=hashlib.sha256(body).hexdigest())
     with pytest.raises(PlanError, match="8 MiB can travel without a bucket"):
-        builder.run(with_file(wanted, body), cloud_of(start(script=Answers())))
+        builder.run(with_file(wanted, body), start(script=Answers()).cloud)
 
 
 def test_an_upload_that_is_refused_says_so(aws: Aws, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"x")
     with pytest.raises(Exception, match="NoSuchBucket"):
-        cloud_of(aws).s3.put_file("no-such-bucket", "x", tmp_path / "x")
+        aws.cloud.s3.put_file("no-such-bucket", "x", tmp_path / "x")
 
 
 def test_pin_prints_what_the_recipe_takes(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_pin_prints_what_the_recipe_takes(tmp_path: Path) -> None:
 def test_pin_knows_a_plain_file(aws: Aws, tmp_path: Path) -> None:
     aws.s3.create_bucket(Bucket=BUCKET)
     aws.s3.put_object(Bucket=BUCKET, Key="server", Body=BODY)
-    found = pin(f"s3://{BUCKET}/server", tmp_path, cloud_of(aws), lambda _: None)
+    found = pin(f"s3://{BUCKET}/server", tmp_path, aws.cloud, lambda _: None)
     assert (found.sha256, found.size, found.unpack) == (PIN, len(BODY), False)
 
 
@@ -209,7 +209,7 @@ def test_what_was_mirrored_needs_its_address_no_more(aws: Aws, tmp_path: Path) -
     aws.s3.create_bucket(Bucket=BUCKET)
     wanted = with_file(project(tmp_path, "file:server"))
     places = Places(wanted.directory, f"s3://{BUCKET}/mirror")
-    cloud, cache = cloud_of(aws), tmp_path / "cache"
+    cloud, cache = aws.cloud, tmp_path / "cache"
     first = mirror_all(wanted.steps, places, cache, cloud, lambda _: None)
     again = mirror_all(wanted.steps, places, cache, cloud, lambda _: None)
     assert [(h.place, h.fresh) for h in (*first, *again)] == [
@@ -228,7 +228,7 @@ def test_a_fetched_folder_can_be_the_mirror(aws: Aws, tmp_path: Path) -> None:
     elsewhere = project(tmp_path / "elsewhere", "https://example.org/server")
     (step,) = [s for s in elsewhere.steps if s.name == "game"]
     mirrored = Places(wanted.directory, "kept")
-    made = ArtifactSources(cloud_of(aws), mirrored, None)(step)
+    made = ArtifactSources(aws.cloud, mirrored, None)(step)
     assert made[1].content == BODY
 
 
@@ -242,7 +242,5 @@ def test_what_is_not_in_the_mirror_is_said(aws: Aws, tmp_path: Path) -> None:
     aws.s3.create_bucket(Bucket=BUCKET)
     wanted = project(tmp_path, f"s3://{BUCKET}/none")
     with pytest.raises(ArtifactError, match="404"):
-        fetch_all(
-            wanted.steps, Places(tmp_path, None), tmp_path / "x", cloud_of(aws), lambda _: None
-        )
+        fetch_all(wanted.steps, Places(tmp_path, None), tmp_path / "x", aws.cloud, lambda _: None)
     assert list((tmp_path / "x").iterdir()) == []

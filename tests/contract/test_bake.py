@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +15,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from amibuild import proc
-from amibuild.aws.session import Cloud
 from amibuild.errors import (
     AwsError,
     CommandFailed,
@@ -28,7 +25,6 @@ from amibuild.errors import (
     VerifyFailed,
 )
 from amibuild.journal import Noted, Shown, StepStarted, read
-from amibuild.names import EndpointAccess
 from amibuild.project import Project
 from amibuild.reap import reap
 from amibuild.recipe.model import Recipe
@@ -42,11 +38,6 @@ from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
-
-
-def cloud_of(aws: Aws) -> Cloud:
-    access = EndpointAccess(aws.service.url, "AKIAIOSFODNN7EXAMPLE", "x")
-    return Cloud(region=aws.region, access=access)
 
 
 def account(aws: Aws) -> dict[str, set[str]]:
@@ -85,7 +76,7 @@ def changed(project: Project, **sections: dict[str, object]) -> Project:
 def test_only_the_image_and_its_snapshot_stay(start: Start, project: Project) -> None:
     aws = start(script=Answers())
     before = account(aws)
-    result = builder.run(project, cloud_of(aws))
+    result = builder.run(project, aws.cloud)
     after = account(aws)
     assert after["images"] - before["images"] == {result.image_id}
     assert len(after["snapshots"] - before["snapshots"]) == 1
@@ -98,7 +89,7 @@ def test_only_the_image_and_its_snapshot_stay(start: Start, project: Project) ->
 
 def test_image_and_snapshot_carry_the_same_marks(start: Start, project: Project) -> None:
     aws = start(script=Answers())
-    result = builder.run(project, cloud_of(aws))
+    result = builder.run(project, aws.cloud)
     image = aws.ec2.describe_images(ImageIds=[result.image_id])["Images"][0]
     snapshot_id = image["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
     snapshot = aws.ec2.describe_snapshots(SnapshotIds=[snapshot_id])["Snapshots"][0]
@@ -124,7 +115,7 @@ def test_the_machines_ask_for_what_the_promises_say(
             found = aws.ec2.describe_instances()["Reservations"]
             seen.extend(i for r in found for i in r["Instances"])
 
-    builder.run(project, cloud_of(aws), look)
+    builder.run(project, aws.cloud, look)
     (instance,) = seen
     assert instance["MetadataOptions"]["HttpTokens"] == "required"
     assert len(instance["SecurityGroups"]) == 1
@@ -135,9 +126,10 @@ def test_the_machines_ask_for_what_the_promises_say(
     assert "AuthorizeSecurityGroupIngress" not in {c.get("operation") for c in calls}
 
 
-def test_steps_run_in_the_plans_order(start: Start, project: Project) -> None:
+def test_the_shipped_recipes_steps_run_in_the_plans_order(start: Start, tmp_path: Path) -> None:
     answers = Answers()
-    builder.run(project, cloud_of(start(script=answers)))
+    shipped = new_project(tmp_path / "project", overrides=())
+    builder.run(shipped, start(script=answers).cloud)
     assert answers.jobs == [
         "first-boot", "ssm-agent", "os", "logging", "hardening", "idle-stop",
         "minetest", "bzflag", "mumble", "openttd", "inventory", "seal",
@@ -147,59 +139,59 @@ def test_steps_run_in_the_plans_order(start: Start, project: Project) -> None:
 
 def test_versions_count_up_and_a_taken_name_is_passed_over(start: Start, project: Project) -> None:
     aws = start("CreateImage:1=InvalidAMIName.Duplicate", script=Answers())
-    first = builder.run(project, cloud_of(aws))
-    second = builder.run(project, cloud_of(aws))
+    first = builder.run(project, aws.cloud)
+    second = builder.run(project, aws.cloud)
     assert first.version.endswith(".2"), "the first name was refused as taken"
     assert second.version.endswith(".3")
-    found = list_images(cloud_of(aws), "game-host")
+    found = list_images(aws.cloud, "game-host")
     assert [one.version for one in found] == [second.version, first.version]
-    assert find_image(cloud_of(aws), "game-host", first.version).id == first.image_id
+    assert find_image(aws.cloud, "game-host", first.version).id == first.image_id
 
 
 def test_an_unchanged_image_is_reused_until_it_is_too_old(start: Start, project: Project) -> None:
     aws = start(script=Answers())
-    first = builder.run(project, cloud_of(aws))
-    again = builder.run(project, cloud_of(aws), if_changed=True)
+    first = builder.run(project, aws.cloud)
+    again = builder.run(project, aws.cloud, if_changed=True)
     assert (again.image_id, again.reused) == (first.image_id, True)
     stale = changed(project, verify={"max_age_days": 0})
-    anew = builder.run(stale, cloud_of(aws), if_changed=True)
+    anew = builder.run(stale, aws.cloud, if_changed=True)
     assert anew.reused is False
 
 
 def test_a_reused_image_is_handed_to_terraform_too(start: Start, project: Project) -> None:
     aws = start(script=Answers())
-    first = builder.run(project, cloud_of(aws))
+    first = builder.run(project, aws.cloud)
     tfvars = project.directory / "terraform" / "amibuild.auto.tfvars.json"
     written = tfvars.read_text()
     tfvars.write_text(written.replace(first.image_id, "ami-00000000"))
-    builder.run(project, cloud_of(aws), if_changed=True)
+    builder.run(project, aws.cloud, if_changed=True)
     assert tfvars.read_text() == written
 
 
 def test_an_image_that_failed_a_later_proof_is_not_reused(start: Start, project: Project) -> None:
     aws = start(script=Answers())
-    first = builder.run(project, cloud_of(aws))
-    image = cloud_of(aws).images.image(first.image_id)
-    mark(cloud_of(aws), image, passed=False)
-    assert builder.run(project, cloud_of(aws), if_changed=True).reused is False
-    mark(cloud_of(aws), image, passed=True)
-    tagged = list_images(cloud_of(aws), "game-host")
+    first = builder.run(project, aws.cloud)
+    image = aws.cloud.images.image(first.image_id)
+    mark(aws.cloud, image, passed=False)
+    assert builder.run(project, aws.cloud, if_changed=True).reused is False
+    mark(aws.cloud, image, passed=True)
+    tagged = list_images(aws.cloud, "game-host")
     assert all(one.verified for one in tagged)
 
 
 def test_an_image_is_not_proven_with_another_recipes_checks(start: Start, project: Project) -> None:
     aws = start(script=Answers())
-    made = builder.run(project, cloud_of(aws))
+    made = builder.run(project, aws.cloud)
     other = changed(project, image={"name": "other"})
     with pytest.raises(UsageError, match="is an image of game-host"):
-        verify(other, cloud_of(aws), made.image_id, target="local", subscribers=())
+        verify(other, aws.cloud, made.image_id, target="local", subscribers=())
 
 
 def test_an_image_that_was_never_verified_is_not_reused(start: Start, project: Project) -> None:
     aws = start(script=Answers())
-    first = builder.run(project, cloud_of(aws))
+    first = builder.run(project, aws.cloud)
     aws.ec2.delete_tags(Resources=[first.image_id], Tags=[{"Key": "amibuild:verified"}])
-    assert builder.run(project, cloud_of(aws), if_changed=True).reused is False
+    assert builder.run(project, aws.cloud, if_changed=True).reused is False
 
 
 def test_the_next_instance_type_is_taken_when_the_first_is_not_to_be_had(
@@ -214,7 +206,7 @@ def test_the_next_instance_type_is_taken_when_the_first_is_not_to_be_had(
             found = aws.ec2.describe_instances()["Reservations"]
             types.extend(i["InstanceType"] for r in found for i in r["Instances"])
 
-    builder.run(project, cloud_of(aws), look)
+    builder.run(project, aws.cloud, look)
     assert types == ["c6i.large"]
 
 
@@ -225,7 +217,7 @@ def test_a_failing_step_leaves_the_account_as_it_was(
     aws = start(script=Answers(exit_codes={stage: 3}))
     before = account(aws)
     with pytest.raises(CommandFailed) as caught:
-        builder.run(project, cloud_of(aws))
+        builder.run(project, aws.cloud)
     assert caught.value.tail == (f"{stage} says hello",)
     assert account(aws) == before
 
@@ -241,7 +233,7 @@ def test_a_failed_proof_leaves_no_image(start: Start, project: Project, half: st
     aws = start(script=answers)
     before = account(aws)
     with pytest.raises(VerifyFailed) as caught:
-        builder.run(project, cloud_of(aws))
+        builder.run(project, aws.cloud)
     assert any("port is closed" in f or "/swapfile" in f for f in caught.value.failures)
     assert account(aws) == before
     assert not (project.directory / "RUNBOOK.md").exists()
@@ -259,7 +251,7 @@ def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
     before = account(aws)
     kept = stage == "record"  # the image is proven by then: it is the result
     with pytest.raises(Interrupted):
-        builder.run(project, cloud_of(aws), interrupt)
+        builder.run(project, aws.cloud, interrupt)
     after = account(aws)
     if kept:
         assert len(after.pop("images") - before.pop("images")) == 1
@@ -276,7 +268,7 @@ def test_an_interrupt_inside_a_call_is_not_taken_for_a_lost_connection(aws: Aws)
     def interrupt(**_: object) -> None:
         raise Interrupted("SIGINT")
 
-    cloud = cloud_of(aws)
+    cloud = aws.cloud
     events = cloud._ec2.meta.events
     events.register("before-send.ec2.DescribeInstances", interrupt)
     with pytest.raises(Interrupted):
@@ -299,16 +291,12 @@ def test_after_kill_9_at_any_moment_reap_finds_it_all(
     aws = start(script=Answers())
     before = account(aws)
     folder = tmp_path / "project"
-    killed = proc.run(
-        [sys.executable, "-m", "tests.contract.builder", aws.service.url, folder, moment],
-        cwd=builder.REPOSITORY,
-        check=False,
-    )
-    assert killed.exit_code == -signal.SIGKILL, killed.stderr.decode()
+    ended = builder.killed_at(moment, aws.service.url, folder)
+    assert ended == -signal.SIGKILL, (folder / "said").read_text()
     there = account(aws)
-    dry = reap(cloud_of(aws), folder / ".amibuild", target="local", dry_run=True)
+    dry = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
     assert account(aws) == there, "a dry run changes nothing"
-    report = reap(cloud_of(aws), folder / ".amibuild", target="local", dry_run=False)
+    report = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=False)
     assert report.left == []
     assert sorted(report.removed) == sorted(dry.would_remove)
     after = account(aws)
@@ -317,17 +305,17 @@ def test_after_kill_9_at_any_moment_reap_finds_it_all(
         assert len(after.pop("images") - before.pop("images")) == 1
         assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
     assert after == before
-    again = reap(cloud_of(aws), folder / ".amibuild", target="local", dry_run=True)
+    again = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
     assert again.would_remove == []
 
 
 def test_reap_leaves_the_journal_of_another_target_alone(start: Start, project: Project) -> None:
     aws = start(script=Answers(exit_codes={"os": 3}))
     with pytest.raises(CommandFailed):
-        builder.run(project, cloud_of(aws), on_error=OnError.KEEP)
+        builder.run(project, aws.cloud, on_error=OnError.KEEP)
     (path,) = (project.state_dir / "journals").iterdir()
     text = path.read_text()
-    report = reap(cloud_of(aws), project.state_dir, target="aws", dry_run=False, kept=True)
+    report = reap(aws.cloud, project.state_dir, target="aws", dry_run=False, kept=True)
     assert (report.removed, len(report.elsewhere)) == ([], 1)
     assert path.read_text() == text
     assert len(account(aws)["instances"]) == 1
@@ -340,9 +328,9 @@ def test_what_was_kept_for_a_look_goes_when_asked_or_when_its_time_is_over(
     before = account(aws)
     for more in ({"kept": True}, {"now": datetime.now(UTC) + timedelta(days=2)}):
         with pytest.raises(CommandFailed):
-            builder.run(project, cloud_of(aws), on_error=OnError.KEEP)
-        assert reap(cloud_of(aws), project.state_dir, target="local", dry_run=False).removed == []
-        reap(cloud_of(aws), project.state_dir, target="local", dry_run=False, **more)
+            builder.run(project, aws.cloud, on_error=OnError.KEEP)
+        assert reap(aws.cloud, project.state_dir, target="local", dry_run=False).removed == []
+        reap(aws.cloud, project.state_dir, target="local", dry_run=False, **more)
         assert account(aws) == before
 
 
@@ -350,7 +338,7 @@ def test_nothing_without_our_tags_is_ever_reaped(start: Start, project: Project)
     aws = start(script=Answers())
     theirs = aws.running()
     later = datetime.now(UTC) + timedelta(days=400)
-    report = reap(cloud_of(aws), project.state_dir, target="local", dry_run=False, now=later)
+    report = reap(aws.cloud, project.state_dir, target="local", dry_run=False, now=later)
     assert report.removed == []
     assert aws.state(theirs) == "running"
 
@@ -361,9 +349,9 @@ def test_reap_leaves_a_live_bake_alone(start: Start, project: Project) -> None:
 
     def look(shown: Shown) -> None:
         if isinstance(shown, StepStarted) and shown.step == "os":
-            reports.append(reap(cloud_of(aws), project.state_dir, target="local", dry_run=False))
+            reports.append(reap(aws.cloud, project.state_dir, target="local", dry_run=False))
 
-    result = builder.run(project, cloud_of(aws), look)
+    result = builder.run(project, aws.cloud, look)
     assert result.verified
     assert reports[0].removed == []
     assert len(reports[0].live) == 1
@@ -379,7 +367,7 @@ def test_a_dead_state_is_told_with_its_reason_and_leaves_nothing(
     aws = start(fault, script=Answers())
     before = account(aws)
     with pytest.raises(ResourceFailed, match=reason):
-        builder.run(project, cloud_of(aws))
+        builder.run(project, aws.cloud)
     assert account(aws) == before
 
 
@@ -392,7 +380,7 @@ def test_an_answer_that_got_lost_leaves_nothing_behind(
     aws = start(f"{call}:*=InvalidRequest:after", script=Answers())
     before = account(aws)
     with pytest.raises(AwsError, match="InvalidRequest"):
-        builder.run(project, cloud_of(aws))
+        builder.run(project, aws.cloud)
     assert account(aws) == before
 
 
@@ -407,7 +395,7 @@ def test_preflight_tells_all_reasons_at_once_and_creates_nothing(
         publish={"accounts": ["123456789012"], "regions": ["eu-west-1"]},
     )
     with pytest.raises(PlanError) as caught:
-        builder.run(hopeless, cloud_of(aws))
+        builder.run(hopeless, aws.cloud)
     for key in ("aws.bucket", "aws.instance_profile", "publish.accounts", "publish.regions"):
         assert key in caught.value.message
     assert account(aws) == before
@@ -419,7 +407,7 @@ def test_with_a_bucket_payloads_go_through_it_and_only_the_manifest_stays(
     answers = Answers()
     aws = start(script=answers)
     aws.s3.create_bucket(Bucket="a-bucket-of-ours")
-    result = builder.run(changed(project, aws={"bucket": "a-bucket-of-ours"}), cloud_of(aws))
+    result = builder.run(changed(project, aws={"bucket": "a-bucket-of-ours"}), aws.cloud)
     kept = aws.s3.list_objects_v2(Bucket="a-bucket-of-ours")["Contents"]
     assert [o["Key"] for o in kept] == [f"amibuild/manifests/{result.image_name}.json"]
     sent = [c["Comment"] for c in aws.ssm.list_commands()["Commands"]]
@@ -433,7 +421,7 @@ def test_what_a_step_declares_and_the_boot_are_in_the_papers(
     answers = Answers()
     answers.results["logging"] = "the agent is absent"
     answers.results["checks"] = {**checks(), "boot": {"seconds": 7.25, "machine": "amazon"}}
-    result = builder.run(project, cloud_of(start(script=answers)))
+    result = builder.run(project, start(script=answers).cloud)
     assert result.manifest is not None and result.runbook is not None
     manifest = json.loads(result.manifest.read_text())
     notes = {step["name"]: step["notes"] for step in manifest["steps"] if step["notes"]}
@@ -452,13 +440,13 @@ def test_a_bucket_payload_is_removed_when_the_bake_fails(start: Start, project: 
     aws = start(script=answers)
     aws.s3.create_bucket(Bucket="a-bucket-of-ours")
     with pytest.raises(CommandFailed):
-        builder.run(changed(project, aws={"bucket": "a-bucket-of-ours"}), cloud_of(aws))
+        builder.run(changed(project, aws={"bucket": "a-bucket-of-ours"}), aws.cloud)
     assert "Contents" not in aws.s3.list_objects_v2(Bucket="a-bucket-of-ours")
 
 
 def test_the_journal_tells_the_whole_story(start: Start, project: Project) -> None:
     aws = start(script=Answers())
-    builder.run(project, cloud_of(aws))
+    builder.run(project, aws.cloud)
     (path,) = (project.state_dir / "journals").iterdir()
     events = list(read(path))
     assert [e.step for e in events if isinstance(e, StepStarted)] == list(STAGES)

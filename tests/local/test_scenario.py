@@ -46,8 +46,18 @@ def test_the_services_port_answered_inside_the_booted_machine(manifest: dict[str
     answered = [c for c in manifest["checks"] if "minetest" in c["name"] and "listen" in c["name"]]
     assert [c["outcome"] for c in answered] == ["passed"]
     assert manifest["services"]["minetest"]["ports"] == [
-        {"name": "game", "port": 30000, "protocol": "udp", "public": True}
+        {"name": "game", "port": 30000, "protocol": "udp", "public": True, "seen": "answers"}
     ]
+
+
+def test_what_was_measured_of_each_service_is_in_the_manifest(manifest: dict[str, Any]) -> None:
+    services = manifest["services"]
+    assert list(services) == ["bzflag", "minetest", "mumble", "openttd"]
+    for name, service in services.items():
+        assert 0 < service["exposure"] <= 2.0, name
+        assert {port["seen"] for port in service["ports"]} <= {"answers", "connects", "listens"}
+        # minetest 36 MB, bzflag 5.5, mumble 76, openttd 103 when each came alone.
+        assert 1e6 < service["installed_bytes"] < 500e6, name
 
 
 def test_the_finished_disk_is_clean(manifest: dict[str, Any]) -> None:

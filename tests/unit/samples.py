@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from amibuild.library.compile import compile_service, service_facts
+from amibuild.library.service import Service, ServiceFile
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.outputs.manifest import (
     Bake,
@@ -20,8 +22,37 @@ from amibuild.outputs.manifest import (
     build_manifest,
     step_record,
 )
+from amibuild.outputs.service_record import service_record
 
+MEASURED = {"exposure": 1.1, "memory_used_mib": 33.4, "port.game": "listens", "answers.game": True}
 STARTED = datetime(2026, 11, 22, 10, 15, 0, tzinfo=UTC)
+
+
+def sample_service() -> Service:
+    """With all that Terraform and the manifest tell of one."""
+    body = {
+        "purpose": "A voxel world.",
+        "command": ["/usr/libexec/luanti/luantiserver", "--port", "{port.game}"],
+        "memory_mib": 1024,
+        "ports": [
+            {"name": "game", "port": 30000, "protocol": "udp"},
+            {"name": "admin", "port": 30001, "protocol": "tcp", "public": False},
+        ],
+        "data": {"volume": True, "size_gib": 10, "backup": ["world"]},
+        "secrets": [{"name": "token", "from": "secretsmanager"}],
+    }
+    return Service("minetest", ServiceFile.model_validate(body))
+
+
+def plain_service() -> Service:
+    """With nothing that it need not have."""
+    port = {"name": "game", "port": 5154, "protocol": "tcp", "public": False}
+    body = {"purpose": "A.", "command": ["/bin/a"], "memory_mib": 64, "ports": [port]}
+    return Service("arena", ServiceFile.model_validate(body))
+
+
+def service_step(service: Service) -> BuildStep:
+    return compile_service(service, "game-host")
 
 
 def build_step(
@@ -73,6 +104,7 @@ def manifest(
     checks: tuple[Check, ...] | None = None,
 ) -> Manifest:
     started = STARTED + timedelta(days=days)
+    facts = service_facts(sample_service(), "game-host")
     passed = Check(name="os/test_os.py::test_time_is_synchronised", outcome="passed", seconds=0.2)
     return build_manifest(
         image=Image(
@@ -104,7 +136,7 @@ def manifest(
         steps=default_steps() if steps is None else steps,
         packages={"luanti-server": "5.10.0-1", "bash": "5.2.37-2"},
         platform_packages=["qemu-guest-agent"],
-        services={"minetest": {"ports": ["30000/udp"], "user": "svc-minetest"}},
+        services={"minetest": service_record(facts, MEASURED, 36_700_160)},
         units_enabled=["minetest.service", "cron.service"],
         users=["root", "svc-minetest"],
         hygiene=Hygiene(passed=("machine-id is empty", "no ssh host keys")),

@@ -8,6 +8,15 @@
 #   STEAM_APP, STEAM_BRANCH, STEAM_USER  what steamcmd brings, where it does
 set -euo pipefail
 
+# Bytes on the root disk, without what apt keeps for itself and the last step removes.
+used() {
+    local all kept
+    all=$(df --output=used --block-size=1 / | tail -n 1)
+    kept=$(du --block-size=1 --summarize --total /var/cache/apt /var/lib/apt/lists | tail -n 1)
+    echo $((all - ${kept%%[!0-9]*}))
+}
+before=$(used)
+
 read -ra packages <<<"$SERVICE_PACKAGES"
 read -ra replaced <<<"$SERVICE_REPLACED_UNITS"
 
@@ -62,3 +71,6 @@ install -m 0644 units/* /etc/systemd/system/
 systemd-analyze verify --recursive-errors=no "/etc/systemd/system/$SERVICE_NAME.service"
 systemctl daemon-reload 2>/dev/null || true # only where systemd runs
 systemctl enable "$SERVICE_NAME.service"
+
+# The bake writes it into the manifest; nobody asks when the step was pasted.
+printf '{"installed_bytes": %d}\n' $(($(used) - before)) >"${AMIBUILD_RESULT:-/dev/null}"

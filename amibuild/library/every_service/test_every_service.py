@@ -5,12 +5,14 @@
 
 import json
 import re
+import socket
 from collections.abc import Callable
 from typing import Any
 
 from testinfra.host import Host
 
 Facts = dict[str, Any]
+Record = Callable[[str, object], None]
 
 # The unit is active once its program was started, which may then take a while to open its port.
 UNTIL_HEARD = 'for _ in $(seq 120); do [ -z "$(ss -Hln "$@")" ] || exit 0; sleep 0.5; done; exit 1'
@@ -41,8 +43,14 @@ def shown(host: Host, unit: str, *names: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines.splitlines())
 
 
-def test_it_listens_on_its_ports(host: Host, facts: Facts) -> None:
+def test_it_listens_on_its_ports(host: Host, facts: Facts, record_property: Record) -> None:
+    """Whether it also answers is for the service's own checks: each protocol is another."""
     wait_until_heard(host, facts)
+    for port in facts["ports"]:
+        if port["protocol"] == "tcp":
+            socket.create_connection(("localhost", port["port"]), timeout=60).close()
+        seen = "connects" if port["protocol"] == "tcp" else "listens"
+        record_property(f"port.{port['name']}", seen)
 
 
 def test_it_runs_as_its_own_user(host: Host, facts: Facts) -> None:
@@ -62,9 +70,7 @@ def test_its_directories_are_its_own(host: Host, facts: Facts) -> None:
     ]
 
 
-def test_its_sandbox_is_tight(
-    host: Host, facts: Facts, record_property: Callable[[str, object], None]
-) -> None:
+def test_its_sandbox_is_tight(host: Host, facts: Facts, record_property: Record) -> None:
     report = host.check_output("systemd-analyze security --no-pager %s", facts["unit"])
     found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", report)
     assert found, report
@@ -78,8 +84,11 @@ def test_the_units_it_replaces_cannot_start(host: Host, facts: Facts) -> None:
         assert host.run("systemctl is-enabled %s", unit).stdout.strip() == "masked"
 
 
-def test_it_has_its_limits(host: Host, facts: Facts) -> None:
-    limits = shown(host, facts["unit"], "MemoryMax", "TasksMax", "CPUQuotaPerSecUSec")
+def test_it_has_its_limits(host: Host, facts: Facts, record_property: Record) -> None:
+    names = ("MemoryMax", "TasksMax", "CPUQuotaPerSecUSec", "MemoryCurrent")
+    limits = shown(host, facts["unit"], *names)
+    if limits["MemoryCurrent"].isdecimal():  # else nobody counts it here, as in some containers
+        record_property("memory_used_mib", round(int(limits["MemoryCurrent"]) / 2**20, 1))
     cpu = facts["cpu_percent"]
     assert limits["MemoryMax"] == str(facts["memory_mib"] * 1024 * 1024)
     assert limits["TasksMax"] == str(facts["tasks_max"])
@@ -158,7 +167,7 @@ def test_it_comes_back_after_a_crash(host: Host, facts: Facts) -> None:
 
 
 def test_it_stops_gracefully_and_keeps_its_state(
-    host: Host, facts: Facts, record_property: Callable[[str, object], None]
+    host: Host, facts: Facts, record_property: Record
 ) -> None:
     wait_until_heard(host, facts)
     listed = "find %s -type f -not -name '*-journal' -not -name '*-wal' -not -name '*-shm'"

@@ -1,6 +1,7 @@
 """The server does not only listen: it answers a client that says hello."""
 
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from testinfra.host import Host
@@ -11,7 +12,9 @@ HELLO = bytes.fromhex("4f45740300000001")
 SECONDS = 60
 
 
-def test_it_answers_a_client(host: Host, facts: dict[str, Any]) -> None:
+def test_it_answers_a_client(
+    host: Host, facts: dict[str, Any], record_property: Callable[[str, object], None]
+) -> None:
     assert host.run("systemctl is-active %s", facts["unit"]).rc == 0
     (port,) = facts["ports"]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -26,3 +29,4 @@ def test_it_answers_a_client(host: Host, facts: dict[str, Any]) -> None:
         else:
             raise AssertionError(f"no answer in {SECONDS} s")
     assert answer[:4] == HELLO[:4]
+    record_property("answers.game", True)

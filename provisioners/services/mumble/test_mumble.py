@@ -3,11 +3,13 @@
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from testinfra.host import Host
 
 Facts = dict[str, Any]
+Record = Callable[[str, object], None]
 
 SECONDS = 60
 IDENT = 0x616D696275696C64
@@ -18,7 +20,7 @@ def number(facts: Facts, name: str) -> int:
     return int(found)
 
 
-def test_it_answers_a_ping(facts: Facts) -> None:
+def test_it_answers_a_ping(facts: Facts, record_property: Record) -> None:
     """Source: Mumble's protocol, "UDP ping packet": type 0 and a number that comes back."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(1)
@@ -33,9 +35,10 @@ def test_it_answers_a_ping(facts: Facts) -> None:
             raise AssertionError(f"no answer in {SECONDS} s")
     _, ident, users, most, _ = struct.unpack(">IQIII", answer)
     assert (ident, users, most) == (IDENT, 0, 50)
+    record_property("answers.voice", True)
 
 
-def test_it_speaks_tls(facts: Facts) -> None:
+def test_it_speaks_tls(facts: Facts, record_property: Record) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # its certificate is its own
@@ -48,6 +51,7 @@ def test_it_speaks_tls(facts: Facts) -> None:
         kind, length = struct.unpack(">HI", client.recv(6))
     assert kind == 0
     assert 0 < length < 1000
+    record_property("answers.control", True)
 
 
 def test_superusers_password_is_in_a_file_and_not_in_the_log(host: Host, facts: Facts) -> None:

@@ -3,6 +3,7 @@
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 from testinfra.host import Host
@@ -23,7 +24,14 @@ def connected(port: int) -> socket.socket:
     raise AssertionError("it refuses connections")
 
 
-def test_it_tells_its_game(host: Host, facts: dict[str, Any]) -> None:
+def test_it_tells_its_game(
+    host: Host, facts: dict[str, Any], record_property: Callable[[str, object], None]
+) -> None:
+    ask(host, facts)
+    record_property("answers.game", True)
+
+
+def ask(host: Host, facts: dict[str, Any]) -> None:
     assert host.run("systemctl is-active %s", facts["unit"]).rc == 0
     (port,) = [p["port"] for p in facts["ports"] if p["name"] == "game"]
     with connected(port) as client:
@@ -39,11 +47,11 @@ def test_it_tells_its_game(host: Host, facts: dict[str, Any]) -> None:
 
 
 def test_it_goes_on_with_the_game_that_it_saved(host: Host, facts: dict[str, Any]) -> None:
-    test_it_tells_its_game(host, facts)  # or there would be no map to save yet
+    ask(host, facts)  # or there would be no map to save yet
     said = "journalctl --unit %s --no-pager --output=cat"
     before = host.check_output(said, facts["unit"])
     host.check_output("systemctl restart %s", facts["unit"])
-    test_it_tells_its_game(host, facts)
+    ask(host, facts)
     assert host.file(f"{facts['state_directory']}/openttd/save/autosave/start.sav").size > 0
     after = host.check_output(said, facts["unit"])
     assert after.count("Generating map") == before.count("Generating map")

@@ -24,3 +24,31 @@ variable "amibuild_region" {
   description = "Region that the AMI id belongs to"
   type        = string
 }
+
+variable "amibuild_services" {
+  description = "Services of the image, by name; volume and backup or null"
+  type = map(object({
+    user            = string
+    state_directory = string
+    memory_mib      = number
+    log_group       = string
+    ports = list(object({
+      name     = string
+      port     = number
+      protocol = string
+      public   = bool
+    }))
+    volume = object({
+      size_gib = number
+    })
+    backup = object({
+      paths = list(string)
+      tag   = string
+    })
+    secrets = list(object({
+      name  = string
+      id    = string
+      store = string
+    }))
+  }))
+}

@@ -1,0 +1,126 @@
+"""`amibuild verify`: proves an image again, and tells it to a person, a program and a CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amibuild.cli.bake import refuse_scripted
+from amibuild.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    MachineName,
+    MachineOption,
+    RecipeOption,
+    SetOption,
+    TargetOption,
+)
+from amibuild.cli.session import session
+
+if TYPE_CHECKING:
+    from amibuild.verify.boot import Proof
+
+
+def verify(
+    context: typer.Context,
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="AMI id, AMI name or version.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    target: TargetOption = None,
+    machine: MachineOption = MachineName.AUTO,
+    overrides: SetOption = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(
+            "--junit",
+            metavar="FILE",
+            help="Write the report as JUnit XML too. One that is there already goes first.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove an image again: boot it fresh, run its checks there."""
+    with session(context, as_json=as_json) as run:
+        from amibuild.project import load_project
+
+        refuse_scripted(machine)
+        if junit is not None:
+            begin_report(junit)
+        project = load_project(recipe, overrides or ())
+        from amibuild.cli.target import open_target
+        from amibuild.verify import boot
+
+        with open_target(project.recipe, target, machine, run.story) as opened:
+            proof = boot.verify(
+                project,
+                opened.cloud,
+                image,
+                target=opened.target,
+                subscribers=(run.show,),
+            )
+        if junit is not None:
+            from amibuild.files import write_atomically
+            from amibuild.verify.report import junit_xml
+
+            write_atomically(junit, junit_xml(proof.whole_report, suite=image, host=proof.machine))
+        run.result(proof_text(proof), proof_json(image, proof))
+        boot.require(proof, image)
+
+
+def begin_report(path: Path) -> None:
+    """Removes the last run's report: a CI must not read it when this run has none.
+
+    Raises: UsageError when it is no file, so that nothing else is ever removed or replaced;
+    HostError when its folder is not there or can't be written to.
+    """
+    import os
+
+    from amibuild.errors import HostError, UsageError
+
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--junit: {path} is there and is no file")
+    if not path.parent.is_dir():
+        raise HostError(f"--junit: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise HostError(f"--junit: {path.parent} can't be written to")
+    path.unlink(missing_ok=True)
+
+
+def proof_text(proof: Proof) -> str:
+    from amibuild.cli.table import columns
+
+    rows = []
+    for check in proof.whole_report.checks:
+        measured = ", ".join(f"{name} {value}" for name, value in check.measures.items())
+        said = check.reason if check.failed else measured
+        rows.append((check.outcome, check.id, f"{check.seconds:.2f}s", said))
+    return columns(rows)
+
+
+def proof_json(image: str, proof: Proof) -> dict[str, Any]:
+    boot = proof.report.boot
+    return {
+        "image": image,
+        "verified": proof.passed,
+        "boot": boot.model_dump() if boot else None,
+        "machine": proof.machine,
+        "seconds": proof.report.seconds,
+        "checks": [
+            {
+                "id": c.id,
+                "step": c.step,
+                "outcome": c.outcome,
+                "seconds": c.seconds,
+                "message": c.message,
+                "measures": dict(c.measures),
+            }
+            for c in proof.report.checks
+        ],
+        "hygiene": {
+            "passed": list(proof.hygiene.passed),
+            "failed": [
+                {"rule": f.rule, "path": f.path, "detail": f.detail} for f in proof.hygiene.failed
+            ],
+        },
+    }
