@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 JOB = re.compile(r"/run/amibuild/([a-z0-9-]+)")
 STAGES = (
-    "preflight", "access", "launch", "connect", "ssm-agent", "os", "minetest", "bzflag",
-    "mumble", "openttd", "inventory", "seal", "shutdown", "capture", "verify", "distribute",
-    "record",
+    "preflight", "access", "launch", "connect", "ssm-agent", "os", "idle-stop", "minetest",
+    "bzflag", "mumble", "openttd", "inventory", "seal", "shutdown", "capture", "verify",
+    "distribute", "record",
 )  # fmt: skip
 INVENTORY = {
     "packages": {"luanti-server": "5.10.0+dfsg-4"},

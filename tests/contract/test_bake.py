@@ -139,7 +139,7 @@ def test_steps_run_in_the_plans_order(start: Start, project: Project) -> None:
     answers = Answers()
     builder.run(project, cloud_of(start(script=answers)))
     assert answers.jobs == [
-        "first-boot", "ssm-agent", "os", "minetest", "bzflag", "mumble", "openttd",
+        "first-boot", "ssm-agent", "os", "idle-stop", "minetest", "bzflag", "mumble", "openttd",
         "inventory", "seal",
         "checks", "hygiene",
     ]  # fmt: skip

@@ -61,7 +61,7 @@ def test_the_manifest_has_what_is_in_the_image(manifest: dict[str, Any]) -> None
     assert "minetest.service" in manifest["units_enabled"]
     assert manifest["platform_packages"] == ["qemu-guest-agent"]
     assert [s["name"] for s in manifest["steps"]] == [
-        *("ssm-agent", "os"),
+        *("ssm-agent", "os", "idle-stop"),
         *("minetest", "bzflag", "mumble", "openttd"),
         "seal",
     ]
@@ -71,7 +71,7 @@ def test_the_manifest_has_what_is_in_the_image(manifest: dict[str, Any]) -> None
 def test_each_steps_whole_output_is_in_a_log(folder: Path, manifest: dict[str, Any]) -> None:
     for step in manifest["steps"]:
         assert (folder / step["log"]).is_file()
-    assert "luanti-server" in (folder / manifest["steps"][2]["log"]).read_text()
+    assert "luanti-server" in (folder / manifest["steps"][3]["log"]).read_text()
 
 
 def test_terraform_gets_the_id(folder: Path, baked: Called) -> None:
