@@ -40,7 +40,7 @@ def told(path: Path, text: str, *overrides: str) -> list[str]:
 
 def test_the_shipped_recipe_is_right() -> None:
     recipe = load_recipe(REPOSITORY / "amibuild.toml")
-    assert recipe.provision.steps == ("os", "logging", "hardening")
+    assert recipe.provision.steps == ("os", "logging", "hardening", "idle-stop")
     assert recipe.provision.services == ("minetest", "bzflag", "mumble", "openttd")
     assert recipe.target.default is Target.LOCAL
 
