@@ -36,7 +36,8 @@ def machine(baked: Called, here: Here) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def address(here: Here, machine: str) -> str:
-    """Reached over its veth, once its services are up."""
+    """Of its veth, once its services are up. A pending machine has no address of a real one."""
+    here.ec2.get_waiter("instance_running").wait(InstanceIds=[machine])
     found = here.ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"][0]
     address: str = found["PrivateIpAddress"]
 
@@ -53,8 +54,8 @@ def asked(address: str, port: int) -> str:
             return "connected"
     except TimeoutError:
         return "silence"
-    except OSError as error:
-        return error.strerror or "refused"
+    except ConnectionRefusedError:
+        return "refusal"
 
 
 def test_a_services_port_answers_and_one_that_nobody_opened_is_silent(
