@@ -18,8 +18,8 @@ pytestmark = [
 ]
 
 BZFLAG, SSH = 5154, 22
-# As services do that fetch secrets: a token, then the role's credentials.
-CREDENTIALS = """
+# By IMDSv2, as services do that fetch secrets.
+METADATA = """
 token=$(curl -fsS -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' \
     http://169.254.169.254/latest/api/token)
 curl -fsS -o /dev/null -w '%{http_code}' -H "X-aws-ec2-metadata-token: $token" \
@@ -69,4 +69,4 @@ def test_a_services_port_answers_and_one_that_nobody_opened_is_silent(
 
 def test_commands_and_metadata_go_on_through_it(here: Here, machine: str, address: str) -> None:
     assert "policy drop" in here.shell(machine, "nft", "list", "table", "inet", "amibuild")
-    assert here.shell(machine, "sh", "-c", CREDENTIALS) == "200"
+    assert here.shell(machine, "sh", "-c", METADATA) == "200"
