@@ -60,6 +60,17 @@ def account(aws: Aws) -> dict[str, set[str]]:
     }
 
 
+def await_ends(aws: Aws) -> None:
+    """A machine whose end a bake has begun goes on ending when the bake is killed."""
+
+    def ending() -> str:
+        found = aws.ec2.describe_instances()["Reservations"]
+        states = {i["State"]["Name"] for r in found for i in r["Instances"]}
+        return "some are ending" if "shutting-down" in states else "none is ending"
+
+    aws.until(ending, "none is ending")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return new_project(tmp_path / "project")
@@ -293,6 +304,7 @@ def test_after_kill_9_at_any_moment_reap_finds_it_all(
     folder = tmp_path / "project"
     ended = builder.killed_at(moment, aws.service.url, folder)
     assert ended == -signal.SIGKILL, (folder / "said").read_text()
+    await_ends(aws)
     there = account(aws)
     dry = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
     assert account(aws) == there, "a dry run changes nothing"

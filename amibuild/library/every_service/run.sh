@@ -12,7 +12,8 @@ set -euo pipefail
 used() {
     local all kept
     all=$(df --output=used --block-size=1 / | tail -n 1)
-    kept=$(du --block-size=1 --summarize --total /var/cache/apt /var/lib/apt/lists | tail -n 1)
+    # Its sum also stands there when a folder does not, or a file goes meanwhile.
+    kept=$({ du --block-size=1 -sc /var/cache/apt /var/lib/apt/lists || true; } | tail -n 1)
     echo $((all - ${kept%%[!0-9]*}))
 }
 before=$(used)
