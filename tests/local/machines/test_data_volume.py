@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from amibuild.local.machines.base import DataVolume
+from amibuild.local.machines.base import DataVolume, Driver
 from tests.local.machines.running import DRIVERS, Running, Start
 
 pytestmark = [
@@ -24,7 +24,14 @@ EMPTY, FOREIGN, ABSENT = "vol-0123456789abcdef0", "vol-0123456789abcdef1", "vol-
 FOREIGN_BYTES = b"\x1f\x8b".ljust(510, b"\0") + b"\x55\xaa"  # as a disk with a partition table ends
 
 
-@pytest.fixture(scope="module", params=list(DRIVERS), ids=str)
+# A virtual machine takes a minute to boot; what it has of its own is the name of the device.
+EVERY_DRIVER = [
+    pytest.param(driver, marks=[pytest.mark.soak] if driver is Driver.QEMU else [])
+    for driver in DRIVERS
+]
+
+
+@pytest.fixture(scope="module", params=EVERY_DRIVER, ids=str)
 def machine(request: pytest.FixtureRequest, start: Start) -> Iterator[Running]:
     running = start(DRIVERS[request.param]())
     running.await_ready()

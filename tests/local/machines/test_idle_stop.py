@@ -30,6 +30,7 @@ from tests.local.machines.running import Running, Start
 
 pytestmark = [
     pytest.mark.machine,
+    pytest.mark.soak,  # a minute, for a power-off that is waited for
     pytest.mark.skipif(os.geteuid() != 0, reason="nspawn needs root"),
 ]
 
