@@ -24,13 +24,26 @@ find_steamcmd() {
     PATH="$PATH:/usr/games" command -v steamcmd
 }
 
+# Where this machine has its packages from: its own sources say it, a mirror of the user's included.
+mirror_of() {
+    # shellcheck disable=SC2016  # apt fills it in
+    apt-get indextargets --format '$(REPO_URI)' \
+        "Identifier: Packages" "Component: main" "Release: $1" | sed -n 1p
+}
+
 # Debian's package, which apt checks by signature: Valve's own archive has no checksum to pin. It is
 # for i386, and goes again with all that came along: the titles themselves are not.
 install_steamcmd() {
+    local suite mirror
+    suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    mirror=$(mirror_of "$suite")
+    if [ -z "$mirror" ]; then
+        echo "apt has no source of Debian's $suite, where steamcmd could be had" >&2
+        exit 1
+    fi
     dpkg --add-architecture i386
     printf '%s\n' \
-        "Types: deb" "URIs: http://deb.debian.org/debian" \
-        "Suites: $(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)" \
+        "Types: deb" "URIs: $mirror" "Suites: $suite" \
         "Components: non-free" "Architectures: i386" \
         "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg" >"$source"
     printf 'steam steam/question select I AGREE\nsteam steam/license note\n' | debconf-set-selections
