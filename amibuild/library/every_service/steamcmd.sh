@@ -38,6 +38,11 @@ install_steamcmd() {
     suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
     mirror=$(mirror_of "$suite")
     if [ -z "$mirror" ]; then
+        # apt tells of its sources once it has their lists.
+        apt-get -o DPkg::Lock::Timeout=300 update || true
+        mirror=$(mirror_of "$suite")
+    fi
+    if [ -z "$mirror" ]; then
         echo "apt has no source of Debian's $suite, where steamcmd could be had" >&2
         exit 1
     fi
