@@ -24,7 +24,9 @@ from amibuild.cli.session import Session, session
 if TYPE_CHECKING:
     from amibuild.artifacts import Held
     from amibuild.aws.session import Cloud
+    from amibuild.project import Project
     from amibuild.recipe.model import Recipe
+    from amibuild.steps.artifacts import Places
 
 app = typer.Typer(
     help="Files that no Debian package brings.",
@@ -74,13 +76,8 @@ def fetch(
     """Fetch and check all artifacts of a recipe; the folder can be its mirror."""
     with session(context, as_json=as_json) as run:
         from amibuild import artifacts as flow
-        from amibuild.project import load_project
-        from amibuild.steps.artifacts import Places
 
-        project = load_project(recipe, overrides or ())
-        places = Places(project.directory, project.recipe.artifacts.mirror)
-        urls = [source.url for _, source in flow.sources_of(project.steps)]
-        with _cloud(run, recipe, target, urls, project.recipe) as cloud:
+        with _of_recipe(run, recipe, target, overrides) as (project, places, cloud):
             folder = into or project.state_dir / "artifacts"
             held = flow.fetch_all(project.steps, places, folder, cloud, run.story.say)
         run.result(_text(held), _json(held))
@@ -97,16 +94,27 @@ def mirror(
     """Put all artifacts of a recipe into its mirror."""
     with session(context, as_json=as_json) as run:
         from amibuild import artifacts as flow
-        from amibuild.project import load_project
-        from amibuild.steps.artifacts import Places
 
-        project = load_project(recipe, overrides or ())
-        places = Places(project.directory, project.recipe.artifacts.mirror)
-        urls = [source.url for _, source in flow.sources_of(project.steps)]
-        with _cloud(run, recipe, target, urls, project.recipe) as cloud:
+        with _of_recipe(run, recipe, target, overrides) as (project, places, cloud):
             cache = project.state_dir / "artifacts"
             held = flow.mirror_all(project.steps, places, cache, cloud, run.story.say)
         run.result(_text(held), _json(held))
+
+
+@contextmanager
+def _of_recipe(
+    run: Session, recipe: Path, target: TargetName | None, overrides: list[str] | None
+) -> Iterator[tuple[Project, Places, Cloud | None]]:
+    """Its project, where its artifacts may be, and the target where one of them needs it."""
+    from amibuild import artifacts as flow
+    from amibuild.project import load_project
+    from amibuild.steps.artifacts import Places
+
+    project = load_project(recipe, overrides or ())
+    places = Places(project.directory, project.recipe.artifacts.mirror)
+    urls = [source.url for _, source in flow.sources_of(project.steps)]
+    with _cloud(run, recipe, target, urls, project.recipe) as cloud:
+        yield project, places, cloud
 
 
 @contextmanager
