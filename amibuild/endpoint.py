@@ -29,7 +29,7 @@ from amibuild.control import (
     request,
 )
 from amibuild.errors import HostError, UsageError, WaitTimeout
-from amibuild.local.settings import AUTO, Settings
+from amibuild.local.settings import AUTO, Settings, folder_of
 from amibuild.names import EndpointAccess
 from amibuild.wait import Look, until
 
@@ -244,7 +244,7 @@ def _join_or_start(
     data: Path, asked: Settings, base: bool, progress: Progress
 ) -> _Joined | tuple[LocalEndpoint, _Child]:
     told = False
-    root = data / "local" / asked.folder
+    root = data / "local" / folder_of(asked.machine)
 
     def look() -> Look[_Joined | tuple[LocalEndpoint, _Child]]:
         nonlocal told

@@ -4,16 +4,13 @@ it goes.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from amibuild.errors import HostError
-from amibuild.local.keys import write_private
+from amibuild.local.folder import alone, write_private
 from amibuild.proc import began, has_ended
 
 FILE = "endpoint.json"
@@ -23,7 +20,7 @@ def announce(local: Path, facts: dict[str, Any]) -> None:
     """Raises: HostError while another endpoint is announced: one with other machines has a store
     of its own, whose lock does not keep it out.
     """
-    with _alone(local):
+    with alone(local):
         found = _process(local / FILE)
         if found is not None and not has_ended(*found):
             raise HostError(
@@ -35,7 +32,7 @@ def announce(local: Path, facts: dict[str, Any]) -> None:
 def withdraw(local: Path) -> None:
     """Only one's own: by now it may be the next one's."""
     if local.is_dir():
-        with _alone(local):
+        with alone(local):
             if _process(local / FILE) == (os.getpid(), began(os.getpid())):
                 (local / FILE).unlink()
 
@@ -44,7 +41,7 @@ def forget_dead(local: Path) -> None:
     """Removes what an endpoint that was killed had announced."""
     if not (local / FILE).exists():
         return
-    with _alone(local):
+    with alone(local):
         found = _process(local / FILE)
         if found is not None and has_ended(*found):
             (local / FILE).unlink()
@@ -57,10 +54,3 @@ def _process(file: Path) -> tuple[int, int | None] | None:
         return int(facts["pid"]), facts.get("began")
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-@contextmanager
-def _alone(local: Path) -> Iterator[None]:
-    with (local / f"{FILE}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import secrets
 import threading
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from amibuild.errors import HostError
 from amibuild.local.durable import on_disk
+from amibuild.local.folder import alone, write_private
 
 FILE = "access-key.json"
 LEAST_SECRET = 32
@@ -50,17 +49,14 @@ def own_key(local: Path) -> AccessKey:
     try:
         with on_disk(local):
             local.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = _kept(file)
-            if found is None:
-                file.unlink(missing_ok=True)
-                write_private(file, json.dumps(asdict(new_key())) + "\n", replace=False)
-                # That of who was faster, where two start at once.
+            with alone(local):
                 found = _kept(file)
+                if found is None:
+                    found = new_key()
+                    write_private(file, json.dumps(asdict(found)) + "\n")
+                return found
     except OSError as error:
         raise HostError(f"{file}: {error.strerror}") from error
-    if found is None:
-        raise HostError(f"{file} holds no access key")
-    return found
 
 
 def _kept(file: Path) -> AccessKey | None:
@@ -72,26 +68,6 @@ def _kept(file: Path) -> AccessKey | None:
         return None
     file.chmod(0o600)
     return key if whole else None
-
-
-def write_private(file: Path, text: str, *, replace: bool = True) -> None:
-    """All of it or nothing, for the user's eyes only: somebody else may be reading it.
-
-    Without `replace` a file that is there stays as it is.
-    """
-    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            opened.write(text)
-            opened.flush()
-            os.fsync(opened.fileno())
-        if replace:
-            new.replace(file)
-            return
-        with suppress(FileExistsError):
-            os.link(new, file)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 class RoleKeys:

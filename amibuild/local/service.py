@@ -44,7 +44,7 @@ from amibuild.local.overlay.instances import listed
 from amibuild.local.overlay.picking import words_of
 from amibuild.local.overlay.takeover import take_over
 from amibuild.local.records import ImageRecord, ParameterRecord
-from amibuild.local.settings import Settings
+from amibuild.local.settings import folder_of
 from amibuild.local.store import Store
 from amibuild.local.usage import usage
 
@@ -82,7 +82,7 @@ class Options:
 
     @property
     def root(self) -> Path:
-        return self.local / Settings(machine=self.machine).folder
+        return self.local / folder_of(self.machine)
 
 
 class _Handler(MotoRequestHandler):

@@ -61,13 +61,6 @@ class Settings:
                 hint="add --machine none" + (also if "--fault" in scripted[0] else ""),
             )
 
-    @property
-    def folder(self) -> str:
-        """Where its store is, below the local target's: images that no machine can boot stay apart
-        from the real ones.
-        """
-        return NONE if self.machine == NONE else ""
-
     def argv(self) -> list[str]:
         """The words that tell it to `python -m amibuild.local.endpoint`."""
         words = ["--machine", self.machine, "--port", str(self.port), "--latency", self.latency]
@@ -99,6 +92,13 @@ class Settings:
                 continue
             found.append(f"{option} {there}, not {asked}" if there else f"no {option} {asked}")
         return found
+
+
+def folder_of(machine: str) -> str:
+    """Where its store is, below the local target's: images that no machine can boot stay apart from
+    the real ones.
+    """
+    return NONE if machine == NONE else ""
 
 
 def told(facts: Mapping[str, Any]) -> str:

@@ -7,10 +7,8 @@ metadata gives it; the checks are those that run on every image.
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from amibuild.verify.bundle import build_bundle
 from amibuild.wait import Look, until
 from tests.local.host import left_on_host
 from tests.local.scenario import amibuild, command
+from tests.local.steps import installing
 
 pytestmark = [
     pytest.mark.machine,
@@ -112,7 +111,9 @@ def machine(
         environment = up.json["environment"]
         machine = Machine(folder, *launch(environment))
         until(lambda: Look("booting", ready(machine)), what="the machine", timeout_s=120)
-        install(machine, step)
+        machine.run(installing(step))
+        # Which a bake leaves to the next boot.
+        machine.run("systemctl start probe")
         yield machine
     finally:
         amibuild(folder, "local", "down", "--force")
@@ -155,23 +156,6 @@ def launch(environment: dict[str, str]) -> tuple[Any, str]:
 
 def ready(machine: Machine) -> bool | None:
     return machine.run("systemctl is-system-running --wait || true", check=False) != "" or None
-
-
-def install(machine: Machine, step: BuildStep) -> None:
-    """As a bake does it, and then started, which a bake leaves to the next boot."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for file in (*step.files, StepFile("run.sh", step.script.encode())):
-            member = tarfile.TarInfo(file.path)
-            member.size, member.mode = len(file.content), file.mode
-            tar.addfile(member, io.BytesIO(file.content))
-    exports = "\n".join(f"export {name}='{value}'" for name, value in step.environment.items())
-    machine.run(
-        f"mkdir /root/step; cd /root/step\n{brought(packed.getvalue(), 'step.tar.gz')}\n"
-        "tar -xf step.tar.gz\n"
-        f"{exports}\nbash run.sh >run.log 2>&1 </dev/null || {{ tail -n 30 run.log; exit 1; }}\n"
-        "systemctl start probe"
-    )
 
 
 def brought(content: bytes, path: str) -> str:

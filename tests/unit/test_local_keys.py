@@ -10,6 +10,7 @@ import pytest
 
 from amibuild import proc
 from amibuild.local.control import Control, Lifetime
+from amibuild.local.folder import LOCK
 from amibuild.local.keys import FILE, AccessKey, RoleKeys, is_known, new_key, own_key
 
 
@@ -21,7 +22,7 @@ def test_a_data_folder_has_one_key_for_its_user_alone(tmp_path: Path) -> None:
     file.chmod(0o644)
     assert own_key(tmp_path / "local") == key
     assert file.stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in file.parent.iterdir()] == [FILE]
+    assert sorted(path.name for path in file.parent.iterdir()) == [FILE, LOCK]
 
 
 @pytest.mark.parametrize(

@@ -163,9 +163,12 @@ def _check_asked(backend: Any, params: dict[str, Any]) -> None:
     if size is None or int(size) in allowed:
         return
     small = int(size) < allowed.start
-    edge = f"small; minimum is {allowed.start}" if small else f"large; maximum is {allowed[-1]}"
-    edge = edge.replace(";", f" for volume type {kind};")
-    raise Refusal("InvalidParameterValue", f"Volume of {size}GiB is too {edge}GiB.")
+    too, edge = ("small", "minimum") if small else ("large", "maximum")
+    limit = allowed.start if small else allowed[-1]
+    raise Refusal(
+        "InvalidParameterValue",
+        f"Volume of {size}GiB is too {too} for volume type {kind}; {edge} is {limit}GiB.",
+    )
 
 
 class VolumeResponses(EC2Response):

@@ -6,12 +6,9 @@ number, and a timer that looks each second. Everything comes over the machine's 
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import os
 import socket
-import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from threading import Event, Thread
@@ -23,10 +20,11 @@ from amibuild.library.compile import compile_service
 from amibuild.library.folder import read_provisioner, read_service
 from amibuild.library.load import bundled_provisioners
 from amibuild.library.provisioner import compile_provisioner
-from amibuild.library.step import BuildStep, StepFile
+from amibuild.library.step import BuildStep
 from amibuild.local.machines.nspawn import NspawnDriver
 from amibuild.wait import Look, until
 from tests.local.machines.running import Running, Start
+from tests.local.steps import installing
 
 pytestmark = [
     pytest.mark.machine,
@@ -55,23 +53,6 @@ def idle_stop(**given: Any) -> BuildStep:
     read = read_provisioner(bundled_provisioners() / "idle-stop")
     assert read.value, read.problems
     return compile_provisioner(read.value, given)
-
-
-def installed(running: Running, step: BuildStep) -> None:
-    """As a bake does it."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for file in (*step.files, StepFile("run.sh", step.script.encode())):
-            member = tarfile.TarInfo(file.path)
-            member.size, member.mode = len(file.content), file.mode
-            tar.addfile(member, io.BytesIO(file.content))
-    text = base64.encodebytes(packed.getvalue()).decode()
-    exports = "\n".join(f"export {name}='{value}'" for name, value in step.environment.items())
-    running.ask(
-        f"mkdir -p /root/{step.name}; cd /root/{step.name}\n"
-        f"base64 -d <<'EOF' | tar -xz\n{text}EOF\n"
-        f"{exports}\nbash run.sh >run.log 2>&1 </dev/null || {{ tail -n 30 run.log >&2; exit 1; }}"
-    )
 
 
 def said(running: Running) -> list[dict[str, Any]]:
@@ -192,7 +173,7 @@ def machine(start: Start) -> Iterator[Running]:
         idle_stop(maintenance=("Mon..Fri 02:00-04:00",)),
         *map(service, ("minetest", "bzflag")),
     ):
-        installed(running, step)
+        running.ask(installing(step))
     # Here every path of the metadata has an answer; on EC2 an instance without such a tag has none.
     running.ask("install -D /dev/null /etc/amibuild/volumes/minetest")
     running.ask("systemctl start minetest bzflag")
@@ -234,8 +215,8 @@ def test_the_recipes_settings_reach_it(machine: Running) -> None:
 
 def test_a_window_that_is_none_fails_the_bake(machine: Running) -> None:
     with pytest.raises(AssertionError, match="'Mo 2-4' is not a window"):
-        installed(machine, idle_stop(maintenance=("Mo 2-4",)))
-    installed(machine, idle_stop())
+        machine.ask(installing(idle_stop(maintenance=("Mo 2-4",))))
+    machine.ask(installing(idle_stop()))
 
 
 def test_in_the_first_minutes_it_stays_on_with_nobody_there(machine: Running) -> None:
