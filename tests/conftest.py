@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
 LOOPBACK = ("127.", "::1", "localhost")
+
+# A full disk fails every test after it, slowly, and none of them says why.
+LEAST_FREE_GIB = 3
 
 Golden = Callable[[str, str], None]
 
@@ -30,6 +35,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if soak:
         config.hook.pytest_deselected(items=soak)
         items[:] = [item for item in items if item not in soak]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Ends the run, with the reason, before the disk is full."""
+    for folder in {Path(tempfile.gettempdir()), machine_data_dir().parent}:
+        free_gib = shutil.disk_usage(folder).free / (1 << 30)
+        if free_gib < LEAST_FREE_GIB:
+            left = f"{free_gib:.1f} GiB are free where {folder} is"
+            pytest.exit(f"{left}, and tests need {LEAST_FREE_GIB} GiB", returncode=1)
 
 
 @pytest.fixture(autouse=True)

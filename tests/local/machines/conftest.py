@@ -1,25 +1,17 @@
-"""The machines of these tests: each on a copy of the base image's disk."""
+"""Machines of these tests: each on a copy of the base image's disk, which goes with its test."""
 
 from __future__ import annotations
 
 import http.server
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from amibuild.local.base import ensure_base
-from amibuild.local.machines.base import (
-    DataVolume,
-    MachineDriver,
-    MachineSpec,
-    MetadataRequest,
-    MetadataResponse,
-)
 from amibuild.local.store import Store
-from tests.local.machines.running import DRIVERS, Api, Running, Start, new_spec
+from tests.local.machines.running import DRIVERS, Api, Running, Start, starting
 
 
 @pytest.fixture(scope="session")
@@ -46,40 +38,26 @@ def endpoint_port() -> Iterator[int]:
     thread.join()
 
 
-@pytest.fixture(scope="session")
-def start(
+@pytest.fixture
+def start(base_disk: Path, endpoint_port: int, tmp_path: Path) -> Iterator[Start]:
+    """Starts machines of one test."""
+    with starting(base_disk, endpoint_port, tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_for_all(
     base_disk: Path, endpoint_port: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Start]:
-    """Starts machines, each on a copy of the base disk, and ends those that still run."""
-    started: list[Running] = []
-
-    def begin(
-        driver: MachineDriver, *volumes: DataVolume, spec: MachineSpec | None = None
-    ) -> Running:
-        """With `spec` on the disk that it names, else on a new one."""
-        if spec is None:
-            spec = new_spec(base_disk, tmp_path_factory.mktemp("machine"), endpoint_port)
-            spec = replace(spec, volumes=volumes)
-        asked: list[MetadataRequest] = []
-
-        def metadata(request: MetadataRequest) -> MetadataResponse:
-            asked.append(request)
-            return MetadataResponse(200, spec.instance_id.encode())
-
-        running = Running(driver.start(spec, metadata), spec, asked)
-        started.append(running)
-        return running
-
-    yield begin
-    for running in started:
-        running.machine.kill()
-        running.spec.disk.unlink(missing_ok=True)
+    """Starts machines that several tests of a module share."""
+    with starting(base_disk, endpoint_port, tmp_path_factory.mktemp("shared")) as start:
+        yield start
 
 
 @pytest.fixture(scope="module", params=list(DRIVERS), ids=str)
-def running(request: pytest.FixtureRequest, start: Start) -> Iterator[Running]:
+def running(request: pytest.FixtureRequest, start_for_all: Start) -> Iterator[Running]:
     """One machine for all tests that leave it as it was; one of them runs at a time."""
-    running = start(DRIVERS[request.param]())
+    running = start_for_all(DRIVERS[request.param]())
     running.await_ready()
     running.ask("cloud-init status --wait >/dev/null || [ $? -eq 2 ]")
     yield running

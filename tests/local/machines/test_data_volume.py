@@ -32,8 +32,8 @@ EVERY_DRIVER = [
 
 
 @pytest.fixture(scope="module", params=EVERY_DRIVER, ids=str)
-def machine(request: pytest.FixtureRequest, start: Start) -> Iterator[Running]:
-    running = start(DRIVERS[request.param]())
+def machine(request: pytest.FixtureRequest, start_for_all: Start) -> Iterator[Running]:
+    running = start_for_all(DRIVERS[request.param]())
     running.await_ready()
     program = base64.b64encode(PROGRAM.read_bytes()).decode()
     running.ask(

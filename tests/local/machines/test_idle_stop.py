@@ -165,8 +165,8 @@ def scans(address: str) -> Callable[[Event], None]:
 
 
 @pytest.fixture(scope="module")
-def machine(start: Start) -> Iterator[Running]:
-    running = start(NspawnDriver())
+def machine(start_for_all: Start) -> Iterator[Running]:
+    running = start_for_all(NspawnDriver())
     running.await_ready()
     running.ask("cloud-init status --wait >/dev/null || [ $? -eq 2 ]")
     for step in (
