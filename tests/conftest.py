@@ -28,7 +28,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """`soak` runs only when it is asked for by name: `pytest -m soak`."""
+    """`soak` runs only when it is asked for by name: `pytest -m soak`.
+
+    Machine tests share a data folder and look at what is left in it: in a parallel run one worker
+    has all of them, beside another that has the rest.
+    """
+    for item in items:
+        if item.get_closest_marker("machine"):
+            item.add_marker(pytest.mark.xdist_group("machines"))
     if "soak" in (config.option.markexpr or ""):
         return
     soak = [item for item in items if item.get_closest_marker("soak")]
