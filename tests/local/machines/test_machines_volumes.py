@@ -132,11 +132,7 @@ def test_an_nspawn_machine_keeps_its_disks_over_a_reboot_and_makes_none_itself(
     boot = one.ask("stat -c %Y.%i /run/systemd")
     with contextlib.suppress(HostError):  # the command may go with the machine
         one.run("systemctl --no-block reboot")
-    until(
-        lambda: Look("up", (one.machine.agent_ready() and _booted(one, boot)) or None),
-        what="its second boot",
-        timeout_s=GIVE_UP_S,
-    )
+    until(lambda: _second_boot(one, boot), what="its second boot", timeout_s=GIVE_UP_S)
     names = one.ask(f"ls {BY_ID}").split()
     assert names == sorted([first.link, second.link])
     one.machine.kill()
@@ -144,9 +140,13 @@ def test_an_nspawn_machine_keeps_its_disks_over_a_reboot_and_makes_none_itself(
     assert one.machine.detach(first.volume_id)
 
 
-def _booted(one: Running, before: str) -> bool:
+def _second_boot(one: Running, first: str) -> Look[bool]:
+    if not one.machine.agent_ready():
+        return Look("down")
     try:
-        code, said, _ = one.run("stat -c %Y.%i /run/systemd")
-    except HostError:  # it went down under the command
-        return False
-    return code == 0 and said.strip() != before
+        code, said, err = one.run("stat -c %Y.%i /run/systemd")
+    except HostError as error:  # it went down under the command
+        return Look(f"going down: {error}")
+    booted = code == 0 and said.strip() != first
+    console = one.machine.console()[-2000:].decode(errors="replace")
+    return Look(f"up: {code} {err}\n{console}", booted or None)
