@@ -141,6 +141,8 @@ def test_an_nspawn_machine_keeps_its_disks_over_a_reboot_and_makes_none_itself(
 
 
 def _second_boot(one: Running, first: str) -> Look[bool]:
+    if one.machine.exited():
+        pytest.fail(f"it ended:\n{one.machine.console()[-4000:].decode(errors='replace')}")
     if not one.machine.agent_ready():
         return Look("down")
     try:
