@@ -187,9 +187,8 @@ def test_a_reused_image_is_shared_with_accounts_that_were_added(
     first = builder.run(mine, aws.cloud)
     shared = changed(mine, publish={"accounts": ["123456789012"]})
     assert builder.run(shared, aws.cloud, if_changed=True).reused is True
-    asked = {"ImageId": first.image_id, "Attribute": "launchPermission"}
-    allowed = aws.ec2.describe_image_attribute(**asked)["LaunchPermissions"]
-    assert allowed == [{"UserId": "123456789012"}]
+    found = aws.ec2.describe_image_attribute(ImageId=first.image_id, Attribute="launchPermission")
+    assert found["LaunchPermissions"] == [{"UserId": "123456789012"}]
 
 
 def test_what_preflight_refuses_is_refused_for_a_reused_image_too(
