@@ -86,7 +86,7 @@ def test_a_volume_that_was_made_larger_is_used_in_whole(machine: Running, tmp_pa
     assert code == 0, out + err
     size_mib = int(machine.ask(f"findmnt --noheadings --bytes --output SIZE {STATE}")) >> 20
     machine.ask(f"umount {STATE}")
-    assert size_mib > 40
+    assert size_mib > 40, out + err
 
 
 def test_what_is_no_file_system_of_ours_is_left_as_it_is(machine: Running, tmp_path: Path) -> None:
