@@ -18,7 +18,7 @@ from amibuild.library.artifact import name_of, not_pinned
 from amibuild.library.every_service.fetch import FetchFailed, fetch, sha256_of
 from amibuild.library.every_service.unpack import BROKEN, entries, parts_of
 from amibuild.library.step import BuildStep, Source
-from amibuild.steps.artifacts import Places, bucket_and_key, check_file
+from amibuild.steps.artifacts import Places, bucket_and_key, check_file, check_regular
 from amibuild.steps.upload import URL_VALID_S
 
 Say = Callable[[str], None]
@@ -142,6 +142,8 @@ def _bring(source: Source, path: Path, places: Places, cloud: Cloud | None, say:
         if found := places.file(source):
             if source.sha256:
                 check_file(found, source)
+            else:
+                check_regular(found)
             part = path.with_name(path.name + ".part")
             shutil.copyfile(found, part)
             part.replace(path)

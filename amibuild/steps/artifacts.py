@@ -95,10 +95,16 @@ class ArtifactSources:
         return (StepFile(f"{FOLDER}/sources.json", text.encode(), 0o600), *carried.values())
 
 
+def check_regular(path: Path) -> None:
+    """Raises: HostError. A device or a pipe may have no end."""
+    if not path.is_file():
+        what = "is not a regular file" if path.exists() else "there is no such file"
+        raise HostError(f"{path}: {what}")
+
+
 def check_file(path: Path, source: Source) -> None:
     """Raises: HostError when it is not there or not what is pinned: better here than over there."""
-    if not path.is_file():
-        raise HostError(f"{path}: there is no such file")
+    check_regular(path)
     found = sha256_of(path)
     if found != source.sha256:
         raise HostError(
