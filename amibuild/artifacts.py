@@ -40,13 +40,25 @@ class Pin:
     top: str | None
 
     def toml(self) -> str:
-        lines = ["[artifact]", f'url = "{self.url}"', f'sha256 = "{self.sha256}"']
+        lines = ["[artifact]", f"url = {_quoted(self.url)}", f"sha256 = {_quoted(self.sha256)}"]
         lines.append(f"size = {self.size}")
         if not self.unpack:
             lines.append("unpack = false")
         if self.top is not None:
-            lines.append(f"strip = 1                           # all of it is below {self.top}/")
+            shown = "".join(c if c.isprintable() else "?" for c in self.top)
+            lines.append(f"strip = 1                           # all of it is below {shown}/")
         return "\n".join(lines)
+
+
+def _quoted(text: str) -> str:
+    """As a basic string of TOML, whatever is in it."""
+    return '"' + "".join(_escaped(c) for c in text) + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in ('"', "\\"):
+        return "\\" + char
+    return char if char.isprintable() else f"\\U{ord(char):08x}"
 
 
 @dataclass(frozen=True)

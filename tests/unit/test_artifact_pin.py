@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from amibuild.artifacts import Pin, pin
 from amibuild.errors import AmibuildError
+from tests.unit.archives import tar
 
 
 def pinned(url: str, base: Path) -> Pin:
@@ -22,3 +24,21 @@ def test_a_device_is_not_copied(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(AmibuildError, match="none: there is no such file"):
         pinned("file:none", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "top", ["top\n[steam]\napp = 1\n#\x1b[31m", "a\r\u202e\udcff\x7f", "plain"]
+)
+def test_an_archives_own_words_are_a_comment_and_nothing_else(tmp_path: Path, top: str) -> None:
+    tar(tmp_path / "game.tar", content={f"{top}/server": b"x"})
+    printed = pinned("file:game.tar", tmp_path).toml()
+    assert tomllib.loads(printed)["artifact"]["strip"] == 1
+    assert tomllib.loads(printed).keys() == {"artifact"}
+    assert all(line.isprintable() for line in printed.split("\n"))
+    assert len(printed.splitlines()) == 5
+
+
+@pytest.mark.parametrize("url", ['file:a"b.tgz', "file:a\\b.tgz", "file:grüß.tgz"])
+def test_an_address_is_printed_so_that_it_reads_back(tmp_path: Path, url: str) -> None:
+    tar(tmp_path / url.removeprefix("file:"), "gz")
+    assert tomllib.loads(pinned(url, tmp_path).toml())["artifact"]["url"] == url
