@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from amibuild.aws.session import Cloud
 from amibuild.errors import AmibuildError, UsageError
-from amibuild.library.artifact import name_of, not_pinned
+from amibuild.library.artifact import Artifact, name_of, not_pinned
 from amibuild.library.every_service.fetch import FetchFailed, fetch, sha256_of
 from amibuild.library.every_service.unpack import BROKEN, entries, parts_of
 from amibuild.library.step import BuildStep, Source
@@ -72,7 +74,7 @@ class Held:
 
 
 def pin(url: str, base: Path, cloud: Cloud | None, say: Say) -> Pin:
-    """Raises: ArtifactError when it can't be fetched."""
+    """Raises: ArtifactError when it can't be fetched, or is nothing that a recipe may name."""
     with tempfile.TemporaryDirectory(prefix="amibuild-pin-") as folder:
         path = Path(folder, "file")
         _bring(Source(url, name_of(url), ""), path, Places(base, None), cloud, say)
@@ -81,7 +83,22 @@ def pin(url: str, base: Path, cloud: Cloud | None, say: Say) -> Pin:
         tops = {parts[0] for parts in names or [] if parts}
         nested = any(len(parts) > 1 for parts in names or [])
         top = tops.pop() if len(tops) == 1 and nested else None
-        return Pin(url, sha256, size, names is not None, top)
+        found = Pin(url, sha256, size, names is not None, top)
+    _check(found)
+    return found
+
+
+def _check(found: Pin) -> None:
+    """What is printed must be taken. Raises: ArtifactError."""
+    if found.size == 0:
+        raise ArtifactError(f"{found.url} is an empty file", hint="is it the right address?")
+    try:
+        Artifact(url=found.url, sha256=found.sha256, size=found.size, unpack=found.unpack)
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{found.url} can't be pinned: {error.errors()[0]['ctx']['error']}",
+            hint="it is not unpacked and keeps its name: give it one of letters, digits and ._+@=-",
+        ) from error
 
 
 def _names(path: Path) -> list[tuple[str, ...]] | None:

@@ -42,3 +42,18 @@ def test_an_archives_own_words_are_a_comment_and_nothing_else(tmp_path: Path, to
 def test_an_address_is_printed_so_that_it_reads_back(tmp_path: Path, url: str) -> None:
     tar(tmp_path / url.removeprefix("file:"), "gz")
     assert tomllib.loads(pinned(url, tmp_path).toml())["artifact"]["url"] == url
+
+
+def test_an_empty_file_is_not_pinned(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    with pytest.raises(AmibuildError, match="file:empty is an empty file"):
+        pinned("file:empty", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sp%20ace.jar", ".hidden"])
+def test_a_plain_file_whose_name_the_recipe_refuses_is_not_pinned(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name.replace("%20", " ")).write_bytes(b"x")
+    with pytest.raises(AmibuildError, match=r"can't be pinned: .* which no file can be called"):
+        pinned(f"file:{name}", tmp_path)
