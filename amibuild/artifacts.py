@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from amibuild.aws.session import Cloud
 from amibuild.errors import AmibuildError, UsageError
-from amibuild.library.artifact import Artifact, name_of, not_pinned
+from amibuild.library.artifact import Artifact, name_of, not_pinned, shown
 from amibuild.library.every_service.fetch import FetchFailed, fetch, sha256_of
 from amibuild.library.every_service.unpack import BROKEN, entries, parts_of
 from amibuild.library.step import BuildStep, Source
@@ -47,8 +47,8 @@ class Pin:
         if not self.unpack:
             lines.append("unpack = false")
         if self.top is not None:
-            shown = "".join(c if c.isprintable() else "?" for c in self.top)
-            lines.append(f"strip = 1                           # all of it is below {shown}/")
+            top = "".join(c if c.isprintable() else "?" for c in self.top)
+            lines.append(f"strip = 1                           # all of it is below {top}/")
         return "\n".join(lines)
 
 
@@ -65,7 +65,7 @@ def _escaped(char: str) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """An artifact that is there now; `fresh` when this call brought it."""
+    """An artifact that is there now; `fresh` when this call brought it. `url` has no query."""
 
     step: str
     url: str
@@ -91,12 +91,12 @@ def pin(url: str, base: Path, cloud: Cloud | None, say: Say) -> Pin:
 def _check(found: Pin) -> None:
     """What is printed must be taken. Raises: ArtifactError."""
     if found.size == 0:
-        raise ArtifactError(f"{found.url} is an empty file", hint="is it the right address?")
+        raise ArtifactError(f"{shown(found.url)} is an empty file", hint="is it the right address?")
     try:
         Artifact(url=found.url, sha256=found.sha256, size=found.size, unpack=found.unpack)
     except ValidationError as error:
         raise ArtifactError(
-            f"{found.url} can't be pinned: {error.errors()[0]['ctx']['error']}",
+            f"{shown(found.url)} can't be pinned: {error.errors()[0]['ctx']['error']}",
             hint="it is not unpacked and keeps its name: give it one of letters, digits and ._+@=-",
         ) from error
 
@@ -126,7 +126,7 @@ def fetch_all(
         if fresh:
             path.unlink(missing_ok=True)
             _bring(source, path, places, cloud, say)
-        held.append(Held(step, source.url, str(path), fresh))
+        held.append(Held(step, shown(source.url), str(path), fresh))
     return held
 
 
@@ -153,7 +153,7 @@ def mirror_all(
             fetch_all([one], places, cache, cloud, say)
             say(f"storing {place}")
             cloud.s3.put_file(*at, cache / source.sha256)
-        held.append(Held(step, source.url, place, fresh))
+        held.append(Held(step, shown(source.url), place, fresh))
     return held
 
 
@@ -192,6 +192,6 @@ def _as_ours(source: Source) -> Iterator[None]:
         yield
     except FetchFailed as error:
         raise ArtifactError(
-            f"{source.url} was not fetched: {error}",
+            f"{shown(source.url)} was not fetched: {error}",
             hint="the recipe may name a mirror: [artifacts] mirror",
         ) from error

@@ -33,10 +33,24 @@ STEAM_SCRIPT = "steamcmd.sh"
 CHECKS = "test_artifacts.py"
 
 
+def shown(url: str) -> str:
+    """The address as it may be told and written down: a query may hold a token.
+
+    every_service/fetch.py, which is alone on the machine, has its own for what it fetches.
+    """
+    return re.split("[?#]", url, maxsplit=1)[0]
+
+
+def pin_command(url: str) -> str:
+    """What to call for its checksum. A query is left for the reader to put in."""
+    return f"amibuild artifacts pin {shown(url)}" + ("?…" if shown(url) != url else "")
+
+
 def _url(value: str) -> str:
     parts = urlsplit(value)
+    told = shown(value)
     if any(c.isspace() or not c.isprintable() for c in value):
-        raise ValueError(f"{value!r} holds white space; write it as %20")
+        raise ValueError(f"{told!r} or its query holds white space; write it as %20")
     match parts.scheme:
         case "https" if parts.hostname and parts.path.strip("/"):
             if parts.username or parts.password:
@@ -46,10 +60,10 @@ def _url(value: str) -> str:
         case "file" if not parts.netloc and parts.path.strip("/"):
             pass
         case "http":
-            raise ValueError(f"{value!r} must be https")
+            raise ValueError(f"{told!r} must be https")
         case _:
             raise ValueError(
-                f"{value!r} is not https://HOST/PATH, s3://BUCKET/KEY, file:PATH or file:///PATH"
+                f"{told!r} is not https://HOST/PATH, s3://BUCKET/KEY, file:PATH or file:///PATH"
             )
     return value
 
@@ -97,7 +111,7 @@ class Artifact(Section):
     @field_validator("sha256")
     @classmethod
     def _checksum(cls, value: str, info: ValidationInfo) -> str:
-        command = f"`amibuild artifacts pin {info.data.get('url', 'URL')}` prints it"
+        command = f"`{pin_command(info.data.get('url', 'URL'))}` prints it"
         if not value:
             raise ValueError(f"is missing, and nothing is installed without a checksum; {command}")
         if SHA256.fullmatch(value) is None:
@@ -212,6 +226,6 @@ def not_pinned(steps: tuple[BuildStep, ...]) -> Iterator[str]:
         for source in step.sources:
             if source.sha256 == NOT_PINNED:
                 yield (
-                    f"{step.name}: the checksum of {source.url} is a placeholder; "
-                    f"`amibuild artifacts pin {source.url}` prints the real one"
+                    f"{step.name}: the checksum of {shown(source.url)} is a placeholder; "
+                    f"`{pin_command(source.url)}` prints the real one"
                 )

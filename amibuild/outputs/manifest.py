@@ -17,7 +17,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from amibuild.errors import Problem, RecipeError
+from amibuild.library.artifact import shown
 from amibuild.library.step import BuildStep, StepFile
+from amibuild.library.step import Source as BuildSource
 from amibuild.outputs.service_record import ServiceRecord
 
 # Beyond this a file is named by its hash alone: the manifest stays something that one can open.
@@ -111,7 +113,10 @@ class Artifact(_Record):
     """Where a file that the step needed comes from. It is not kept here, for it may be large."""
 
     name: str = Field(description="Its file name")
-    url: str = Field(description="As in the recipe: https, s3 or file")
+    url: str = Field(description="As in the recipe: https, s3 or file; without its query")
+    has_query: bool = Field(
+        default=False, description="Its address has a query: not kept, since it may hold a token"
+    )
     sha256: str = Field(description="Of the content, hexadecimal")
 
 
@@ -206,6 +211,11 @@ def file_record(file: StepFile, mask: Callable[[str], str] = unmasked) -> File:
         return facts.model_copy(update={"content_base64": encoded})
 
 
+def _artifact_record(source: BuildSource) -> Artifact:
+    told = shown(source.url)
+    return Artifact(name=source.name, url=told, has_query=told != source.url, sha256=source.sha256)
+
+
 def step_record(
     step: BuildStep,
     *,
@@ -224,7 +234,7 @@ def step_record(
         script=mask(step.script),
         environment={key: mask(value) for key, value in sorted(step.environment.items())},
         files=tuple(file_record(f, mask) for f in sorted(step.files, key=lambda f: f.path)),
-        artifacts=tuple(Artifact(name=s.name, url=s.url, sha256=s.sha256) for s in step.sources),
+        artifacts=tuple(map(_artifact_record, step.sources)),
         exit_code=exit_code,
         seconds=round(seconds, 3),
         digest=step.digest,

@@ -18,7 +18,7 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from amibuild.outputs.manifest import File, Step
+from amibuild.outputs.manifest import Artifact, File, Step
 
 ROOT = "/run/amibuild"
 # As library/every_service/fetch.py reads them.
@@ -87,10 +87,13 @@ def block(step: Step) -> str:
 
 
 def _artifacts(step: Step) -> list[str]:
-    """What says where they come from; the others are to be put beside it by hand."""
+    """What says where they come from; the others are to be put beside it by hand.
+
+    An address that had a query is one of those: without it, it may lead nowhere.
+    """
     if not any(file.path == ARTIFACTS for file in step.files):
         return []
-    public = [a for a in step.artifacts if a.url.startswith("https://")]
+    public = [a for a in step.artifacts if a.url.startswith("https://") and not a.has_query]
     sources = [
         {"name": a.name, "sha256": a.sha256, "urls": [a.url] if a in public else []}
         for a in step.artifacts
@@ -99,8 +102,13 @@ def _artifacts(step: Step) -> list[str]:
     by_hand = [a for a in step.artifacts if a not in public]
     return [
         *_written(SOURCES, text.encode(), 0o644),
-        *(f"test -f {BLOBS}/{a.sha256} # a copy of {shlex.quote(a.url)}" for a in by_hand),
+        *(f"test -f {BLOBS}/{a.sha256} # a copy of {_address(a)}" for a in by_hand),
     ]
+
+
+def _address(artifact: Artifact) -> str:
+    query = ", with its query from the recipe" if artifact.has_query else ""
+    return shlex.quote(artifact.url) + query
 
 
 def _file(file: File) -> list[str]:

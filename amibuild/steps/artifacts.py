@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from amibuild.aws.session import Cloud
 from amibuild.errors import AwsError, Denied, HostError
-from amibuild.library.artifact import FOLDER, not_pinned
+from amibuild.library.artifact import FOLDER, not_pinned, pin_command, shown
 from amibuild.library.every_service.fetch import sha256_of
 from amibuild.library.step import BuildStep, Source, StepFile
 from amibuild.steps.upload import URL_VALID_S, BucketUpload
@@ -109,7 +109,7 @@ def check_file(path: Path, source: Source) -> None:
     if found != source.sha256:
         raise HostError(
             f"{path} has the SHA-256 {found}, and {source.sha256} is pinned",
-            hint=f"if it is the right file: amibuild artifacts pin {source.url}",
+            hint=f"if it is the right file: {pin_command(source.url)}",
         )
 
 
@@ -148,8 +148,8 @@ def unreachable(cloud: Cloud, steps: Sequence[BuildStep], places: Places) -> Ite
             mirrored = places.mirrored(source.sha256)
             try:
                 if not any(cloud.s3.exists(*at) for at in (mirrored, place) if at):
-                    yield f"{step.name}: there is no {source.url}"
+                    yield f"{step.name}: there is no {shown(source.url)}"
             except Denied:
                 continue  # it may be read and not listed: the builder will tell
             except AwsError as error:
-                yield f"{step.name}: {source.url} can't be read: {error.message}"
+                yield f"{step.name}: {shown(source.url)} can't be read: {error.message}"

@@ -75,6 +75,15 @@ def test_install_stands_for_nothing_without_artifacts(tmp_path: Path) -> None:
             "9: artifact.url: 'http://example.org/a.zip' must be https",
         ),
         (
+            'url = "https://example.org/a.zip?token=SECRET"',
+            "8: artifact.sha256: is missing, and nothing is installed without a checksum; "
+            "`amibuild artifacts pin https://example.org/a.zip?…` prints it",
+        ),
+        (
+            f'url = "http://example.org/a.zip?token=SECRET"\nsha256 = "{PIN}"',
+            "9: artifact.url: 'http://example.org/a.zip' must be https",
+        ),
+        (
             f'url = "https://me:word@example.org/a.zip"\nsha256 = "{PIN}"',
             "9: artifact.url: must hold no user and password: use a mirror",
         ),

@@ -12,12 +12,13 @@ from amibuild import proc
 from amibuild.library.artifact import Artifact, artifact_parts
 from amibuild.library.step import BuildStep, StepKind
 from amibuild.outputs import paste
+from amibuild.outputs.manifest import Manifest, to_json
 from amibuild.outputs.runbook import extract_commands, merge, render
 from tests.unit.archives import zipped
 from tests.unit.samples import manifest, step
 
 
-def commands(tmp_path: Path, *artifacts: Artifact) -> bytes:
+def written(tmp_path: Path, *artifacts: Artifact) -> Manifest:
     parts = artifact_parts(artifacts)
     made = BuildStep(
         name="game",
@@ -28,7 +29,11 @@ def commands(tmp_path: Path, *artifacts: Artifact) -> bytes:
         files=parts.files,
         sources=parts.sources,
     )
-    book = merge(None, render([manifest(steps=(step(made),))]))
+    return manifest(steps=(step(made),))
+
+
+def commands(tmp_path: Path, *artifacts: Artifact) -> bytes:
+    book = merge(None, render([written(tmp_path, *artifacts)]))
     return extract_commands(book).replace(paste.ROOT, str(tmp_path / "run")).encode()
 
 
@@ -51,3 +56,12 @@ def test_public_addresses_are_in_it(tmp_path: Path) -> None:
     pasted = commands(tmp_path, Artifact(url="https://example.org/a.zip", sha256="a" * 64)).decode()
     assert '"https://example.org/a.zip"' in pasted
     assert "test -f" not in pasted
+
+
+def test_an_address_with_a_query_is_asked_for_by_its_checksum(tmp_path: Path) -> None:
+    tokened = Artifact(url="https://example.org/a.zip?token=SECRET#x", sha256="a" * 64)
+    pasted = commands(tmp_path, tokened).decode()
+    assert '"urls": []' in pasted
+    test = f"test -f artifacts/blobs/{'a' * 64} # a copy of https://example.org/a.zip, with"
+    assert test in pasted
+    assert "SECRET" not in pasted + to_json(written(tmp_path, tokened))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from amibuild.artifacts import Pin, pin
+from amibuild.artifacts import ArtifactError, Pin, fetch_all, pin
 from amibuild.errors import AmibuildError
+from amibuild.library.step import Source
+from amibuild.steps.artifacts import Places
 from tests.unit.archives import tar
+from tests.unit.samples import build_step
 
 
 def pinned(url: str, base: Path) -> Pin:
@@ -57,3 +62,19 @@ def test_a_plain_file_whose_name_the_recipe_refuses_is_not_pinned(
     (tmp_path / name.replace("%20", " ")).write_bytes(b"x")
     with pytest.raises(AmibuildError, match=r"can't be pinned: .* which no file can be called"):
         pinned(f"file:{name}", tmp_path)
+
+
+def test_a_failure_to_fetch_does_not_tell_the_query(tmp_path: Path) -> None:
+    said: list[str] = []
+    url = f"https://{'a' * 64}.invalid/y?token=SECRET"  # no name can be that long
+    with pytest.raises(ArtifactError, match=r"a\.invalid/y was not fetched") as failure:
+        pin(url, tmp_path, None, said.append)
+    assert "SECRET" not in f"{failure.value}{said}"
+
+
+def test_what_was_fetched_is_listed_without_its_query(tmp_path: Path) -> None:
+    (tmp_path / "game").write_bytes(b"x")
+    source = Source("file:game?token=SECRET", "game", hashlib.sha256(b"x").hexdigest())
+    steps = [replace(build_step(), sources=(source,))]
+    (held,) = fetch_all(steps, Places(tmp_path, None), tmp_path / "into", None, lambda _: None)
+    assert held.url == "file:game"
