@@ -12,7 +12,7 @@ from pathlib import Path
 
 from amibuild import __version__
 from amibuild.aws.images import Image
-from amibuild.errors import HostError, PlanError, RecipeError
+from amibuild.errors import HostError, PlanError, Problem, RecipeError
 from amibuild.files import write_atomically
 from amibuild.library.step import StepKind
 from amibuild.names import BakeId
@@ -83,6 +83,30 @@ def is_of(path: Path, image_id: str) -> bool:
     return path.exists() and image_id in path.read_text(errors="replace")
 
 
+def manifest_of(state_dir: Path, name: str, image_id: str) -> m.Manifest | None:
+    """The image's own, also where another target's image of that name has taken its place.
+
+    Raises: RecipeError when what may be it can't be read.
+    """
+    folder = state_dir / "manifests"
+    newest = folder / f"{name}.json"
+    candidates = [newest] if newest.exists() else []
+    for path in (*candidates, *sorted(folder.glob("*-before-*.json"))):
+        if path == newest or is_of(path, image_id):
+            manifest = _read(path)
+            if manifest.image.id == image_id:
+                return manifest
+    return None
+
+
+def _read(path: Path) -> m.Manifest:
+    """Raises: RecipeError."""
+    try:
+        return m.from_json(path.read_text(), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError([Problem(path, None, "", f"can't be read: {error}")]) from error
+
+
 def record(project: Project, made: Made) -> Written:
     """Writes all files; the manifest first, since the others only repeat it."""
     manifest = _manifest(project, made)
@@ -116,8 +140,8 @@ def _earlier(newest: Path, image: str) -> list[m.Manifest]:
         if path == newest:
             continue
         try:
-            manifest = m.from_json(path.read_text(), path)
-        except (RecipeError, UnicodeDecodeError) as error:
+            manifest = _read(path)
+        except RecipeError as error:
             log.warning("left out of the runbook's history: %s", error)
             continue
         if manifest.image.image == image:

@@ -94,17 +94,25 @@ def show(
     """Show one image, with its manifest where this folder has it."""
     with session(context, as_json=as_json) as run:
         from amibuild.cli.target import open_target
-        from amibuild.outputs.manifest import from_json
+        from amibuild.errors import RecipeError
         from amibuild.recipe.load import load_recipe
+        from amibuild.record import manifest_of
         from amibuild.registry import find_image
 
         wanted = load_recipe(recipe)
         with open_target(wanted, target, machine, run.story, base=False) as opened:
             one = find_image(opened.cloud, wanted.image.name, image)
-        path = recipe.absolute().parent / ".amibuild" / "manifests" / f"{one.name}.json"
-        manifest = from_json(path.read_text(), path) if path.exists() else None
-        if manifest is None:
-            run.story.say(f"no manifest at {path}: this image was baked elsewhere")
+        state_dir = recipe.absolute().parent / ".amibuild"
+        manifest = None
+        try:
+            manifest = manifest_of(state_dir, one.name, one.id)
+        except RecipeError as error:
+            run.story.say(f"warning: its manifest can't be read, and is left out\n{error}")
+        else:
+            if manifest is None:
+                run.story.say(
+                    f"no manifest of {one.id} in {state_dir}: this image was baked elsewhere"
+                )
         run.result(
             show_text(one, manifest),
             facts_json(one) | {"manifest": manifest.model_dump(mode="json") if manifest else None},

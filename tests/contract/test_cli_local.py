@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from amibuild.names import Tag
+from amibuild.outputs.manifest import to_json
+from tests.contract.imaged import tagged
 from tests.contract.place import Place, new_place
+from tests.unit.samples import manifest
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,24 @@ def test_an_image_that_is_not_there_is_a_usage_error(running: Place, verb: str) 
 def test_reap_of_a_clean_account_removes_nothing(running: Place) -> None:
     report = running.ask("reap")
     assert report == {"removed": [], "would_remove": [], "left": [], "live": [], "kept": []}
+
+
+def test_show_takes_no_other_images_manifest_and_outlives_a_broken_one(running: Place) -> None:
+    tags = {Tag.IMAGE: "game-host", Tag.VERSION: "1"}
+    ec2 = running.ec2()
+    made = ec2.create_image(
+        InstanceId=running.launch(),
+        Name="game-host-1",
+        TagSpecifications=tagged("image", **tags),  # type: ignore[arg-type]
+    )["ImageId"]
+    path = running.folder / ".amibuild/manifests/game-host-1.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(to_json(manifest(image_id="ami-0aaaaaaaaaaaaaaaa")))
+    assert running.ask("show", "1")["manifest"] is None
+    path.write_text(to_json(manifest(image_id=made)))
+    assert running.ask("show", "1")["manifest"]["image"]["id"] == made
+    path.write_text("{")
+    done = running.run("show", "1")
+    assert made in done.text
+    assert f"{path}: Invalid JSON" in done.stderr.decode()
+    ec2.deregister_image(ImageId=made)
