@@ -44,6 +44,15 @@ ORDER = (
 )
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """A dead bake that left something in another target or region."""
+
+    bake_id: str
+    target: str
+    region: str
+
+
 @dataclass
 class ReapReport:
     """What went, what would go (`dry_run`), what could not; the live bakes left alone, those of
@@ -54,7 +63,7 @@ class ReapReport:
     would_remove: list[tuple[str, str]] = field(default_factory=list)
     left: list[Leftover] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
-    elsewhere: list[str] = field(default_factory=list)
+    elsewhere: list[Elsewhere] = field(default_factory=list)
     kept: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -128,7 +137,7 @@ class _Reaper:
             return
         if (started.target, started.region) != (target, self._cloud.region):
             # There its ids mean nothing, and "not found" would be taken for "gone".
-            self.report.elsewhere.append(f"{path.stem} ({started.target}, {started.region})")
+            self.report.elsewhere.append(Elsewhere(path.stem, started.target, started.region))
             return
         if self._dry_run:
             todo += self._intended(remains, BakeId(started.bake_id), None)

@@ -53,8 +53,11 @@ def reap(
             )
         for bake_id in report.live:
             run.story.say(f"bake {bake_id} is alive: left alone")
-        for bake in report.elsewhere:
-            run.story.say(f"bake {bake} left something elsewhere: call reap for that one")
+        for one in report.elsewhere:
+            run.story.say(
+                f"bake {one.bake_id} ({one.target}, {one.region}) left something elsewhere: "
+                "call reap for that one"
+            )
         if report.kept:
             names = ", ".join(f"{kind} {id_}" for kind, id_ in report.kept)
             run.story.say(f"kept for a look: {names}; --kept removes it before its time is over")
@@ -84,5 +87,8 @@ def report_json(report: ReapReport) -> dict[str, Any]:
             for x in report.left
         ],
         "live": list(report.live),
+        "elsewhere": [
+            {"bake_id": x.bake_id, "target": x.target, "region": x.region} for x in report.elsewhere
+        ],
         "kept": pairs(report.kept),
     }
