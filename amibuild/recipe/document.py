@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from amibuild.errors import Problem, RecipeError
 from amibuild.recipe.locate import KeyPath, dotted, key_lines, nearest_line
+from amibuild.recipe.toml import NESTED, parse_toml, too_deep
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -157,10 +158,15 @@ def read_document(path: Path) -> Document:
         raise RecipeError([Problem(path, line, "", problem)]) from error
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
-        values = tomllib.loads(text)
+        values = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError([_syntax_problem(path, text, str(error))]) from error
-    return Document(Origin(path, key_lines(text)), values)
+    origin = Origin(path, key_lines(text))
+    if deep := too_deep(values):
+        # Its whole key path is nothing to read.
+        line = min(at for key, at in origin.lines.items() if key[: len(deep)] == deep)
+        raise RecipeError([Problem(path, line, dotted(deep[:1]), f"is {NESTED}")])
+    return Document(origin, values)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:

@@ -13,6 +13,7 @@ from amibuild.errors import Problem, RecipeError
 from amibuild.recipe.document import COMMAND_LINE, Document, read_document
 from amibuild.recipe.locate import KeyPath, dotted
 from amibuild.recipe.model import Recipe
+from amibuild.recipe.toml import parse_toml
 
 # Naming one of these on the command line takes the place of the one in the file.
 ALTERNATIVES = {"source": ("ssm", "id", "filter")}
@@ -59,11 +60,11 @@ def _parse(override: str) -> tuple[tuple[str, ...], Any]:
     if not equals:
         raise ValueError(f"{override!r} is not KEY=VALUE")
     try:
-        key = _only_path(tomllib.loads(f"{name.strip()} = 0"))
+        key = _only_path(parse_toml(f"{name.strip()} = 0"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{name!r} is not a dotted key, such as builder.volume_gib") from error
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = parse_toml(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return key, text
     return key, (parsed["value"] if parsed.keys() == {"value"} else text)
