@@ -45,11 +45,9 @@ def read_recipe_document(
     for override in overrides:
         try:
             key, value = _parse(override)
-            _put(values, key, value)
+            overridden.add(_put(values, key, value))
         except ValueError as error:
             problems.append(Problem(COMMAND_LINE, None, "", str(error)))
-        else:
-            overridden.add(key)
     origin = replace(document.origin, overridden=frozenset(overridden))
     return Document(origin, values), problems
 
@@ -61,7 +59,7 @@ def _parse(override: str) -> tuple[tuple[str, ...], Any]:
         raise ValueError(f"{override!r} is not KEY=VALUE")
     try:
         key = _only_path(parse_toml(f"{name.strip()} = 0"))
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{name!r} is not a dotted key, such as builder.volume_gib") from error
     try:
         parsed = parse_toml(f"value = {text}")
@@ -74,18 +72,25 @@ def _only_path(nested: Mapping[str, Any]) -> tuple[str, ...]:
     path: list[str] = []
     here: Any = nested
     while isinstance(here, Mapping):
-        (name,) = here
+        (name,) = here  # a ValueError for a comment, which is no key
         path.append(name)
         here = here[name]
     return tuple(path)
 
 
-def _put(values: dict[str, Any], key: tuple[str, ...], value: Any) -> None:
-    here = values
-    for depth, part in enumerate(key[:-1]):
+def _put(values: dict[str, Any], key: tuple[str, ...], value: Any) -> KeyPath:
+    """The key path of what is new: of the value, or of the first table that was made for it."""
+    here, made = values, key
+    for depth, part in enumerate(key):
+        for other in ALTERNATIVES.get(dotted(key[:depth]), ()):
+            if other != part:
+                here.pop(other, None)
+        if depth == len(key) - 1:
+            break
+        if part not in here:
+            made = min(made, key[: depth + 1], key=len)
         here = here.setdefault(part, {})
         if not isinstance(here, dict):
             raise ValueError(f"{dotted(key)}: {dotted(key[: depth + 1])} is not a table")
-    for other in ALTERNATIVES.get(dotted(key[:-1]), ()):
-        here.pop(other, None)
     here[key[-1]] = value
+    return made

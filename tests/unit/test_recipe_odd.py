@@ -51,3 +51,34 @@ def test_a_number_that_is_too_long_is_told_with_its_line(tmp_path: Path) -> None
 def test_odd_values_of_set_are_wrong_values(tmp_path: Path, value: str) -> None:
     found = problem(tmp_path / "amibuild.toml", SMALLEST, f"builder.volume_gib={value}")
     assert str(found) == "--set: builder.volume_gib: must be a whole number, and is a string"
+
+
+@pytest.mark.parametrize("override", ["#a=3", "#=3", "=3"])
+def test_a_key_of_set_that_is_none_is_told_as_such(tmp_path: Path, override: str) -> None:
+    found = problem(tmp_path / "amibuild.toml", SMALLEST, override)
+    name = override.partition("=")[0]
+    assert found.problem == f"{name!r} is not a dotted key, such as builder.volume_gib"
+
+
+@pytest.mark.parametrize("given", ['[source]\nssm = "/x"\n', ""])
+def test_a_table_of_set_takes_the_place_of_another_source(tmp_path: Path, given: str) -> None:
+    path = tmp_path / "amibuild.toml"
+    path.write_text(SMALLEST + given)
+    recipe = load_recipe(path, ["source.filter.name=debian-*", 'source.filter.owners=["self"]'])
+    assert recipe.source.model_dump(exclude_none=True) == {
+        "filter": {"name": "debian-*", "owners": ("self",)}
+    }
+
+
+def test_one_key_of_set_beside_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "amibuild.toml"
+    path.write_text(f'{SMALLEST}[source.filter]\nname = "a-*"\nowners = ["self"]\n')
+    found = load_recipe(path, ["source.filter.name=b-*"]).source.filter
+    assert found is not None
+    assert (found.name, found.owners) == ("b-*", ("self",))
+
+
+def test_what_a_table_of_set_lacks_is_told_of_set(tmp_path: Path) -> None:
+    text = f'{SMALLEST}[source]\nssm = "/x"\n'
+    found = problem(tmp_path / "amibuild.toml", text, "source.filter.name=debian-*")
+    assert str(found) == "--set: source.filter.owners: is missing"
