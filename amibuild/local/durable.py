@@ -53,8 +53,9 @@ class StoreFull(HostError):
     def __init__(self, root: Path) -> None:
         super().__init__(
             f"no space is left for the local target on the disk of {root}",
-            hint="remove images with `amibuild prune --target local`, or all of them with "
-            "`amibuild local reset`; AMIBUILD_DATA_DIR moves the data to another disk",
+            hint="with any EC2 client deregister images and delete their snapshots, then "
+            "`amibuild local gc`; or forget them all with `amibuild local reset`; "
+            "AMIBUILD_DATA_DIR moves the data to another disk",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from amibuild.cli import docs
 
 README = Path(__file__).parents[2] / "README.md"
+PACKAGE = README.parent / "amibuild"
 
 
 @pytest.mark.parametrize("verb", [" ".join(verb) for verb in docs.verbs()])
@@ -30,3 +32,13 @@ def test_the_help_is_the_golden_one_whatever_the_terminal(
     wide = docs.block()
     monkeypatch.setenv("COLUMNS", "200")
     assert docs.block() == wide
+
+
+def test_every_verb_that_a_message_names_exists() -> None:
+    known = {" ".join(verb) for verb in docs.verbs()}
+    groups = {verb.partition(" ")[0] for verb in known if " " in verb}
+    for path in PACKAGE.rglob("*.py"):
+        for named in re.finditer(r"`amibuild ([a-z]+)(?: ([a-z]+))?", path.read_text()):
+            first, second = named.groups()
+            verb = f"{first} {second}" if first in groups and second else first
+            assert verb in known | groups, f"{path}: {named.group()}"
