@@ -36,6 +36,7 @@ def new(
 
         from amibuild.errors import UsageError
         from amibuild.files import write_atomically
+        from amibuild.library.load import service_folders
         from amibuild.recipe.model import STEP_NAME
 
         if STEP_NAME.fullmatch(name) is None:
@@ -47,10 +48,16 @@ def new(
         if folder.exists() or folder.is_symlink():
             raise UsageError(f"{folder} exists", hint="choose another name")
         example = (files("amibuild") / "examples" / "service.toml").read_text()
+        bundled = name in service_folders(recipe.parent)
         folder.mkdir(parents=True)
         path = folder / "service.toml"
         own = example.replace("NAME-server", f"{name}-server").replace('"NAME:', f'"{name}:')
         write_atomically(path, own)
+        if bundled:
+            run.story.say(
+                f"warning: {name} is bundled too: from now on this recipe takes {folder}; "
+                f'for a second one beside it, choose another name and based_on = "{name}"'
+            )
         run.story.say(f"next: edit it, then `amibuild service show {name}`")
         run.result(str(path), {"service": name, "file": str(path)})
 

@@ -53,6 +53,15 @@ def test_an_existing_service_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
+def test_a_bundled_services_name_is_taken_and_told(tmp_path: Path) -> None:
+    done = amibuild(tmp_path, "service", "new", "minetest")
+    assert done.exit_code == 0
+    assert (tmp_path / done.text.strip()).is_file()
+    said = "minetest is bundled too: from now on this recipe takes provisioners/services/minetest"
+    assert said in done.stderr.decode()
+    assert b"bundled" not in amibuild(tmp_path, "service", "new", "my-game").stderr
+
+
 def test_a_name_that_would_leave_the_folder_is_refused(tmp_path: Path) -> None:
     assert amibuild(tmp_path, "service", "new", "../x").exit_code == 2
     assert list(tmp_path.iterdir()) == []
