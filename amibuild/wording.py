@@ -81,7 +81,12 @@ def waiting_text(what: str, state: str, elapsed_s: float, timeout_s: float) -> s
 
 
 def duration_text(seconds: float) -> str:
-    return f"{seconds:.1f}s" if seconds < 60 else f"{seconds // 60:.0f}m{seconds % 60:02.0f}s"
+    """Rounded before it is parted, so that no part is ever 60."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m{rest:02d}s" if hours else f"{minutes}m{rest:02d}s"
 
 
 def event_line(event: Shown) -> Line | None:

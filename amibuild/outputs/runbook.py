@@ -282,10 +282,12 @@ def _when(moment: datetime) -> str:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 60:
+    """Rounded before it is parted, so that no part is ever 60."""
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    return f"{whole // 60} min {whole % 60:02d} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def _boot(m: Manifest) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 
 from amibuild.errors import PlanError
 from amibuild.library.step import StepFile
-from amibuild.outputs.manifest import Manifest
+from amibuild.outputs.manifest import Manifest, Seconds
 from amibuild.outputs.runbook import (
     BEGIN,
     END,
@@ -117,3 +117,12 @@ def test_the_newest_is_the_body_and_all_are_the_history() -> None:
     text = render([old, manifest()])
     assert text.startswith("## game-host-2026.11.22.1\n")
     assert text.index("| `2026.11.22.1` |") < text.index("| `2026.11.20.1` | `ami-0old` |")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(59.96, "1 min 00 s"), (119.9, "2 min 00 s"), (3599.6, "1 h 00 min")],
+)
+def test_no_part_of_a_duration_is_60(seconds: float, text: str) -> None:
+    took = manifest().model_copy(update={"seconds": Seconds(total=seconds)})
+    assert f"| Took | {text} |" in render([took])

@@ -42,6 +42,7 @@ from amibuild.journal import (
 )
 from amibuild.ui import LiveView, Plain, open_story, quiet
 from amibuild.wait import Waiting
+from amibuild.wording import duration_text
 
 REGION = "us-east-1"
 INSTANCE = ResourceKind.INSTANCE
@@ -286,6 +287,21 @@ def test_a_stream_of_another_encoding_gets_what_it_can_take() -> None:
     Plain(stream).say("grüße …")
     stream.flush()
     assert raw.getvalue().endswith(b"gr\\xfc\\xdfe \\u2026\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0s"),
+        (59.94, "59.9s"),
+        (59.96, "1m00s"),
+        (119.9, "2m00s"),
+        (3599.4, "59m59s"),
+        (3599.6, "1h00m00s"),
+    ],
+)
+def test_no_part_of_a_duration_is_60(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
 
 
 def on_a_terminal(environ: dict[str, str]) -> type:
