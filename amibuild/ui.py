@@ -136,6 +136,7 @@ class LiveView:
     ) -> None:
         from rich.console import Console
 
+        self._color = color
         self._monotonic = monotonic
         self._history = History()
         self._running: dict[str, tuple[str, float]] = {}
@@ -191,7 +192,11 @@ class LiveView:
 
         if line is not None:
             # Not wrapped by rich: the terminal does it, and a command can be copied whole.
-            self._console.print(Text(line.text, style=line.style.value), soft_wrap=True)
+            self._console.print(Text(line.text, style=self._style(line)), soft_wrap=True)
+
+    def _style(self, line: Line) -> str:
+        """Without colour none at all: rich's no_color still sends bold and dim."""
+        return line.style.value if self._color else ""
 
     def _start(self) -> None:
         from rich.live import Live
@@ -229,7 +234,7 @@ class LiveView:
                 told = waiting_text(w.what, w.state, w.elapsed_s + since, w.timeout_s)
                 lines.append(Line(f"  {told}", Style.DIM))
         for number, line in enumerate(lines):
-            text.append(("\n" if number else "") + line.text.split("\n")[0], line.style.value)
+            text.append(("\n" if number else "") + line.text.split("\n")[0], self._style(line))
         return text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pty
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -239,6 +240,16 @@ def test_a_wait_ends_with_what_was_waited_for() -> None:
     shown = str(view.render())
     view.close()
     assert shown == "  sg-1 to be free  in use  4s of 300s"
+
+
+def test_without_colour_nothing_is_bold_or_dim_either() -> None:
+    stream = io.StringIO()
+    view = LiveView(stream, color=False)
+    for _, shown in a_bake():
+        view.show(shown)
+    view.failed(its_error())
+    view.close()
+    assert re.findall(r"\x1b\[[0-9;]*m", stream.getvalue()) == []
 
 
 def test_brackets_are_text_and_no_markup() -> None:
