@@ -14,14 +14,40 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from amibuild import __version__
 from amibuild.cli import artifacts, bake, doctor, images, local, reap, service, start, verify
 from amibuild.cli.session import Common
 
+# The root of what a wrong command line raises, which typer has no public name for.
+CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
+
+
+class Verbs(TyperGroup):
+    """Says what is wrong with a command line as a person would."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CLICK_ERROR as error:
+            error.message = reworded(error)
+            raise
+
+
+def reworded(error: Any) -> str:
+    """Without pydantic's words, by which typer checks values, and with what was meant."""
+    message: str = error.message.removeprefix("Value error, ")
+    verb = error.ctx.command_path if error.ctx else ""
+    if verb.endswith(" shell") and hasattr(error, "option_name"):
+        message += f"; a command stands behind --, as in {verb} INSTANCE -- ls -la"
+    return message
+
+
 # rich would draw the help, and costs 0.1 s on the way; a bug should show its own traceback.
 app = typer.Typer(
     name="amibuild",
+    cls=Verbs,
     help="Golden AMIs from a short recipe: baked, booted, proven, recorded.",
     epilog="Exit codes: 0 done, 1 failed, 2 bad recipe or usage, 3 verification failed, "
     "4 leftovers remain, 130 interrupted.",
@@ -32,8 +58,6 @@ app = typer.Typer(
 )
 # They may stand behind the verb too: nobody remembers which side.
 ANYWHERE = frozenset({"--debug", "--no-color"})
-# The root of what a wrong command line raises, which typer has no public name for.
-CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
 
 
 @app.callback()

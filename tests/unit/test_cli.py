@@ -165,6 +165,19 @@ def test_wrong_usage_exits_with_2_and_says_so_on_stderr(arguments: tuple[str, ..
     assert b"Error: " in done.stderr
 
 
+def test_a_wrong_choice_is_told_in_plain_words() -> None:
+    said = json.loads(amibuild("plan", "--target", "moon", "--json").stdout)["error"]["message"]
+    assert "Value error" not in said
+    assert said.endswith("'moon' is not one of 'local', 'aws'.")
+    assert b"Value error" not in amibuild("bake", "--on-error", "moon").stderr
+
+
+def test_a_shells_command_without_its_dashes_is_led_to_them() -> None:
+    done = amibuild("local", "shell", "i-0abc", "ls", "-la")
+    assert done.exit_code == 2
+    assert b"amibuild local shell INSTANCE -- ls -la" in done.stderr
+
+
 def test_init_writes_a_recipe_once_and_then_leaves_it_alone(tmp_path: Path) -> None:
     done = amibuild("init", tmp_path)
     recipe = tmp_path / "amibuild.toml"

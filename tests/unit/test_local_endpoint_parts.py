@@ -181,3 +181,10 @@ def test_a_machine_gets_no_more_than_the_host_can_give() -> None:
     assert 1 <= cpus < 192
     assert 512 <= memory <= 4096
     assert machine_size(1, 512) == (1, 512)
+
+
+def test_a_wrong_script_is_told_in_plain_words(tmp_path: Path) -> None:
+    file = tmp_path / "script.json"
+    file.write_text('[{"match": "("}]')
+    with pytest.raises(UsageError, match=r"0\.match: '\(' is no regular expression"):
+        read_script(file)

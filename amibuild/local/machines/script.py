@@ -121,6 +121,11 @@ class Line(BaseModel):
         )
 
 
+def _plain(message: str) -> str:
+    """Without pydantic's words for what we said ourselves."""
+    return message.removeprefix("Value error, ")
+
+
 def read_script(path: Path) -> CommandScript:
     """A JSON list of lines; the first that matches (and has turns left) answers.
 
@@ -130,7 +135,7 @@ def read_script(path: Path) -> CommandScript:
         lines = TypeAdapter(list[Line]).validate_json(path.read_bytes())
     except ValidationError as error:
         reasons = "; ".join(
-            ": ".join([*filter(None, [".".join(map(str, e["loc"]))]), e["msg"]])
+            ": ".join([*filter(None, [".".join(map(str, e["loc"]))]), _plain(e["msg"])])
             for e in error.errors()
         )
         raise _no_script(path, reasons) from error
