@@ -110,7 +110,7 @@ def load_library(recipe_dir: Path, recipe: Recipe) -> Library:
     problems += found
 
     problems += _order_problems(recipe, provisioners, provisioner_folders, known_services)
-    problems += _parameter_problems(recipe, provisioners, used)
+    problems += _parameter_problems(recipe, provisioners, used, provisioner_folders)
     problems += collisions(recipe, services)
     if problems:
         raise RecipeError(problems)
@@ -229,14 +229,18 @@ def _all_needed(name: str, provisioners: Mapping[str, Provisioner]) -> set[str]:
 
 
 def _parameter_problems(
-    recipe: Recipe, provisioners: Mapping[str, Provisioner], used: list[str]
+    recipe: Recipe,
+    provisioners: Mapping[str, Provisioner],
+    used: list[str],
+    known: Mapping[str, Path],
 ) -> Iterator[Problem]:
     params = recipe.provision.params
     for step, values in params.items():
         table: KeyPath = ("provision", "params", step)
         if step not in used:
             problem = f"{step} is not a step of this recipe"
-            yield recipe.origin.problem(table, problem, did_you_mean(step, used))
+            meant = [name for name in used if name in known]
+            yield recipe.origin.problem(table, problem, did_you_mean(step, meant))
             continue
         provisioner = provisioners.get(step)
         if provisioner is None:  # its own file is wrong, which is reported already

@@ -307,6 +307,13 @@ def test_a_parameter_without_default_must_be_given(home: Home) -> None:
     assert home.told() == ["amibuild.toml:3: provision.params.greet.name: is missing: A name."]
 
 
+def test_a_step_that_is_itself_misspelt_is_not_suggested(home: Home) -> None:
+    home.uses('steps = ["oss"]\n[provision.params.os]\nx = 1\n')
+    assert home.told()[1:] == [
+        "amibuild.toml:5: provision.params.os: os is not a step of this recipe"
+    ]
+
+
 def test_parameters_of_a_step_that_is_not_there_are_told(home: Home) -> None:
     home.uses('steps = ["os"]\n[provision.params.oss]\nx = 1\n')
     assert home.told() == [
