@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -63,9 +64,13 @@ class History:
     removed: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     left: dict[str, LeftBehind] = field(default_factory=dict)
+    of: tuple[str, ...] = ()
+    """What names the recipe and the target of the bake to a verb."""
 
     def note(self, shown: Shown) -> None:
         match shown:
+            case BakeStarted(recipe=recipe, target=target):
+                self.of = (recipe, "--target", target)
             case Removed(kind=kind, id=id_):
                 self.removed.append(f"{kind} {id_}")
             case Kept(kind=kind, id=id_, why=why) if why == KEPT_FOR_A_LOOK:
@@ -74,6 +79,10 @@ class History:
                 self.left[id_] = shown
             case _:
                 pass
+
+    def reap(self, *options: str) -> str:
+        """The command that removes what this bake left."""
+        return shlex.join(["amibuild", "reap", *self.of, *options])
 
 
 def waiting_text(what: str, state: str, elapsed_s: float, timeout_s: float) -> str:
@@ -142,14 +151,15 @@ def failure_lines(error: Failure, history: History | None = None) -> Sequence[Li
     if history.removed:
         lines.append(Line(f"cleaned: {', '.join(history.removed)}"))
     if history.kept:
-        lines.append(Line(f"kept: {', '.join(history.kept)}; `amibuild reap --kept` removes it"))
+        command = history.reap("--kept")
+        lines.append(Line(f"kept: {', '.join(history.kept)}; `{command}` removes it"))
     for left in error.leftovers:
         lines.append(
             Line(f"not cleaned: {left.kind} {left.id} in {left.region}: {left.reason}", Style.BAD)
         )
         lines.append(Line(f"    {left.command}"))
     if error.leftovers and not error.hint:
-        lines.append(Line("hint: `amibuild reap` tries again", Style.HINT))
+        lines.append(Line(f"hint: `{history.reap()}` tries again", Style.HINT))
     if error.hint:
         lines.append(Line(f"hint: {error.hint}", Style.HINT))
     return lines

@@ -194,6 +194,20 @@ def test_what_was_kept_is_told_with_the_way_to_remove_it() -> None:
     assert "kept: instance i-1; `amibuild reap --kept` removes it\n" in stream.getvalue()
 
 
+def test_the_way_to_remove_it_names_recipe_and_target() -> None:
+    story, stream = plain(Ticks())
+    started = a_bake()[0][1]
+    assert isinstance(started, BakeStarted)
+    story.show(started.model_copy(update={"recipe": "/my games/other.toml", "target": "aws"}))
+    story.show(Kept(kind=INSTANCE, id="i-1", region=REGION, why="--on-error keep"))
+    error = HostError("broken")
+    error.leftovers = (Leftover("volume", "vol-1", REGION, "in use", "aws …"),)
+    story.failed(error)
+    reap = "amibuild reap '/my games/other.toml' --target aws"
+    assert f"kept: instance i-1; `{reap} --kept` removes it\n" in stream.getvalue()
+    assert f"hint: `{reap}` tries again\n" in stream.getvalue()
+
+
 @pytest.mark.parametrize("columns", ["0", "1", "2", "7", "80", "100000"])
 @pytest.mark.parametrize("color", [True, False])
 def test_the_live_view_stands_any_width(
