@@ -27,7 +27,7 @@ from amibuild.library.step import StepKind
 from amibuild.names import Tag, expiry, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
-from amibuild.record import Made, check_writable, hand_over, is_of, record
+from amibuild.record import Made, check_writable, hand_over, is_of, papers_of, record
 from amibuild.registry import ImageFacts, find_reusable, pinned
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
@@ -232,7 +232,10 @@ def bake(
         )
         # The image is there and proven: whatever happens to its papers, its id must be told.
         try:
-            with stages.run("record", "the manifest, RUNBOOK.md and Terraform's variables"):
+            with (
+                papers_of(image.id),
+                stages.run("record", "the manifest, RUNBOOK.md and Terraform's variables"),
+            ):
                 made = Made(
                     plan, bake_id, began, target, cloud.region, commit, image, captured.version,
                     tuple(runs), inventory, proof, stages.total_s, dict(stages.seconds),

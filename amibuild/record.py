@@ -6,13 +6,16 @@ import getpass
 import logging
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from amibuild import __version__
 from amibuild.aws.images import Image
-from amibuild.errors import HostError, PlanError, Problem, RecipeError
+from amibuild.errors import AmibuildError, HostError, Interrupted, PlanError, Problem, RecipeError
 from amibuild.files import write_atomically
 from amibuild.library.step import StepKind
 from amibuild.names import BakeId
@@ -27,6 +30,7 @@ from amibuild.verify.boot import Proof
 log = logging.getLogger(__name__)
 
 RUNBOOK = "RUNBOOK.md"
+TRIAL = ".amibuild-trial-"
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,44 @@ def check_writable(project: Project) -> None:
         raise PlanError(f"{book} is no text: {error}") from error
     for folder in (
         project.state_dir / "manifests",
+        book.resolve().parent,
         project.directory / project.recipe.terraform.directory,
     ):
-        # Not made yet: a bake that ends before its papers leaves no empty folder.
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if not there.is_dir():
-            raise HostError(f"{there} is not a folder")
-        if not os.access(there, os.W_OK | os.X_OK):
-            raise HostError(f"{there} can't be written to")
+        _try_to_write(folder)
+
+
+def _try_to_write(folder: Path) -> None:
+    """Permissions alone don't tell: root may write to /proc, and nothing can be made there.
+
+    A folder that is not there is not made yet: a bake that ends before its papers leaves none.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise HostError(f"{there} is not a folder")
+    try:
+        if there == folder:
+            tempfile.NamedTemporaryFile(dir=there, prefix=TRIAL).close()
+        else:
+            Path(tempfile.mkdtemp(dir=there, prefix=TRIAL)).rmdir()
+    except OSError as error:
+        raise HostError(f"{there} can't be written to: {error.strerror}") from error
+
+
+@contextmanager
+def papers_of(image_id: str) -> Iterator[None]:
+    """Around what is done for an image that is proven: a failure says that the image stays."""
+    stays = f"{image_id} is proven and stays"
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise HostError(
+            f"{stays}, but its papers could not be written: {where}{error.strerror}",
+            hint="once that is mended, `amibuild bake --if-changed` hands it to Terraform",
+        ) from error
+    except (AmibuildError, Interrupted) as error:
+        error.add_note(f"{stays}; its papers are not all written")
+        raise
 
 
 def is_of(path: Path, image_id: str) -> bool:

@@ -18,6 +18,7 @@ import pytest
 from amibuild.errors import (
     AwsError,
     CommandFailed,
+    HostError,
     Interrupted,
     PlanError,
     ResourceFailed,
@@ -290,6 +291,17 @@ def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
         assert len(after.pop("images") - before.pop("images")) == 1
         assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
     assert after == before
+
+
+def test_an_image_without_its_papers_is_told_to_stay(start: Start, project: Project) -> None:
+    def close(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == "record":
+            (project.directory / "terraform").write_text("no folder")
+
+    aws = start(script=Answers())
+    with pytest.raises(HostError, match=r"ami-[0-9a-f]+ is proven and stays, but .*terraform"):
+        builder.run(project, aws.cloud, close)
+    assert len(list_images(aws.cloud, project.recipe.image.name)) == 1
 
 
 def test_an_interrupt_inside_a_call_is_not_taken_for_a_lost_connection(aws: Aws) -> None:
