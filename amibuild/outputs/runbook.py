@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from amibuild.errors import PlanError
-from amibuild.outputs import paste
+from amibuild.outputs import by_hand, paste
 from amibuild.outputs.manifest import Boot, Kind, Manifest, Step, newest_first
 from amibuild.outputs.service_record import table
 
@@ -145,27 +145,15 @@ def _by_hand(m: Manifest) -> list[str]:
     lines = [
         "## How to make it by hand",
         "",
-        f"Launch an instance from the source AMI {_code(m.source.ami_id)} with a root volume of",
-        f"{m.image.size_gib} GiB, open a root shell on it (`sudo -i`) and paste the blocks in this",
-        f"order. Each writes its files to a folder of its own below `{paste.ROOT}` and runs them",
-        "as the bake did. When one says `FAILED`, stop there.",
+        *by_hand.launch(m),
+        "",
+        "Paste the blocks in this order. Each writes its files to a folder of its own below",
+        f"`{paste.ROOT}` and runs them as the bake did. When one says `FAILED`, stop there.",
         "",
     ]
     for number, step in enumerate(m.steps, 1):
         lines += _step(number, step)
-    lines += [
-        "### Then: capture",
-        "",
-        "Shut the machine down, wait until it is stopped, and make the image from outside:",
-        "",
-        "```sh",
-        f"aws ec2 stop-instances --region {m.image.region} --instance-ids INSTANCE",
-        f"aws ec2 wait instance-stopped --region {m.image.region} --instance-ids INSTANCE",
-        f"aws ec2 create-image --region {m.image.region} --instance-id INSTANCE --name NAME",
-        "```",
-        "",
-    ]
-    return lines
+    return [*lines, *by_hand.capture(m)]
 
 
 def _step(number: int, step: Step) -> list[str]:
@@ -211,28 +199,33 @@ def _durations(m: Manifest) -> list[str]:
 
 
 def _operations(m: Manifest) -> list[str]:
-    target = f"--target {m.bake.target}"
+    target, recipe = f"--target {m.bake.target}", by_hand.recipe_argument(m)
+    keep = f"amibuild bake{recipe} {target} --on-error keep"
+    reap = f"amibuild reap{recipe} {target} --dry-run"
     return [
         "## How to verify, promote, roll back, debug",
         "",
         "**Verify.** Boots a fresh machine from the image and runs all checks there:",
         "",
         "```sh",
-        f"amibuild verify {target} {m.image.version}",
+        f"amibuild verify {target}{by_hand.recipe_option(m)} {m.image.version}",
         "```",
         "",
-        "**Promote.** The bake wrote the AMI id to `terraform/amibuild.auto.tfvars.json`. Review",
-        "the change, commit it, and run `terraform plan` and `terraform apply`.",
+        "**Promote.** The bake wrote the AMI id to `amibuild.auto.tfvars.json` in the recipe's",
+        f"Terraform folder {by_hand.FOLDER}. Review the change,",
+        "commit it where that folder is under version control, and run `terraform plan` and",
+        "`terraform apply`.",
         "",
-        "**Roll back.** Revert that commit and apply again; older images stay until someone",
-        "removes them. The history below names them, and `amibuild images` those that exist.",
+        "**Roll back.** Revert that commit, or write an earlier AMI id there, and apply again;",
+        "older images stay until someone removes them. The history below names them, and",
+        "`amibuild images` those that exist.",
         "",
         "**Debug.** What the image was made from, and what a failed bake left:",
         "",
         "```sh",
-        f"amibuild show {target} {m.image.version}",
-        f"amibuild bake {target} --on-error keep   # the builder stays for a look",
-        f"amibuild reap {target} --dry-run         # what dead bakes left; without it, removes",
+        f"amibuild show {target}{by_hand.recipe_option(m)} {m.image.version}",
+        f"{keep}   # the builder stays for a look",
+        f"{reap:{len(keep)}}   # what dead bakes left; without it, removes",
         "```",
         "",
         f"Output of every step: `.amibuild/logs/{m.bake.id}/`. Every event of the bake:",

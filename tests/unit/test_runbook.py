@@ -8,6 +8,7 @@ import pytest
 
 from amibuild.errors import PlanError
 from amibuild.library.step import StepFile
+from amibuild.names import Tag
 from amibuild.outputs.manifest import Manifest, Seconds
 from amibuild.outputs.runbook import (
     BEGIN,
@@ -126,3 +127,46 @@ def test_the_newest_is_the_body_and_all_are_the_history() -> None:
 def test_no_part_of_a_duration_is_60(seconds: float, text: str) -> None:
     took = manifest().model_copy(update={"seconds": Seconds(total=seconds)})
     assert f"| Took | {text} |" in render([took])
+
+
+def baked_on(target: str, **recipe: str) -> str:
+    m = manifest()
+    bake = m.bake.model_copy(update={"target": target})
+    return render(
+        [m.model_copy(update={"bake": bake, "recipe": m.recipe.model_copy(update=recipe)})]
+    )
+
+
+def test_a_local_source_is_reached_by_its_endpoint() -> None:
+    local, aws = baked_on("local"), baked_on("aws")
+    for said in ('eval "$(amibuild local up)"', "`amibuild local shell INSTANCE`"):
+        assert said in local
+        assert said not in aws
+    assert "`--key-name …`" in aws
+
+
+def test_a_machine_by_hand_is_as_private_as_the_bakes() -> None:
+    text = baked_on("aws")
+    assert "Ebs={VolumeSize=8,VolumeType=gp3,Encrypted=true}" in text
+    assert "--metadata-options HttpTokens=required," in text
+
+
+def test_an_image_by_hand_has_the_tags_that_verbs_go_by_and_is_waited_for() -> None:
+    text = baked_on("aws")
+    made, waited = text.index("aws ec2 create-image"), text.index("aws ec2 wait image-available")
+    verified = text.index('amibuild verify --target aws "$image"')
+    assert made < waited < verified
+    for tag in (Tag.IMAGE, Tag.VERSION, Tag.DIGEST, Tag.SOURCE_AMI):
+        assert f"{{Key={tag},Value=" in text[made:waited]
+    assert "`amibuild_ami_id`" in text[verified:]
+
+
+def test_a_recipe_of_another_name_is_named_in_each_command() -> None:
+    text = baked_on("local", path="my games.toml")
+    for command in (
+        "amibuild verify --target local --recipe 'my games.toml' 2026.11.22.1",
+        "amibuild show --target local --recipe 'my games.toml' 2026.11.22.1",
+        "amibuild bake 'my games.toml' --target local --on-error keep",
+        "amibuild reap 'my games.toml' --target local --dry-run",
+    ):
+        assert command in text
