@@ -12,7 +12,7 @@ from tests.hardening.table import README, refreshed, table
 PARTS = parts()
 PROVEN = {"fresh boot": False, "own kernel": True}
 # Checks that are of the whole step, not of one part.
-WHOLE = {"test_hardening.py"}
+WHOLE = {"test_hardening.py", "test_lynis.py"}
 
 
 def wrongs(part: Part) -> list[str]:
