@@ -28,3 +28,7 @@ def test_a_service_sees_no_processes_of_others(host: Host) -> None:
         pid = host.check_output("systemctl show --property=MainPID --value %s", unit)
         mounts = Path(f"/proc/{pid}/mountinfo").read_text()
         assert options(mounts, "/proc") & {"hidepid=invisible", "hidepid=2"}, unit
+
+
+def test_packages_ask_their_questions_from_where_programs_run(host: Host) -> None:
+    assert "/var/tmp" in host.check_output("apt-config dump APT::ExtractTemplates::TempDir")

@@ -8,6 +8,7 @@
 set -euo pipefail
 
 install -D -m 0644 files/mounts/tmp.conf /etc/systemd/system/tmp.mount.d/amibuild.conf
+install -m 0644 files/mounts/apt.conf /etc/apt/apt.conf.d/90amibuild-tmp
 # systemd mounts it before it reads fstab, and mounts it again by what is there.
 line="tmpfs /dev/shm tmpfs nosuid,nodev,noexec 0 0"
 grep -qxF "$line" /etc/fstab || echo "$line" >>/etc/fstab
