@@ -4,8 +4,8 @@ from testinfra.host import Host
 
 
 def test_a_session_keeps_new_files_to_itself_and_ends_when_unused(host: Host) -> None:
-    told = host.run("bash --login -c 'umask; echo $TMOUT; TMOUT=0'")
-    assert told.stdout.split() == ["0027", "900"]
+    told = host.run("bash --login -c 'umask; ulimit -c; echo $TMOUT; TMOUT=0'")
+    assert told.stdout.split() == ["0027", "0", "900"]
     assert told.rc != 0, "it could stay for longer"
 
 

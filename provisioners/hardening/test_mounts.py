@@ -18,6 +18,7 @@ def test_what_anybody_may_write_to_holds_no_programs(host: Host, own_kernel: Non
     mounts = Path("/proc/self/mountinfo").read_text()
     assert options(mounts, "/tmp") >= CLOSED
     assert options(mounts, "/dev/shm") >= CLOSED
+    assert options(mounts, "/dev") >= {"nosuid", "noexec"}
     copied = host.run("cp /usr/bin/true /tmp/amicheck && /tmp/amicheck; echo $?; rm /tmp/amicheck")
     assert copied.stdout.strip() == "126"
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # reason: A forgotten session ends, new files are nobody else's, and passwords set later are strong.
-# controls: CIS 5.3.2.2, 5.3.2.3, 5.3.3.1, 5.3.3.2, 5.4.3.2, 5.4.3.3; Lynis AUTH-9230, AUTH-9262, AUTH-9328; ANSSI R31, R32, R36
+# controls: CIS 5.3.2.2, 5.3.2.3, 5.3.3.1, 5.3.3.2, 5.4.1.2, 5.4.3.2, 5.4.3.3; Lynis AUTH-9230, AUTH-9262, AUTH-9328; ANSSI R31, R32, R36
 # proven: fresh boot
 # packages: libpam-pwquality
 #
-# No maximum age of passwords: nobody has one, and PAM would shut keys and sudo out with it.
+# No maximum age of passwords: nobody has one, and PAM would shut keys and sudo out with it. A
+# minimum only keeps one that was set from being set back the same day.
 set -euo pipefail
 
 set_to() {
@@ -13,6 +14,7 @@ set_to() {
 }
 set_to UMASK 027
 set_to LOGIN_RETRIES 3
+set_to PASS_MIN_DAYS 1
 set_to LOG_OK_LOGINS yes
 set_to ENCRYPT_METHOD YESCRYPT
 set_to YESCRYPT_COST_FACTOR 7

@@ -9,6 +9,7 @@ set -euo pipefail
 
 install -D -m 0644 files/mounts/tmp.conf /etc/systemd/system/tmp.mount.d/amibuild.conf
 install -m 0644 files/mounts/apt.conf /etc/apt/apt.conf.d/90amibuild-tmp
-# systemd mounts it before it reads fstab, and mounts it again by what is there.
-line="tmpfs /dev/shm tmpfs nosuid,nodev,noexec 0 0"
-grep -qxF "$line" /etc/fstab || echo "$line" >>/etc/fstab
+# systemd mounts these before it reads fstab, and mounts them again by what is there.
+for line in "devtmpfs /dev devtmpfs nosuid,noexec 0 0" "tmpfs /dev/shm tmpfs nosuid,nodev,noexec 0 0"; do
+    grep -qxF "$line" /etc/fstab || echo "$line" >>/etc/fstab
+done
