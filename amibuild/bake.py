@@ -41,7 +41,8 @@ from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, w
 from amibuild.steps.preflight import preflight, refuse
 from amibuild.steps.provision import StepRun, run_step, take_inventory
 from amibuild.steps.upload import BucketUpload
-from amibuild.verify.boot import Subject, prove, require
+from amibuild.verify.boot import Subject, audit, prove, require
+from amibuild.verify.report import CheckResult
 from amibuild.wait import Clock, SystemClock
 
 
@@ -185,6 +186,12 @@ def bake(
                     failed[step.name] = error
             with stages.run("inventory", "what is on the machine now"):
                 inventory = take_inventory(communicator, watch)
+            audited: tuple[CheckResult, ...] = ()
+            if any(step.builder_checks for step in provisioning):
+                with stages.run("audit", "what can be judged of it before it is sealed"):
+                    audited = audit(
+                        communicator, provisioning, logs, recipe.verify.timeout_s, watch
+                    )
             with stages.run(seal.name, seal.purpose):
                 runs.append(run_step(communicator, seal, logs, watch))
         with stages.run("shutdown", f"stops {builder}"):
@@ -208,7 +215,7 @@ def bake(
             scope.begin_removal(builder)
         with stages.run("verify", f"{image.id} on a fresh boot"):
             subject = Subject(
-                image, plan.steps, recipe, ready.networks, group, temporary, logs, failed
+                image, plan.steps, recipe, ready.networks, group, temporary, logs, failed, audited
             )
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
             if not proof.passed and on_error is OnError.KEEP:

@@ -22,6 +22,8 @@ HELPER_RESTART_S = 15
 # Sandboxed like this, a unit's exposure is 1.1 (systemd 252 and 257). A good figure says nothing
 # about whether the program still works: the checks look for its listening sockets as well.
 SANDBOX = (
+    # Where the recipe has the step `hardening`, and the kernel is the machine's own.
+    ("AppArmorProfile", "-amibuild-service"),
     ("NoNewPrivileges", "yes"),
     ("CapabilityBoundingSet", ""),
     ("AmbientCapabilities", ""),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from amibuild.errors import PlanError
+from amibuild.names import ON_BUILDER
 from amibuild.outputs import by_hand, paste
 from amibuild.outputs.manifest import Boot, Kind, Manifest, Step, newest_first
 from amibuild.outputs.service_record import table
@@ -85,7 +86,8 @@ def _generated(lines: list[str]) -> list[str]:
 
 
 def _summary(m: Manifest) -> list[str]:
-    checks = [c for c in m.checks if c.outcome != "skipped"]
+    ran = [c for c in m.checks if c.outcome != "skipped"]
+    checks = [c for c in ran if not c.name.endswith(ON_BUILDER)]
     passed = sum(c.outcome == "passed" for c in checks)
     commit = f", commit {_code(m.recipe.commit)}" if m.recipe.commit else ""
     rows = [
@@ -101,6 +103,7 @@ def _summary(m: Manifest) -> list[str]:
         ("Root volume", f"{m.image.size_gib} GiB, {m.image.architecture}{_used(m)}"),
         ("Checks", f"{passed} of {len(checks)} passed on a fresh boot of the image"),
         *_boot(m),
+        *_lynis(m),
         ("Finished disk", f"{len(m.hygiene.passed)} of {_asserted(m)} hygiene assertions passed"),
     ]
     return [
@@ -294,6 +297,16 @@ def _boot(m: Manifest) -> list[tuple[str, str]]:
 
 def _boot_time(boot: Boot) -> str:
     return f"{_duration(boot.seconds)} ({_prose(boot.machine)})"
+
+
+def _lynis(m: Manifest) -> list[tuple[str, str]]:
+    if m.hardening is None:
+        return []
+    lynis = m.hardening.lynis
+    where = f"in a {m.hardening.environment} ({_prose(m.hardening.machine)})"
+    lost = ", ".join(map(_code, lynis.lost_to_host_kernel))
+    asked = f"; of its tests {lost} ask the host's kernel" if lost else ""
+    return [("Lynis", f"{lynis.index} of 100 {where}, at least {lynis.floor}{asked}")]
 
 
 def _used(m: Manifest) -> str:

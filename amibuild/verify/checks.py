@@ -57,6 +57,13 @@ class Checks:
         folder = request.path.relative_to(self._root).parts[0]
         return self._facts[folder.removeprefix(FOLDER)]
 
+    @pytest.fixture(scope="session")
+    def own_kernel(self) -> None:
+        """For a check of the kernel: in a container, whose kernel is the host's, it is skipped."""
+        asked = testinfra.host.get_host("local://").run("systemd-detect-virt --container")
+        if asked.rc == 0:
+            pytest.skip(f"{asked.stdout.strip()}: a container's kernel is its host's")
+
     @pytest.fixture
     def record_property(self, request: pytest.FixtureRequest) -> Callable[[str, object], None]:
         """Keeps a measured value in the report. pytest's own belongs to its XML report."""

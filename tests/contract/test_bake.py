@@ -34,7 +34,7 @@ from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
 from tests.contract import builder
-from tests.contract.builder import STAGES, Answers, checks, new_project
+from tests.contract.builder import AUDITED, STAGES, Answers, checks, new_project
 from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def test_the_shipped_recipes_steps_run_in_the_plans_order(start: Start, tmp_path
     builder.run(shipped, start(script=answers).cloud)
     assert answers.jobs == [
         "first-boot", "ssm-agent", "os", "logging", "hardening", "idle-stop",
-        "minetest", "bzflag", "mumble", "openttd", "inventory", "seal",
+        "minetest", "bzflag", "mumble", "openttd", "inventory", "audit", "seal",
         "checks", "hygiene",
     ]  # fmt: skip
 
@@ -256,11 +256,12 @@ def test_a_failing_step_leaves_the_account_as_it_was(
     assert account(aws) == before
 
 
-@pytest.mark.parametrize("half", ["checks", "hygiene"])
+@pytest.mark.parametrize("half", ["audit", "checks", "hygiene"])
 def test_a_failed_proof_leaves_no_image(start: Start, project: Project, half: str) -> None:
     answers = Answers()
     finding = {"rule": "no swap", "path": "/swapfile", "detail": "is there"}
     answers.results[half] = {
+        "audit": builder.audit("failed", "E   the port is closed"),
         "checks": builder.checks("failed", "E   the port is closed"),
         "hygiene": {"passed": [], "failed": [finding]},
     }[half]
@@ -473,6 +474,21 @@ def test_what_a_step_declares_and_the_boot_are_in_the_papers(
     notes = {step["name"]: step["notes"] for step in manifest["steps"] if step["notes"]}
     assert notes == {"logging": ['"the agent is absent"']}
     assert manifest["boot"] == {"seconds": 7.25, "machine": "amazon"}
+    assert manifest["hardening"] == {
+        "environment": "container",
+        "machine": "systemd-nspawn",
+        "lynis": {
+            "index": 76,
+            "floor": 74,
+            "version": "3.1.4",
+            "tests": 242,
+            "open": ["BOOT-5122", "KRNL-6000"],
+            "lost_to_host_kernel": ["KRNL-6000"],
+        },
+        "secure_boot": None,
+    }
+    judged = [check["name"] for check in manifest["checks"] if "lynis" in check["name"]]
+    assert judged == [f"{AUDITED} on the builder"]
     (journal,) = (project.state_dir / "journals").iterdir()
     noted = [event.text for event in read(journal) if isinstance(event, Noted)]
     assert 'logging: "the agent is absent"' in noted

@@ -17,7 +17,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="nspawn needs root"),
 ]
 
-BZFLAG, SSH = 5154, 22
+BZFLAG, CLOSED = 5154, 47812
+HEARER = ("systemd-run", "--quiet", "python3", "-m", "http.server", str(CLOSED))
 # By IMDSv2, as services do that fetch secrets.
 METADATA = """
 token=$(curl -fsS -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' \
@@ -62,9 +63,20 @@ def test_a_services_port_answers_and_one_that_nobody_opened_is_silent(
     here: Here, machine: str, address: str
 ) -> None:
     assert asked(address, BZFLAG) == "connected"
-    assert here.shell(machine, "ss", "-Hltn", "sport", "=", ":22"), "a server does listen there"
-    assert asked(address, SSH) == "silence"
-    assert asked(address, 47812) == "silence"
+    assert asked(address, CLOSED) == "silence"
+    here.shell(machine, *HEARER)
+    until(lambda: heard(here, machine), what="a server where the firewall is closed", timeout_s=60)
+    assert asked(address, CLOSED) == "silence"
+
+
+def heard(here: Here, machine: str) -> Look[bool]:
+    listed = here.shell(machine, "ss", "-Hltn", "sport", "=", f":{CLOSED}")
+    return Look("not yet", True if listed.strip() else None)
+
+
+def test_nobody_hears_at_the_port_of_ssh(here: Here, machine: str, address: str) -> None:
+    assert not here.shell(machine, "ss", "-Hltn", "sport", "=", ":22").strip()
+    assert asked(address, 22) == "silence"
 
 
 def test_commands_and_metadata_go_on_through_it(here: Here, machine: str, address: str) -> None:

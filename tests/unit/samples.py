@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from amibuild.library.compile import compile_service, service_facts
 from amibuild.library.service import Service, ServiceFile
 from amibuild.library.step import BuildStep, StepFile, StepKind
+from amibuild.outputs.hardening_record import hardening_record
 from amibuild.outputs.manifest import (
     Bake,
     Boot,
@@ -25,6 +26,17 @@ from amibuild.outputs.manifest import (
 from amibuild.outputs.service_record import service_record
 
 MEASURED = {"exposure": 1.1, "memory_used_mib": 33.4, "port.game": "listens", "answers.game": True}
+JUDGED = {
+    "lynis.environment": "container",
+    "lynis.machine": "systemd-nspawn",
+    "lynis.version": "3.1.4",
+    "lynis.index": 76,
+    "lynis.floor": 74,
+    "lynis.tests": 242,
+    "lynis.open": "BOOT-5122 KRNL-6000",
+    "lynis.lost": "KRNL-6000",
+    "secure_boot": "off",
+}
 STARTED = datetime(2026, 11, 22, 10, 15, 0, tzinfo=UTC)
 
 
@@ -143,6 +155,7 @@ def manifest(
         hygiene=Hygiene(passed=("machine-id is empty", "no ssh host keys")),
         checks=(passed,) if checks is None else checks,
         boot=Boot(seconds=7.25, machine="qemu"),
+        hardening=hardening_record(JUDGED),
         seconds=Seconds(total=96.4, steps={"launch": 1.5, "provision": 32.0, "verify": 61.25}),
         sizes={"root_used_bytes": 812_000_000, "bundle_bytes": 4096},
     )

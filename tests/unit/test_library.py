@@ -249,6 +249,18 @@ def test_every_mistake_in_a_provisioner_is_told(home: Home) -> None:
     ]
 
 
+def test_a_step_names_those_of_its_checks_that_also_run_on_the_builder(home: Home) -> None:
+    home.uses('steps = ["greet"]\n')
+    home.provisioner("greet", TOML + 'builder_checks = ["test_greet.py"]\n')
+    assert step(home.steps(), "greet").builder_checks == ("test_greet.py",)
+    before = step(home.steps(), "greet").digest
+    home.provisioner("greet", TOML)
+    assert step(home.steps(), "greet").digest == before, "checks make no other image"
+    home.provisioner("greet", TOML + 'builder_checks = ["test_gone.py"]\n')
+    at = "provisioners/greet/provisioner.toml:2"
+    assert home.told() == [f"{at}: builder_checks[0]: there is no test_gone.py beside it"]
+
+
 def test_an_empty_folder_lacks_everything(home: Home) -> None:
     home.uses('steps = ["greet"]\n')
     (home.path / "provisioners/greet").mkdir(parents=True)
