@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from amibuild.library.artifact import artifact_parts
+from amibuild.library.sandbox import METADATA
 from amibuild.library.service import Service
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.library.unit import data_unit_text, secrets_unit_text, socket_text, unit_text
@@ -20,12 +21,13 @@ EXPOSURE_LIMIT = 2.0
 LOGS_KEPT_DAYS = 365
 PROGRAMS = ("count-players", "data-volume", "fetch-secrets", "first-start", "stop-by-line")
 FACTS_FILE = "facts.json"
+ATTACK = tuple(f"attack/{name}.py" for name in ("__init__", "__main__", "attempts", "means"))
+GENERIC_CHECKS = ("test_every_service.py", "test_sandbox.py", *ATTACK)
 
 
 def compile_service(service: Service, image: str = "image") -> BuildStep:
     """`image` is the recipe's name of the image, which log groups and secrets are called after."""
     resources = files("amibuild.library").joinpath("every_service")
-    generic = "test_every_service.py"
     file, install = service.file, service.install_directory
     brought = artifact_parts(file.all_artifacts, file.steam, service.user, install)
     facts = {**service_facts(service, image), **(brought.facts or {})}
@@ -62,7 +64,7 @@ def compile_service(service: Service, image: str = "image") -> BuildStep:
             **(brought.environment or {}),
         },
         checks=(
-            StepFile(generic, resources.joinpath(generic).read_bytes()),
+            *(StepFile(name, resources.joinpath(name).read_bytes()) for name in GENERIC_CHECKS),
             *brought.checks,
             *service.checks,
         ),
@@ -88,6 +90,8 @@ def service_facts(service: Service, image: str = "image") -> dict[str, Any]:
         "packages": list(file.packages),
         "replaces_units": list(file.replaces_units),
         "memory_mib": file.memory_mib,
+        "runtime": file.runtime.value,
+        "runs_from_state": file.runs_from_state,
         "tasks_max": file.tasks_max,
         "cpu_percent": file.cpu_percent,
         "stdin": None if file.stop_input is None else service.stdin,
@@ -166,12 +170,23 @@ def _configuration(service: Service) -> Iterator[StepFile]:
 
 
 def firewall_text(service: Service) -> str:
-    """Opens its public ports in the table that the step `hardening` makes."""
+    """What it adds to the table that the step `hardening` makes.
+
+    Its public ports are opened, and the metadata service is closed to its user: by `reject`, so
+    that a program which asks there is told at once. The chain has a name of its own, and is in each
+    service's file; adding it again changes nothing.
+    """
     lines = [f"# {service.name}"]
     for protocol in ("tcp", "udp"):
         if numbers := _public(service, protocol):
             listed = ", ".join(str(number) for number in sorted(numbers))
             lines.append(f"add element inet amibuild {protocol}_open {{ {listed} }}")
+    hook = "{ type filter hook output priority filter; policy accept; }"
+    lines.append(f"add chain inet amibuild from_services {hook}")
+    for address in METADATA:
+        family = "ip6" if ":" in address else "ip"
+        matched = f'meta skuid "{service.user}" {family} daddr {address}'
+        lines.append(f"add rule inet amibuild from_services {matched} counter reject")
     return "\n".join(lines) + "\n"
 
 

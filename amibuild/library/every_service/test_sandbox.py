@@ -1,0 +1,140 @@
+"""What a service could do that has fallen into wrong hands: each attempt must fail to get through.
+
+attack/ makes the attempts in a copy of the unit as it is on the machine, drop-ins included, that
+differs in its program alone. As root without a sandbox it makes the same ones: what can't get
+through there proves nothing here. On a virtual machine or EC2 there is no such attempt.
+"""
+
+import base64
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from testinfra.host import Host
+
+Facts = dict[str, Any]
+# Attack -> {"by": what refuses it, "how": attempt -> its error, or `through`}.
+Found = dict[str, dict[str, Any]]
+
+THROUGH = "through"
+# What the copy has in place of the service's own.
+REPLACED = (
+    *("Type", "WorkingDirectory", "ExecStart", "ExecStartPre", "ExecStop", "KillSignal"),
+    *("TimeoutStopSec", "SuccessExitStatus", "Restart", "RestartSec", "RestartSteps"),
+    *("RestartMaxDelaySec", "Sockets", "StandardInput", "StandardOutput", "StandardError"),
+    *("After", "Requires", "WantedBy"),
+)
+PROGRAM = "/usr/bin/python3 -S -s -B -m attack"
+UNITS, WORK = Path("/run/systemd/system"), Path("/run/amibuild-attack")
+# The kernel of an nspawn machine is the host's, and lets nobody there do these. They are proven
+# where the image boots by itself.
+NOT_IN_A_CONTAINER = {
+    "change a setting of the kernel",
+    "load a kernel module",
+    "load a program into the kernel",
+    "read the kernel's log",
+}
+NOT_SHOWN = "not shown here: the kernel is the host's"
+
+
+def test_nothing_gets_out_of_its_sandbox(
+    host: Host, facts: Facts, record_property: Callable[[str, object], None]
+) -> None:
+    order = order_of(host, facts)
+    free = attacked(host, f"{facts['name']}-unbound", ["[Service]"], order)
+    bound = attacked(host, f"{facts['name']}-attack", copy_of(host, facts), order)
+    open_here = allowed(host, facts)
+    blunt = {name: refused for name, one in free.items() if (refused := refused_in(one))}
+    if in_container(host):
+        assert set(blunt) <= NOT_IN_A_CONTAINER, blunt
+    else:
+        assert blunt == {}, "these prove nothing"
+    for name, one in bound.items():
+        refused = refused_in(one)
+        proven = sorted({how for what, how in refused.items() if what not in blunt.get(name, ())})
+        said = f"{one['by']} ({', '.join(proven)})" if proven else NOT_SHOWN
+        record_property(f"attack.{name}", open_here.get(name, said))
+    through = {
+        name: sorted(set(one["how"]) - set(refused_in(one)))
+        for name, one in bound.items()
+        if name not in open_here
+    }
+    assert {name: what for name, what in through.items() if what} == {}
+
+
+def refused_in(one: dict[str, Any]) -> dict[str, str]:
+    return {what: how for what, how in one["how"].items() if how != THROUGH}
+
+
+def in_container(host: Host) -> bool:
+    return bool(host.run("systemd-detect-virt --container").rc == 0)
+
+
+def allowed(host: Host, facts: Facts) -> dict[str, str]:
+    """What the title needs, as its service.toml says, and what this machine can't refuse."""
+    found = {}
+    if facts["runtime"] == "mono":
+        found["talk to the system's bus"] = "open: Mono makes sockets of that kind"
+    if facts["runtime"] != "native":
+        found["make machine code in its memory"] = "open: its runtime does"
+    if facts["runs_from_state"]:
+        found["run a program of its own"] = "open: its program lies in its state directory"
+    # The unit's own rule is the kernel's BPF, which an nspawn machine has not.
+    rule = "nft list chain inet amibuild from_services"
+    if in_container(host) and host.run(rule).rc != 0:
+        found["reach the metadata address"] = "not shown here: no BPF, and no step `hardening`"
+    return found
+
+
+def order_of(host: Host, facts: Facts) -> str:
+    """Itself, and what others have: the other services, systemd, the journal."""
+    listed = host.run("cat /etc/amibuild/services/*.json").stdout
+    decoder, others, rest = json.JSONDecoder(), [], listed.strip()
+    while rest:
+        one, end = decoder.raw_decode(rest)
+        rest = rest[end:].strip()
+        others += [one] if one["name"] != facts["name"] else []
+    units = ["systemd-journald.service", *(other["unit"] for other in others)]
+    shown = host.check_output("systemctl show --property=MainPID --value " + " ".join(units))
+    folders = {"state": facts["state_directory"], "config": facts["config_directory"]}
+    secrets = [f"/run/amibuild/secrets/{o['name']}" for o in others if o["secrets"]]
+    order = {
+        "mine": folders,
+        "others": {
+            "state": [other["state_directory"] for other in others],
+            "config": [other["config_directory"] for other in others],
+            "secrets": ["/run/amibuild/secrets", *secrets] if secrets else [],
+            "credentials": [f"/run/credentials/{o['unit']}" for o in others if o["secrets"]],
+            "pids": ["1", *(pid for pid in shown.split() if pid != "0")],
+        },
+    }
+    return base64.b64encode(json.dumps(order).encode()).decode()
+
+
+def copy_of(host: Host, facts: Facts) -> list[str]:
+    """The unit as systemd has read it, but for its program."""
+    lines = host.check_output("systemctl cat %s", facts["unit"]).splitlines()
+    kept = [line for line in lines if line.partition("=")[0] not in REPLACED]
+    assert "ProtectSystem=strict" in kept
+    return [*kept, "[Service]"]
+
+
+def attacked(host: Host, name: str, lines: list[str], order: str) -> Found:
+    """What the attempts come to in this unit, which is gone afterwards."""
+    shutil.copytree(Path(__file__).with_name("attack"), WORK / "attack", dirs_exist_ok=True)
+    own = [f"WorkingDirectory={WORK}", f"StandardOutput=truncate:{WORK}/found", "Type=oneshot"]
+    unit = UNITS / f"{name}.service"
+    unit.parent.mkdir(exist_ok=True)
+    unit.write_text("\n".join([*lines, *own, f"ExecStart={PROGRAM} {order}", ""]))
+    try:
+        done = host.run("systemctl start %s", unit.name)
+        log = host.run("journalctl --no-pager --lines=20 --unit %s", unit.name).stdout
+        assert done.rc == 0, done.stderr + log
+        found: Found = json.loads((WORK / "found").read_text())
+        return found
+    finally:
+        unit.unlink()
+        shutil.rmtree(WORK)
+        host.run("systemctl reset-failed %s", unit.name)
