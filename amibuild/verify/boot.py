@@ -43,6 +43,7 @@ from amibuild.verify.disk import (
     check_hygiene,
     make_disk_copy,
 )
+from amibuild.verify.known import KnownValues
 from amibuild.verify.report import VerifyReport, parse_report
 from amibuild.wait import Observer
 
@@ -90,7 +91,8 @@ class Proof:
 class Subject:
     """What is proven, and with what: `steps` bring the checks, `logs` is a folder.
 
-    Those of `not_installed` are not run: each would fail for the same reason.
+    Those of `not_installed` are not run: each would fail for the same reason. `known` are values
+    that must be nowhere on its disk.
     """
 
     image: Image
@@ -101,6 +103,7 @@ class Subject:
     tags: Mapping[str, str]
     logs: Path
     not_installed: Mapping[str, StepFailed] = field(default_factory=dict)
+    known: KnownValues = field(default_factory=KnownValues)
 
 
 def verify(
@@ -215,7 +218,10 @@ def prove(
         attach_disk_copy(cloud, volume, machine, observer)
         checked = [step for step in subject.steps if step.name not in subject.not_installed]
         report = run_checks(communicator, checked, subject.logs, limit_s, observer)
-        hygiene = check_hygiene(communicator, volume, hygiene_rules(), observer)
+        subject.known.add_those_of(cloud)
+        known = subject.known.fingerprints()
+        log = subject.logs / "hygiene.log"
+        hygiene = check_hygiene(communicator, volume, hygiene_rules(), known, log, observer)
     scope.begin_removal(machine)
     return Proof(report, hygiene, subject.not_installed, machine)
 
