@@ -170,24 +170,25 @@ def _configuration(service: Service) -> Iterator[StepFile]:
 
 
 def firewall_text(service: Service) -> str:
-    """What it adds to the table that the step `hardening` makes.
+    """What it adds to the firewall, where the recipe has the step `hardening`.
 
-    Its public ports are opened, and the metadata service is closed to its user: by `reject`, so
-    that a program which asks there is told at once. The chain has a name of its own, and is in each
-    service's file; adding it again changes nothing.
+    Its public ports, in that step's table, and a table of its own that closes the metadata service
+    to its user: by `reject`, so that a program which asks there is told at once. Declared before it
+    is deleted, for the file is read again whenever the firewall is.
     """
     lines = [f"# {service.name}"]
     for protocol in ("tcp", "udp"):
         if numbers := _public(service, protocol):
             listed = ", ".join(str(number) for number in sorted(numbers))
             lines.append(f"add element inet amibuild {protocol}_open {{ {listed} }}")
-    hook = "{ type filter hook output priority filter; policy accept; }"
-    lines.append(f"add chain inet amibuild from_services {hook}")
+    table = f"table inet {service.user}"
+    lines += [table, f"delete {table}", f"{table} {{", "    chain output {"]
+    lines.append("        type filter hook output priority filter; policy accept")
     for address in METADATA:
         family = "ip6" if ":" in address else "ip"
         matched = f'meta skuid "{service.user}" {family} daddr {address}'
-        lines.append(f"add rule inet amibuild from_services {matched} counter reject")
-    return "\n".join(lines) + "\n"
+        lines.append(f"        {matched} counter reject")
+    return "\n".join([*lines, "    }", "}", ""])
 
 
 def cloudwatch_config(service: Service, image: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ METADATA = ("169.254.169.254", "fd00:ec2::254")
 # All that a service can write to beside its state directory. `NoExecPaths=/` would not do: systemd
 # leaves out every path that another line mounts, such as /tmp for PrivateTmp. Nor may a path stand
 # here that ProtectSystem makes read-only, for it would no longer be. Seen with systemd 257.
-WRITABLE = ("/tmp", "/var/tmp", "/dev/shm")
+WRITABLE = ("/tmp", "/var/tmp")
 # Of what @system-service lets through, ways around other lines: a file in memory to run a program
 # from, sockets that no filter sees (io_uring makes them without the system call), other processes'
 # memory without ptrace.
@@ -50,6 +50,8 @@ EVERY_SERVICE = (
     ("PrivateDevices", "yes"),
     ("PrivateUsers", "yes"),
     ("PrivateIPC", "yes"),
+    # The one folder for all that the lines above leave. NoExecPaths would undo it.
+    ("TemporaryFileSystem", "/dev/shm:mode=1777,noexec"),
     ("RemoveIPC", "yes"),
     ("KeyringMode", "private"),
     ("LockPersonality", "yes"),

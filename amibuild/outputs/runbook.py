@@ -15,7 +15,7 @@ from amibuild.errors import PlanError
 from amibuild.names import ON_BUILDER
 from amibuild.outputs import by_hand, paste
 from amibuild.outputs.manifest import Boot, Kind, Manifest, Step, newest_first
-from amibuild.outputs.service_record import table
+from amibuild.outputs.service_record import attack_table, table
 
 BEGIN = "<!-- amibuild:begin -->"
 END = "<!-- amibuild:end -->"
@@ -133,6 +133,7 @@ def _contents(m: Manifest) -> list[str]:
             "listens; memory is what the service took there, with nobody connected.",
             "",
         ]
+        lines += _attacks(m)
     lines.append(
         f"{len(m.packages)} Debian packages; all of them with versions are in the manifest."
     )
@@ -142,6 +143,19 @@ def _contents(m: Manifest) -> list[str]:
     if m.units_enabled:
         lines.append(f"Units that start at boot: {', '.join(map(_code, m.units_enabled))}.")
     return [*lines, ""]
+
+
+def _attacks(m: Manifest) -> list[str]:
+    rows = [tuple(map(_prose, row)) for row in attack_table(m.services)]
+    if not rows:
+        return []
+    return [
+        "What was tried there in a copy of each service's unit, and outside of any, where it",
+        "succeeds. None of it got through but what is said to be open:",
+        "",
+        *_table(rows[0], rows[1:]),
+        "",
+    ]
 
 
 def _by_hand(m: Manifest) -> list[str]:

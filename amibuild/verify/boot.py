@@ -43,6 +43,7 @@ from amibuild.verify.disk import (
     check_hygiene,
     make_disk_copy,
 )
+from amibuild.verify.known import KnownValues
 from amibuild.verify.report import CheckResult, VerifyReport, parse_report
 from amibuild.wait import Observer
 
@@ -91,7 +92,8 @@ class Subject:
     """What is proven, and with what: `steps` bring the checks, `logs` is a folder.
 
     Those of `not_installed` are not run: each would fail for the same reason. `audited` are the
-    checks that ran on the builder, and count like the others.
+    checks that ran on the builder, and count like the others. `known` are values that must be
+    nowhere on its disk.
     """
 
     image: Image
@@ -103,6 +105,7 @@ class Subject:
     logs: Path
     not_installed: Mapping[str, StepFailed] = field(default_factory=dict)
     audited: Sequence[CheckResult] = ()
+    known: KnownValues = field(default_factory=KnownValues)
 
 
 def verify(
@@ -218,7 +221,10 @@ def prove(
         checked = [step for step in subject.steps if step.name not in subject.not_installed]
         report = run_checks(communicator, checked, subject.logs, limit_s, observer)
         report = replace(report, checks=(*subject.audited, *report.checks))
-        hygiene = check_hygiene(communicator, volume, hygiene_rules(), observer)
+        subject.known.add_those_of(cloud)
+        known = subject.known.fingerprints()
+        log = subject.logs / "hygiene.log"
+        hygiene = check_hygiene(communicator, volume, hygiene_rules(), known, log, observer)
     scope.begin_removal(machine)
     return Proof(report, hygiene, subject.not_installed, machine)
 

@@ -5,8 +5,9 @@ A boot could hide, or bring back, what must not be in an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +15,7 @@ from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.errors import ResourceFailed
+from amibuild.files import write_atomically
 from amibuild.journal import ResourceKind
 from amibuild.library.step import StepFile
 from amibuild.names import BakeId, Tag, temporary_name
@@ -89,11 +91,19 @@ def attach_disk_copy(cloud: Cloud, volume_id: str, instance_id: str, observer: O
 
 
 def check_hygiene(
-    communicator: Communicator, volume_id: str, rules: StepFile, observer: Observer
+    communicator: Communicator,
+    volume_id: str,
+    rules: Sequence[StepFile],
+    known: StepFile,
+    log: Path,
+    observer: Observer,
 ) -> HygieneReport:
+    """`known` has the fingerprints of the values that are looked for in every block."""
     script = files("amibuild.verify").joinpath("hygiene.sh").read_text()
-    job = RemoteJob("hygiene", script, HYGIENE_S, (rules,), {"VOLUME_ID": volume_id})
-    result = check("the look at the finished disk", communicator.run(job, observer))
+    job = RemoteJob("hygiene", script, HYGIENE_S, (*rules, known), {"VOLUME_ID": volume_id})
+    result = communicator.run(job, observer)
+    write_atomically(log, result.log)
+    check("the look at the finished disk", result)
     return HygieneReport.model_validate_json(result.result)
 
 

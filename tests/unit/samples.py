@@ -25,7 +25,14 @@ from amibuild.outputs.manifest import (
 )
 from amibuild.outputs.service_record import service_record
 
-MEASURED = {"exposure": 1.1, "memory_used_mib": 33.4, "port.game": "listens", "answers.game": True}
+MEASURED = {
+    "exposure": 1.1,
+    "memory_used_mib": 33.4,
+    "port.game": "listens",
+    "answers.game": True,
+    "attack.write outside its state": "ProtectSystem, ReadOnlyPaths, ProtectHome, User (EROFS)",
+    "attack.make machine code in its memory": "open: its runtime does",
+}
 JUDGED = {
     "lynis.environment": "container",
     "lynis.machine": "systemd-nspawn",

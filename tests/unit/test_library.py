@@ -413,9 +413,10 @@ def test_no_agent_step_means_no_user_data() -> None:
 
 
 def test_the_hygiene_rules_are_the_bundled_ones() -> None:
-    rules = hygiene_rules()
-    assert rules.path == "hygiene.py"
-    assert rules.content == (bundled_provisioners() / "seal/hygiene.py").read_bytes()
+    parts = hygiene_rules()
+    assert parts[0].path == "hygiene.py"
+    for part in parts:
+        assert part.content == (bundled_provisioners() / "seal" / part.path).read_bytes()
 
 
 @pytest.mark.parametrize("schema", [provisioner_schema(), service_schema()], ids=["p", "s"])

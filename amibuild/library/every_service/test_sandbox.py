@@ -28,6 +28,7 @@ REPLACED = (
 )
 PROGRAM = "/usr/bin/python3 -S -s -B -m attack"
 UNITS, WORK = Path("/run/systemd/system"), Path("/run/amibuild-attack")
+SHARED = [Path(folder, "amibuild-left-here") for folder in ("/tmp", "/var/tmp", "/dev/shm")]
 # The kernel of an nspawn machine is the host's, and lets nobody there do these. They are proven
 # where the image boots by itself.
 NOT_IN_A_CONTAINER = {
@@ -82,8 +83,7 @@ def allowed(host: Host, facts: Facts) -> dict[str, str]:
     if facts["runs_from_state"]:
         found["run a program of its own"] = "open: its program lies in its state directory"
     # The unit's own rule is the kernel's BPF, which an nspawn machine has not.
-    rule = "nft list chain inet amibuild from_services"
-    if in_container(host) and host.run(rule).rc != 0:
+    if in_container(host) and host.run("nft list table inet %s", facts["user"]).rc != 0:
         found["reach the metadata address"] = "not shown here: no BPF, and no step `hardening`"
     return found
 
@@ -107,6 +107,7 @@ def order_of(host: Host, facts: Facts) -> str:
             "config": [other["config_directory"] for other in others],
             "secrets": ["/run/amibuild/secrets", *secrets] if secrets else [],
             "credentials": [f"/run/credentials/{o['unit']}" for o in others if o["secrets"]],
+            "shared": [str(path) for path in SHARED],
             "pids": ["1", *(pid for pid in shown.split() if pid != "0")],
         },
     }
@@ -128,13 +129,17 @@ def attacked(host: Host, name: str, lines: list[str], order: str) -> Found:
     unit = UNITS / f"{name}.service"
     unit.parent.mkdir(exist_ok=True)
     unit.write_text("\n".join([*lines, *own, f"ExecStart={PROGRAM} {order}", ""]))
+    for path in SHARED:
+        path.write_text("for everybody")
     try:
         done = host.run("systemctl start %s", unit.name)
-        log = host.run("journalctl --no-pager --lines=20 --unit %s", unit.name).stdout
-        assert done.rc == 0, done.stderr + log
+        if done.rc:
+            log = host.run("journalctl --no-pager --lines=20 --unit %s", unit.name).stdout
+            raise AssertionError(done.stderr + log)
         found: Found = json.loads((WORK / "found").read_text())
         return found
     finally:
-        unit.unlink()
+        for path in (unit, *SHARED):
+            path.unlink()
         shutil.rmtree(WORK)
         host.run("systemctl reset-failed %s", unit.name)

@@ -41,7 +41,7 @@ Attack = Callable[[Mine, Others], Iterator[Attempt]]
 
 ATTACKS: dict[str, tuple[str, Attack]] = {}
 # Each service has its own of these.
-OWN_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/proc", "/sys", "/dev")
+OWN_FOLDERS = ("/tmp", "/var/tmp", "/proc", "/sys", "/dev")
 METADATA = ("169.254.169.254", 80)
 # The firewall refuses at once; without it a packet is lost, and nothing tells the program.
 PATIENCE_S = 3
@@ -62,7 +62,8 @@ def attack(name: str, by: str) -> Callable[[Attack], Attack]:
 def write_outside(mine: Mine, others: Others) -> Iterator[Attempt]:
     places = ["/etc", "/etc/systemd/system", "/usr/bin", "/usr/lib/amibuild", "/opt", "/boot"]
     places += ["/root", "/home", "/run", "/var/lib", "/var/log", "/var/spool"]
-    for place in [*places, mine["config"], *others["state"], *others["config"]]:
+    yield "its configuration", partial(written, f"{mine['config']}/{MARK}")
+    for place in [*places, *others["state"], *others["config"]]:
         if os.path.lexists(place) or place in others["state"]:
             yield place, partial(written, f"{place}/{MARK}")
     yield "/run/lock", partial(written, f"/run/lock/{MARK}")
@@ -98,6 +99,12 @@ def read_others(mine: Mine, others: Others) -> Iterator[Attempt]:
         f for kind in ("state", "config", "secrets", "credentials") for f in others[kind]
     ):
         yield place, partial(os.listdir, place)
+
+
+@attack("find what another put into a folder for all", by="PrivateTmp, TemporaryFileSystem")
+def find_shared(mine: Mine, others: Others) -> Iterator[Attempt]:
+    for path in others["shared"]:
+        yield path, Path(path).read_bytes
 
 
 @attack("read what is root's", by="User, ProtectHome, ProtectProc")
@@ -190,9 +197,11 @@ def devices(mine: Mine, others: Others) -> Iterator[Attempt]:
 
 @attack("run a program of its own", by="NoExecPaths, SystemCallFilter")
 def run_own(mine: Mine, others: Others) -> Iterator[Attempt]:
-    for place in (mine["state"], "/tmp", "/var/tmp", "/dev/shm"):
+    for place in ("/tmp", "/var/tmp", "/dev/shm"):
         yield place, partial(with_file, place, run)
         yield f"{place}, by the loader", partial(with_file, place, load)
+    yield "its state", partial(with_file, mine["state"], run)
+    yield "its state, by the loader", partial(with_file, mine["state"], load)
     yield "memory", run_from_memory
     yield "elsewhere", partial(run_elsewhere, mine["state"])
 

@@ -123,10 +123,11 @@ def mounts() -> dict[str, list[str]]:
 
 def written_elsewhere(but: set[str]) -> None:
     """In whatever folder can be written to, of all mounts that are not read-only."""
-    for top in (at for at, options in mounts().items() if "rw" in options):
+    tops = [at for at, options in mounts().items() if "rw" in options]
+    for top in (at for at in tops if not any(f"{at}/".startswith(f"{one}/") for one in but)):
         for folder, names, _ in os.walk(top):
             names[:] = [name for name in names if f"{folder}/{name}" not in but]
-            if top not in but and os.access(folder, os.W_OK):
+            if os.access(folder, os.W_OK):
                 return written(f"{folder}/{MARK}")
     raise Refused("no folder can be written to")
 
