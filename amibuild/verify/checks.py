@@ -73,6 +73,10 @@ class Checks:
 
         return record
 
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """What is marked `last` runs behind all others, for it takes long or leaves traces."""
+        items.sort(key=lambda item: item.get_closest_marker("last") is not None)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         check = self._check(report.nodeid)
         check["seconds"] = round(check["seconds"] + report.duration, 3)
