@@ -4,7 +4,8 @@
 
 test_sandbox.py starts it in a copy of the unit, and once more as root without any sandbox, where
 every attempt must get through: one that can't says nothing. ORDER is JSON in base64: `mine`, the
-service's folders by name, and `others` (`state`, `config`, `secrets`, `credentials`, `pids`).
+service's folders by name, and `others` (`state`, `config`, `secrets`, `credentials`,
+`shared`, `processes`).
 Prints JSON: attack -> {"by": what refuses it, "how": attempt -> its error, or "through"}.
 """
 

@@ -58,6 +58,12 @@ def attack(name: str, by: str) -> Callable[[Attack], Attack]:
     return register
 
 
+def processes(others: Others) -> Iterator[tuple[str, int]]:
+    """Unit and number of each: the number is another one after a restart."""
+    for unit, _, pid in (line.partition(" ") for line in others["processes"]):
+        yield unit, int(pid)
+
+
 @attack("write outside its state", by="ProtectSystem, ReadOnlyPaths, ProtectHome, User")
 def write_outside(mine: Mine, others: Others) -> Iterator[Attempt]:
     places = ["/etc", "/etc/systemd/system", "/usr/bin", "/usr/lib/amibuild", "/opt", "/boot"]
@@ -93,7 +99,10 @@ def load_bpf(mine: Mine, others: Others) -> Iterator[Attempt]:
     yield "bpf", partial(asked_nonsense, "bpf", 0, bytes(72), 72)
 
 
-@attack("read another's state, configuration and secrets", by="User, ProtectSystem")
+@attack(
+    "read another's state, configuration and secrets",
+    by="User, CapabilityBoundingSet, PrivateUsers",
+)
 def read_others(mine: Mine, others: Others) -> Iterator[Attempt]:
     for place in (
         f for kind in ("state", "config", "secrets", "credentials") for f in others[kind]
@@ -116,23 +125,20 @@ def read_roots(mine: Mine, others: Others) -> Iterator[Attempt]:
 
 @attack("see another's processes", by="ProtectProc")
 def see_processes(mine: Mine, others: Others) -> Iterator[Attempt]:
-    for pid in others["pids"]:
-        yield f"/proc/{pid}", Path(f"/proc/{pid}/cmdline").read_bytes
+    for unit, pid in processes(others):
+        yield unit, Path(f"/proc/{pid}/cmdline").read_bytes
 
 
 @attack("send a signal to another's process", by="User")
 def signal_process(mine: Mine, others: Others) -> Iterator[Attempt]:
-    for pid in others["pids"]:
-        yield f"kill {pid}", partial(os.kill, int(pid), 0)
+    for unit, pid in processes(others):
+        yield unit, partial(os.kill, pid, 0)
 
 
 @attack("look into another process (ptrace)", by="SystemCallFilter, User")
 def trace(mine: Mine, others: Others) -> Iterator[Attempt]:
-    for pid in others["pids"]:
-        yield (
-            f"seize {pid}",
-            partial(apart, partial(libc_call, "ptrace", PTRACE_SEIZE, int(pid), None, None)),
-        )
+    for unit, pid in processes(others):
+        yield unit, partial(apart, partial(libc_call, "ptrace", PTRACE_SEIZE, pid, None, None))
     yield (
         "any process at all",
         partial(apart, partial(libc_call, "ptrace", PTRACE_TRACEME, 0, None, None)),
@@ -148,7 +154,9 @@ def reach_metadata(mine: Mine, others: Others) -> Iterator[Attempt]:
     yield METADATA[0], partial(socket.create_connection, METADATA, PATIENCE_S)
 
 
-@attack("open a raw socket", by="RestrictAddressFamilies, CapabilityBoundingSet")
+@attack(
+    "open a raw socket", by="RestrictAddressFamilies, CapabilityBoundingSet, PrivateUsers, User"
+)
 def raw_socket(mine: Mine, others: Others) -> Iterator[Attempt]:
     wanted = (
         ("AF_INET", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP),
@@ -190,7 +198,9 @@ def kernel_log(mine: Mine, others: Others) -> Iterator[Attempt]:
     yield "syslog", partial(libc_call, "klogctl", READ_KERNEL_LOG, buffer, 64)
 
 
-@attack("reach a disk or make a device", by="PrivateDevices, CapabilityBoundingSet")
+@attack(
+    "reach a disk or make a device", by="PrivateDevices, CapabilityBoundingSet, PrivateUsers, User"
+)
 def devices(mine: Mine, others: Others) -> Iterator[Attempt]:
     yield "mknod", partial(with_device, mine["state"])
 
