@@ -36,9 +36,9 @@ from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.capture import capture, wait_until_available
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
 from amibuild.steps.console import console_kept
-from amibuild.steps.distribute import distribute, mark
+from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
-from amibuild.steps.preflight import preflight
+from amibuild.steps.preflight import preflight, refuse
 from amibuild.steps.provision import StepRun, run_step, take_inventory
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.boot import Subject, prove, require
@@ -91,6 +91,8 @@ def bake(
     plan, reusable = plan_bake(project, cloud)
     check_writable(project)
     if if_changed and reusable is not None:
+        refuse(cloud, project.recipe)
+        share(cloud, reusable.id, reusable.snapshot_ids, project.recipe.publish.accounts)
         hand_over(project, pinned(reusable))
         result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
         on_result(result)

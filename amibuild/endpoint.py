@@ -88,13 +88,16 @@ def open_endpoint(
     Raises: HostError, with the hint of what refused.
     """
     folder = data or data_dir()
-    with _opened(folder, Settings(machine=machine), base, progress) as (endpoint, child):
+    with _opened(folder, Settings(machine=machine), base, progress) as (endpoint, _):
         try:
             yield endpoint
         except Exception:  # not an interrupt, which has cleaned up: nothing is kept then
-            if keep and child is not None:
+            if keep:
                 with suppress(HostError):  # the body's own failure is the one to tell
-                    child.ask("POST", "keep")
+                    _keep(folder)
+                    progress(
+                        "the local endpoint stays, with its machines: `amibuild local down` ends it"
+                    )
             raise
 
 
@@ -112,10 +115,15 @@ def start_detached(
     asked = settings or Settings()
     asked.check()
     with _opened(folder, asked, True, progress) as (endpoint, _):
-        known = announced(folder)
-        if known is not None:
-            ask(known, "POST", "keep")
+        _keep(folder)
         return endpoint
+
+
+def _keep(data: Path) -> None:
+    """Whoever started it: it no longer ends with that process."""
+    known = announced(data)
+    if known is not None:
+        ask(known, "POST", "keep")
 
 
 def status(data: Path | None = None) -> dict[str, Any] | None:

@@ -56,16 +56,23 @@ def make_plan(project: Project, source: SourceImage) -> Plan:
         source=source,
         steps=project.steps,
         volume_gib=volume_gib,
-        digest=digest_of(source.id, project.steps, volume_gib),
+        digest=digest_of(source.id, project.steps, volume_gib, project.recipe.aws.kms_key),
     )
 
 
-def digest_of(source_ami: str, steps: tuple[BuildStep, ...], volume_gib: int) -> str:
-    """SHA-256 over what makes the image. Publishing and channels are not in it."""
-    body = {
+def digest_of(
+    source_ami: str, steps: tuple[BuildStep, ...], volume_gib: int, kms_key: str | None = None
+) -> str:
+    """SHA-256 over what makes the image. Publishing and channels are not in it.
+
+    The key is, where one is named: a snapshot stays under the key that it was made with.
+    """
+    body: dict[str, object] = {
         "digest-version": DIGEST_VERSION,
         "source": source_ami,
         "steps": [step.digest for step in steps],
         "volume-gib": volume_gib,
     }
+    if kms_key is not None:
+        body["kms-key"] = kms_key
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

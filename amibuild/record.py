@@ -132,11 +132,6 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _boot(proof: Proof) -> m.Boot | None:
-    boot = proof.report.boot
-    return None if boot is None else m.Boot(seconds=boot.seconds, machine=boot.machine)
-
-
 def _manifest(project: Project, made: Made) -> m.Manifest:
     seal = made.runs[-1].step.name
     measures = made.proof.report.measures()
@@ -169,6 +164,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
             name=made.plan.source.name,
             owner=made.plan.source.owner,
             reference=made.plan.source.reference,
+            boot=made.inventory.boot,
         ),
         steps=[
             m.step_record(
@@ -197,7 +193,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
             m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=c.message)
             for c in made.proof.report.checks
         ],
-        boot=_boot(made.proof),
+        boot=made.proof.report.boot,
         seconds=m.Seconds(total=made.seconds_total, steps=made.seconds_by_step),
         sizes={"root_used_bytes": made.inventory.root_used_bytes},
     )

@@ -1,7 +1,5 @@
 """Many instances at once on this machine: how long until all are Online, and what they take.
 
-    python benchmarks/instances.py [COUNT]
-
 They are made from the base image by the calls of any EC2 client, in nspawn.
 """
 
@@ -54,10 +52,17 @@ def client(service: str, endpoint: LocalEndpoint) -> Any:
     )
 
 
-def launch(endpoint: LocalEndpoint, count: int) -> list[str]:
-    """Their ids, once every one of them is Online in SSM."""
+def launch(
+    endpoint: LocalEndpoint, count: int, *, image: str = BASE, purpose: str = "builder"
+) -> list[str]:
+    """Their ids, once every one of them is Online in SSM. The purpose chooses nspawn or QEMU."""
+    tags = [{"Key": "amibuild:purpose", "Value": purpose}]
     reservation = client("ec2", endpoint).run_instances(
-        ImageId=BASE, InstanceType="t3.micro", MinCount=count, MaxCount=count
+        ImageId=image,
+        InstanceType="t3.micro",
+        MinCount=count,
+        MaxCount=count,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
     )
     ids = [str(one["InstanceId"]) for one in reservation["Instances"]]
     ssm = client("ssm", endpoint)

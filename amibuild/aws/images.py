@@ -94,14 +94,14 @@ class Images:
         with calling("DeleteTags", self._region, ", ".join(ids)):
             self._client.delete_tags(Resources=list(ids), Tags=[{"Key": key}])
 
-    def share(self, image: Image, accounts: Sequence[str]) -> None:
+    def share(self, image_id: str, snapshot_ids: Sequence[str], accounts: Sequence[str]) -> None:
         """ModifyImageAttribute, and ModifySnapshotAttribute for each snapshot behind it."""
         users = list(accounts)
-        with calling("ModifyImageAttribute", self._region, image.id):
+        with calling("ModifyImageAttribute", self._region, image_id):
             self._client.modify_image_attribute(
-                ImageId=image.id, LaunchPermission={"Add": [{"UserId": u} for u in users]}
+                ImageId=image_id, LaunchPermission={"Add": [{"UserId": u} for u in users]}
             )
-        for snapshot in image.snapshots:
+        for snapshot in snapshot_ids:
             with calling("ModifySnapshotAttribute", self._region, snapshot):
                 self._client.modify_snapshot_attribute(
                     SnapshotId=snapshot,

@@ -119,8 +119,10 @@ def plan(
             project.recipe, target, machine, run.story, flow="amibuild.bake"
         ) as opened:
             from amibuild.bake import plan_bake
+            from amibuild.steps.preflight import refuse
 
             planned, reusable = plan_bake(project, opened.cloud)
+            refuse(opened.cloud, project.recipe)
         from amibuild.library.artifact import not_pinned
 
         for note in not_pinned(planned.steps):

@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from amibuild.cli.options import MachineName, TargetName
-from amibuild.errors import AmibuildError
 
 if TYPE_CHECKING:
     from amibuild.aws.session import Cloud
@@ -42,7 +41,7 @@ def open_target(
     base: bool = True,
     flow: str = "amibuild.aws.session",
 ) -> Iterator[Opened]:
-    """`keep` lets a local endpoint that this run started outlive a failure, until `local down`.
+    """`keep` lets a local endpoint outlive a failure, whoever started it, until `local down`.
 
     Without `base` the local target makes no base image: enough for a look at what is there.
     `flow` is the module that the verb needs next: it is imported while the endpoint starts, which
@@ -67,9 +66,4 @@ def open_target(
         importing.join()
         from amibuild.aws.session import connect
 
-        try:
-            yield Opened(connect(recipe.aws, endpoint=access), target.value)
-        except AmibuildError:
-            if keep:
-                story.say("the local endpoint stays, machines and all, until `amibuild local down`")
-            raise
+        yield Opened(connect(recipe.aws, endpoint=access), target.value)

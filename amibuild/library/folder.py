@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from amibuild.errors import Problem, RecipeError
 from amibuild.library.provisioner import ParameterType, Provisioner, ProvisionerFile
-from amibuild.library.service import Service, ServiceFile
+from amibuild.library.service import Service, ServiceFile, service_user
 from amibuild.library.step import StepFile
 from amibuild.recipe.document import Document, did_you_mean, overlaid_document, read_document
 from amibuild.recipe.locate import KeyPath
@@ -68,9 +68,16 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
     return Read(provisioner, tuple(problems))
 
 
+# systemd-sysusers refuses a longer one (systemd's user-util.c: what utmp can hold).
+USER_NAME = 31
+
+
 def read_service(folder: Path, folders: Mapping[str, Path] | None = None) -> Read[Service]:
     """`folders` are all services by name, of which this one may be based on others."""
     problems = list(_name_problems(folder))
+    if len(user := service_user(folder.name)) > USER_NAME:
+        reason = f"its user would be {user}, and a user's name has at most {USER_NAME} letters"
+        problems.append(Problem(folder, None, "", reason))
     layers = _layers(folder, folders or {}, problems)
     for layer in layers:
         if (layer / "run.sh").exists():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from amibuild.errors import Problem, RecipeError
+from amibuild.library.collisions import collisions
 from amibuild.library.compile import compile_service
 from amibuild.library.folder import Read, read_provisioner, read_service
 from amibuild.library.provisioner import Provisioner, compile_provisioner
@@ -113,6 +114,7 @@ def load_library(recipe_dir: Path, recipe: Recipe) -> Library:
 
     problems += _order_problems(recipe, provisioners, provisioner_folders, known_services)
     problems += _parameter_problems(recipe, provisioners, used)
+    problems += collisions(recipe, services)
     if problems:
         raise RecipeError(problems)
     return Library(provisioners, services)

@@ -194,6 +194,11 @@ class ServiceFile(Brings):
         return self
 
 
+def service_user(name: str) -> str:
+    """Its user and group, and what its directories are called after."""
+    return f"svc-{name}"
+
+
 @dataclass(frozen=True)
 class Service:
     """A service with its own configuration files and its own checks, beside those of every one."""
@@ -205,7 +210,7 @@ class Service:
 
     @property
     def user(self) -> str:
-        return f"svc-{self.name}"
+        return service_user(self.name)
 
     @property
     def unit(self) -> str:

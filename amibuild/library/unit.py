@@ -17,6 +17,8 @@ SECRETS = "/run/amibuild/secrets"
 RESTART_S = 2
 RESTART_STEPS = 6
 RESTART_AT_MOST_S = 60
+# Of what it waits for: volume, secrets.
+HELPER_RESTART_S = 15
 
 
 def unit_text(service: Service) -> str:
@@ -147,6 +149,11 @@ def _helper(
                 ("RemainAfterExit", "yes"),
                 ("ExecStart", command),
                 ("TimeoutStartSec", f"{timeout_s}s"),
+                # A volume or an answer may come late, and nobody is there to start the server
+                # then. Direct: what waits for this one is not told of each failure.
+                ("Restart", "on-failure"),
+                ("RestartMode", "direct"),
+                ("RestartSec", f"{HELPER_RESTART_S}s"),
                 *sandbox,
             ],
         }

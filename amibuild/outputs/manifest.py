@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -64,6 +63,13 @@ class RecipeSource(_Record):
     )
 
 
+class Boot(_Record):
+    """How long a machine's boot took in userspace, and what kind of machine it was."""
+
+    seconds: float = Field(ge=0, description="From systemd's start until the last unit was up")
+    machine: str = Field(description="What systemd-detect-virt calls it: amazon, qemu, …")
+
+
 class Source(_Record):
     """The image that the builder started from."""
 
@@ -71,6 +77,7 @@ class Source(_Record):
     name: str = Field(description="AMI name")
     owner: str = Field(description="Account that owns it")
     reference: str = Field(description="How the recipe names it: parameter, id or filter")
+    boot: Boot | None = Field(default=None, description="As the builder, before any change to it")
 
 
 class File(_Record):
@@ -143,13 +150,6 @@ class Check(_Record):
     message: str = Field(default="", description="Why, when it did not pass")
 
 
-class Boot(_Record):
-    """The boot of the machine that the checks ran on."""
-
-    seconds: float = Field(description="From systemd's start until the last unit was up")
-    machine: str = Field(description="What systemd-detect-virt calls it: amazon, qemu, …")
-
-
 class Seconds(_Record):
     total: float = Field(description="From the start until the image was proven")
     steps: dict[str, float] = Field(default={}, description="Phases of the bake, in order")
@@ -187,16 +187,6 @@ class Manifest(_Record):
         """True when it passed on a fresh boot: some checks ran and none failed."""
         ran = [c for c in self.checks if c.outcome != "skipped"]
         return bool(ran) and all(c.outcome == "passed" for c in ran) and not self.hygiene.failed
-
-
-@dataclass(frozen=True)
-class StepRun:
-    """A step that ran on the builder, and how it ended."""
-
-    step: BuildStep
-    exit_code: int
-    seconds: float
-    log: Path
 
 
 def unmasked(text: str) -> str:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from amibuild.errors import PlanError
 from amibuild.outputs import paste
-from amibuild.outputs.manifest import Kind, Manifest, Step, newest_first
+from amibuild.outputs.manifest import Boot, Kind, Manifest, Step, newest_first
 from amibuild.outputs.service_record import attack_table, table
 
 BEGIN = "<!-- amibuild:begin -->"
@@ -306,8 +306,13 @@ def _boot(m: Manifest) -> list[tuple[str, str]]:
     if m.boot is None:
         return []
     # A figure of an emulated machine says nothing about a real one, so it says which it was.
-    took = f"{_duration(m.boot.seconds)} in userspace on that boot ({_prose(m.boot.machine)})"
-    return [("Boot", took)]
+    took = f"{_boot_time(m.boot)} in userspace on that boot"
+    before = f"; its source {_boot_time(m.source.boot)} as the builder" if m.source.boot else ""
+    return [("Boot", took + before)]
+
+
+def _boot_time(boot: Boot) -> str:
+    return f"{_duration(boot.seconds)} ({_prose(boot.machine)})"
 
 
 def _used(m: Manifest) -> str:

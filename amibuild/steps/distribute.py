@@ -11,9 +11,16 @@ from amibuild.names import Tag
 
 def distribute(cloud: Cloud, image: Image, accounts: Sequence[str]) -> None:
     """From here on the image is a result: marked as verified, and no longer with an end."""
-    if accounts:
-        cloud.images.share(image, accounts)
+    share(cloud, image.id, image.snapshots, accounts)
     mark(cloud, image, passed=True)
+
+
+def share(
+    cloud: Cloud, image_id: str, snapshot_ids: Sequence[str], accounts: Sequence[str]
+) -> None:
+    """Lets these accounts launch it, beside those that may already; without any, no call."""
+    if accounts:
+        cloud.images.share(image_id, snapshot_ids, accounts)
 
 
 def mark(cloud: Cloud, image: Image, *, passed: bool) -> None:

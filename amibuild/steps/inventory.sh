@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What is on the machine, as JSON for the manifest: packages, units, users, the root disk's use.
+# What is on the machine, as JSON for the manifest: packages, units, users, the root disk's use, and
+# how long the source image took to boot on it.
 set -euo pipefail
 
 python3 - "$AMIBUILD_RESULT" <<'PYTHON'
@@ -27,12 +28,22 @@ try:
         platform = file.read().split()
 except FileNotFoundError:
     platform = []
+shown = subprocess.run(
+    ["systemctl", "show", "--property=UserspaceTimestampMonotonic,FinishTimestampMonotonic,Virtualization"],
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout
+about = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+began, ended = (int(about.get(f"{name}TimestampMonotonic") or 0) for name in ("Userspace", "Finish"))
+boot = {"seconds": round((ended - began) / 1e6, 2), "machine": about.get("Virtualization") or "none"}
 found = {
     "packages": {name: version for name, version, status in packages if status == "installed"},
     "platform_packages": platform,
     "units_enabled": sorted(line.split()[0] for line in units if line.split()),
     "users": sorted(user.pw_name for user in pwd.getpwall()),
     "root_used_bytes": shutil.disk_usage("/").used,
+    "boot": boot if 0 < began < ended else None,
 }
 with open(sys.argv[1], "w") as file:
     json.dump(found, file)

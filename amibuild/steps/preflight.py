@@ -31,6 +31,13 @@ class Ready:
     notes: tuple[str, ...]
 
 
+def refuse(cloud: Cloud, recipe: Recipe) -> None:
+    """What no call is needed for; also before an image is used again. Raises: PlanError."""
+    problems = [*_unsupported(cloud, recipe), *_sharing(recipe)]
+    if problems:
+        raise PlanError("\n".join(problems))
+
+
 def preflight(
     cloud: Cloud, recipe: Recipe, steps: Sequence[BuildStep] = (), places: Places | None = None
 ) -> Ready:

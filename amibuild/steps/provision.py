@@ -12,6 +12,7 @@ from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.errors import StepFailed
 from amibuild.files import write_atomically
 from amibuild.library.step import BuildStep, StepFile, StepKind
+from amibuild.outputs.manifest import Boot
 from amibuild.wait import Observer
 
 
@@ -50,6 +51,7 @@ class Inventory(BaseModel):
     units_enabled: list[str]
     users: list[str]
     root_used_bytes: int
+    boot: Boot | None
 
 
 def run_step(

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from amibuild.errors import VerifyFailed
+from amibuild.outputs.manifest import Boot
 
 # XML 1.0 can't hold these, not even escaped.
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -50,15 +51,6 @@ class CheckResult:
         lines = [line for line in self.message.splitlines() if line.strip()]
         marked = [line[1:].strip() for line in lines if line.startswith("E ")]
         return (marked or [line.strip() for line in lines[-1:]] or [self.outcome.value])[0]
-
-
-class Boot(BaseModel):
-    """How long the machine's boot took in userspace, and what systemd calls such a machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    seconds: float = Field(ge=0)
-    machine: str
 
 
 @dataclass(frozen=True)

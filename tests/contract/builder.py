@@ -47,6 +47,7 @@ INVENTORY = {
     "units_enabled": ["minetest.service"],
     "users": ["root", "svc-minetest"],
     "root_used_bytes": 599_269_376,
+    "boot": {"seconds": 1.5, "machine": "none"},
 }
 HYGIENE: dict[str, object] = {"passed": ["the machine id is empty"], "failed": []}
 

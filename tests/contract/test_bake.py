@@ -179,6 +179,28 @@ def test_a_reused_image_is_handed_to_terraform_too(start: Start, project: Projec
     assert tfvars.read_text() == written
 
 
+def test_a_reused_image_is_shared_with_accounts_that_were_added(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers())
+    mine = changed(project, aws={"kms_key": "alias/mine"})
+    first = builder.run(mine, aws.cloud)
+    shared = changed(mine, publish={"accounts": ["123456789012"]})
+    assert builder.run(shared, aws.cloud, if_changed=True).reused is True
+    found = aws.ec2.describe_image_attribute(ImageId=first.image_id, Attribute="launchPermission")
+    assert found["LaunchPermissions"] == [{"UserId": "123456789012"}]
+
+
+def test_what_preflight_refuses_is_refused_for_a_reused_image_too(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers())
+    builder.run(project, aws.cloud)
+    elsewhere = changed(project, publish={"regions": ["eu-west-1"]})
+    with pytest.raises(PlanError, match=r"publish\.regions"):
+        builder.run(elsewhere, aws.cloud, if_changed=True)
+
+
 def test_an_image_that_failed_a_later_proof_is_not_reused(start: Start, project: Project) -> None:
     aws = start(script=Answers())
     first = builder.run(project, aws.cloud)

@@ -53,6 +53,7 @@ def test_the_same_recipe_gives_the_same_digest_and_an_override_another(running: 
     first = running.ask("plan")["digest"]
     assert running.ask("plan")["digest"] == first
     assert running.ask("plan", "--set", "builder.volume_gib=9")["digest"] != first
+    assert running.ask("plan", "--set", "aws.kms_key=alias/mine")["digest"] != first
 
 
 def test_the_target_is_told_on_stderr_alone(running: Place) -> None:

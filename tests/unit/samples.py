@@ -139,6 +139,7 @@ def manifest(
             name="debian-13-amd64-20261122-local",
             owner="136693071363",
             reference="/aws/service/debian/release/13/latest/amd64",
+            boot=Boot(seconds=9.5, machine="qemu"),
         ),
         steps=default_steps() if steps is None else steps,
         packages={"luanti-server": "5.10.0-1", "bash": "5.2.37-2"},

@@ -248,6 +248,15 @@ def test_a_failure_leaves_it_only_where_that_was_asked(data: Path) -> None:
     assert (found["pid"], found["kept"]) == (kept.pid, True)
 
 
+def test_a_failure_beside_the_process_that_started_it_leaves_it_too(data: Path) -> None:
+    process, pid = holder(data)
+    assert fail_with(data, keep=True).pid == pid
+    let_go(process)
+    found = status(data)
+    assert found is not None
+    assert (found["pid"], found["kept"]) == (pid, True)
+
+
 def test_a_success_ends_it_even_with_keep(data: Path) -> None:
     with open_endpoint(machine="none", data=data, keep=True) as endpoint:
         pass

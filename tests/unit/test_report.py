@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from amibuild.errors import VerifyFailed
+from amibuild.outputs.manifest import Boot
 from amibuild.verify.report import (
-    Boot,
     CheckResult,
     Outcome,
     VerifyReport,

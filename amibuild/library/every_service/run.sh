@@ -68,6 +68,16 @@ if [ -d artifacts ]; then
     bash artifacts/artifacts.sh "/opt/$SERVICE_USER"
 fi
 
+# A unit of ours takes the place of a package's only where service.toml says so: `nftables` is a name
+# like another, and its unit the firewall's.
+for unit in units/*; do
+    unit=${unit##*/}
+    if [ -e "/usr/lib/systemd/system/$unit" ] && [[ " ${replaced[*]} " != *" $unit "* ]]; then
+        echo "$unit is a unit of the system already: give the service another name, or name the" \
+            "unit in replaces_units" >&2
+        exit 1
+    fi
+done
 install -m 0644 units/* /etc/systemd/system/
 systemd-analyze verify --recursive-errors=no "/etc/systemd/system/$SERVICE_NAME.service"
 systemctl daemon-reload 2>/dev/null || true # only where systemd runs

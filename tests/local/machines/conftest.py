@@ -58,7 +58,6 @@ def start_for_all(
 def running(request: pytest.FixtureRequest, start_for_all: Start) -> Iterator[Running]:
     """One machine for all tests that leave it as it was; one of them runs at a time."""
     running = start_for_all(DRIVERS[request.param]())
-    running.await_ready()
-    running.ask("cloud-init status --wait >/dev/null || [ $? -eq 2 ]")
+    running.await_first_boot()
     yield running
     running.machine.kill()

@@ -70,6 +70,11 @@ class Running:
 
         until(look, what=f"{self.machine.driver} to be ready", timeout_s=READY_S)
 
+    def await_first_boot(self) -> None:
+        """cloud-init's units have no time-out: a reboot beside them once never came to its end."""
+        self.await_ready()
+        self.ask("cloud-init status --wait >/dev/null || [ $? -eq 2 ]")
+
     def await_exit(self, timeout_s: float = 120) -> None:
         until(
             lambda: Look("on", self.machine.exited() or None),

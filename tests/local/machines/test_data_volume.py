@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from amibuild import proc
 from amibuild.local.machines.base import DataVolume, Driver
 from tests.local.machines.running import DRIVERS, Running, Start
 
@@ -21,6 +22,7 @@ pytestmark = [
 PROGRAM = files("amibuild.library") / "every_service" / "bin" / "data-volume"
 STATE = "/var/lib/svc-game"
 EMPTY, FOREIGN, ABSENT = "vol-0123456789abcdef0", "vol-0123456789abcdef1", "vol-0123456789abcdef2"
+LARGER = "vol-0123456789abcdef3"
 FOREIGN_BYTES = b"\x1f\x8b".ljust(510, b"\0") + b"\x55\xaa"  # as a disk with a partition table ends
 
 
@@ -74,6 +76,17 @@ def test_an_empty_volume_is_formatted_once_and_keeps_what_is_written(
     assert code == 0, out + err
     assert "formatting" not in out
     assert machine.ask(f"cat {STATE}/world; umount {STATE}") == "kept"
+
+
+def test_a_volume_that_was_made_larger_is_used_in_whole(machine: Running, tmp_path: Path) -> None:
+    larger = disk(tmp_path)
+    proc.run(["mke2fs", "-q", "-t", "ext4", larger, "32M"])
+    machine.machine.attach(DataVolume(LARGER, larger))
+    code, out, err = mount(machine, LARGER)
+    assert code == 0, out + err
+    size_mib = int(machine.ask(f"findmnt --noheadings --bytes --output SIZE {STATE}")) >> 20
+    machine.ask(f"umount {STATE}")
+    assert size_mib > 40, out + err
 
 
 def test_what_is_no_file_system_of_ours_is_left_as_it_is(machine: Running, tmp_path: Path) -> None:

@@ -167,8 +167,7 @@ def scans(address: str) -> Callable[[Event], None]:
 @pytest.fixture(scope="module")
 def machine(start_for_all: Start) -> Iterator[Running]:
     running = start_for_all(NspawnDriver())
-    running.await_ready()
-    running.ask("cloud-init status --wait >/dev/null || [ $? -eq 2 ]")
+    running.await_first_boot()
     for step in (
         idle_stop(maintenance=("Mon..Fri 02:00-04:00",)),
         *map(service, ("minetest", "bzflag")),

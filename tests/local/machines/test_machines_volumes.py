@@ -125,7 +125,7 @@ def test_an_nspawn_machine_keeps_its_disks_over_a_reboot_and_makes_none_itself(
 ) -> None:
     first, second = volume(tmp_path), volume(tmp_path)
     one = start(DRIVERS[Driver.NSPAWN](), first)
-    one.await_ready()
+    one.await_first_boot()
     one.machine.attach(second)
     # Where its disks are it can't put the host's.
     assert one.run(f"mknod {BY_ID}/evil b 254 0")[0] != 0
@@ -141,6 +141,8 @@ def test_an_nspawn_machine_keeps_its_disks_over_a_reboot_and_makes_none_itself(
 
 
 def _second_boot(one: Running, first: str) -> Look[bool]:
+    if one.machine.exited():
+        pytest.fail(f"it ended:\n{one.machine.console()[-4000:].decode(errors='replace')}")
     if not one.machine.agent_ready():
         return Look("down")
     try:
