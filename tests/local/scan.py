@@ -9,6 +9,7 @@ import contextlib
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,10 +28,10 @@ def tcp(address: str) -> dict[int, str]:
     """Port -> `open` where a handshake begins, `closed` where refused; not the silent ones."""
     mine, port = _own_end(address)
     found: dict[int, str] = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+    with _hearing(socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
         for number in ALL:
             raw.sendto(_syn(mine, address, port, number), (address, 0))
-            if number % 64 == 0:
+            if number % 1024 == 0:
                 found |= dict(_tcp_answers(raw, address, port, 0))
         found |= dict(_tcp_answers(raw, address, port, SILENCE_S))
     return found
@@ -40,8 +41,8 @@ def udp(address: str, payloads: Sequence[bytes]) -> dict[int, str]:
     """Port -> `answered`, or `closed` where that was said. A server may be silent to a stranger."""
     found: dict[int, str] = {}
     with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking,
-        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as told,
+        _hearing(socket.SOCK_DGRAM, 0) as asking,
+        _hearing(socket.SOCK_RAW, socket.IPPROTO_ICMP) as told,
     ):
         asking.bind(("", 0))
         for payload in payloads:
@@ -49,10 +50,16 @@ def udp(address: str, payloads: Sequence[bytes]) -> dict[int, str]:
                 # What a closed port made the kernel say is an error of the next call.
                 with contextlib.suppress(ConnectionRefusedError):
                     asking.sendto(payload, (address, number))
-                if number % 64 == 0:
+                if number % 1024 == 0:
                     found |= dict(_udp_answers(asking, told, address, 0))
         found |= dict(_udp_answers(asking, told, address, SILENCE_S))
     return found
+
+
+def _hearing(kind: socket.SocketKind, protocol: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, RECEIVE_BUFFER_FORCED, 16 * 1024 * 1024)
+    return made
 
 
 def _own_end(address: str) -> tuple[str, int]:
@@ -76,10 +83,10 @@ def _syn(mine: str, address: str, port: int, to: int) -> bytes:
 def _tcp_answers(
     raw: socket.socket, address: str, port: int, patience_s: float
 ) -> Iterator[tuple[int, str]]:
-    for packet, sender in _received([raw], patience_s):
+    for packet, *_ in _received([raw], address, patience_s):
         head = (packet[0] & 0xF) * 4
         source, destination, _, _, _, flags, *_ = HEADER.unpack_from(packet, head)
-        if sender == address and destination == port and flags & (RST | ACK):
+        if destination == port and flags & (RST | ACK):
             yield source, CLOSED if flags & RST else OPEN
 
 
@@ -87,9 +94,7 @@ def _udp_answers(
     asking: socket.socket, told: socket.socket, address: str, patience_s: float
 ) -> Iterator[tuple[int, str]]:
     own = asking.getsockname()[1]
-    for packet, sender, *port in _received([asking, told], patience_s):
-        if sender != address:
-            continue
+    for packet, *port in _received([asking, told], address, patience_s):
         if port:
             yield port[0], ANSWERED
         elif packet[20:22] == bytes([UNREACHABLE, PORT]):
@@ -99,13 +104,20 @@ def _udp_answers(
                 yield destination, CLOSED
 
 
-def _received(sockets: list[socket.socket], patience_s: float) -> Iterator[tuple[Any, ...]]:
-    """Packet and sender, of a datagram its port too, until it was silent for so long."""
-    for one in sockets:
-        one.setsockopt(socket.SOL_SOCKET, RECEIVE_BUFFER_FORCED, 4 * 1024 * 1024)
-    while ready := select.select(sockets, [], [], patience_s)[0]:
+def _received(
+    sockets: list[socket.socket], address: str, patience_s: float
+) -> Iterator[tuple[Any, ...]]:
+    """What the machine sent, of a datagram its port too, until it was silent for so long.
+
+    A raw socket hears all of this host's connections, which is never silent.
+    """
+    end = time.monotonic() + patience_s
+    while ready := select.select(sockets, [], [], max(0.0, end - time.monotonic()))[0]:
         for one in ready:
             with contextlib.suppress(ConnectionRefusedError):
                 packet, (sender, port) = one.recvfrom(2048)
-                datagram = one.type == socket.SOCK_DGRAM
-                yield (packet, sender, port) if datagram else (packet, sender)
+                if sender == address:
+                    end = time.monotonic() + patience_s
+                    yield (packet, port) if one.type == socket.SOCK_DGRAM else (packet,)
+        if patience_s and time.monotonic() > end:
+            return
