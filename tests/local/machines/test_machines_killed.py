@@ -62,12 +62,20 @@ def leader(pids: tuple[int, ...]) -> int:
 
 def kill(one: Running, find: Callable[[tuple[int, ...]], int]) -> None:
     """Nothing of it is left once the driver calls it gone: no moment later, at once."""
-    os.kill(find(one.machine.host_pids()), signal.SIGKILL)
+    victim = until(lambda: _look(one, find), what=find.__name__, timeout_s=EXIT_S)
+    os.kill(victim, signal.SIGKILL)
     one.await_exit(EXIT_S)
     left = one.left()
     assert not left, left
     assert one.machine.host_pids() == ()
     one.machine.kill()
+
+
+def _look(one: Running, find: Callable[[tuple[int, ...]], int]) -> Look[int]:
+    try:
+        return Look("there", find(one.machine.host_pids()))
+    except (StopIteration, IndexError):  # it has just been forked, and is not yet what it will be
+        return Look("not there yet")
 
 
 @pytest.mark.parametrize(
