@@ -48,8 +48,9 @@ ssm = "/aws/service/debian/release/13/latest/amd64"
 steps = ["os"]
 services = []
 """
-# A bake whose machine is gone finds out by asking, and then removes what it made.
-ENDS_S = 180
+# A bake whose machine is gone finds out by asking, and then removes what it made. One whose builder
+# was killed while it ended anyway goes on to its proof, which takes minutes on a busy host.
+ENDS_S = 900
 APPEARS_S = 180
 KERNEL_S = 2
 
