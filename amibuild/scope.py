@@ -113,7 +113,12 @@ class Scope:
         return id_
 
     def begin_removal(self, id_: str) -> None:
-        """Starts it without waiting; the end of the scope waits, and tries again if need be."""
+        """Starts it without waiting; the end of the scope waits, and tries again if need be.
+
+        With `--on-error keep` it waits for the end: what may still fail is what one wants to look at.
+        """
+        if self._on_error is OnError.KEEP:
+            return
         for owned in self._owned:
             if owned.id == id_:
                 self._begin(owned)

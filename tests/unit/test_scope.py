@@ -215,6 +215,20 @@ def test_a_second_signal_does_not_stop_the_undo(account: Account, path: Path) ->
     assert impatient.there == {}
 
 
+def test_what_may_be_kept_is_not_removed_before_the_end(account: Account, path: Path) -> None:
+    """A proof that fails comes after the removal of its machine would have begun."""
+    with (
+        Journal(path) as journal,
+        pytest.raises(AwsError),
+        scope(journal, account, OnError.KEEP) as owner,
+    ):
+        owner.own(MACHINE, "builder", "m", account.make("i-1"))
+        owner.begin_removal("i-1")
+        assert account.begun == []
+        raise refused("Broken")
+    assert list(account.there) == ["i-1"]
+
+
 def test_begin_removal_starts_what_the_end_waits_for(account: Account, path: Path) -> None:
     with Journal(path) as journal, scope(journal, account) as owner:
         owner.own(MACHINE, "builder", "m", account.make("i-1"))
