@@ -115,7 +115,7 @@ class Scope:
     def begin_removal(self, id_: str) -> None:
         """Starts it without waiting; the end of the scope waits, and tries again if need be.
 
-        With `--on-error keep` it waits for the end: what may still fail is what one wants to look at.
+        Not with `--on-error keep`: what may still fail is what one wants to look at.
         """
         if self._on_error is OnError.KEEP:
             return
