@@ -16,7 +16,14 @@ if [ -d /run/systemd/system ]; then
     journalctl --relinquish-var || true        # from here on in memory
 fi
 
+# A deleted file stays in its blocks, which a snapshot keeps: so what is secret is written over first.
+# -u deletes; ext4 and xfs write over a file where it is.
+wipe() {
+    find "$@" -type f -exec shred --iterations=1 -u {} + 2>/dev/null || true
+}
+
 if command -v cloud-init >/dev/null; then
+    wipe /var/lib/cloud
     cloud-init clean --logs --seed
 fi
 # What it wrote for this machine: its network, and who may become root. Each boot writes it anew.
@@ -39,6 +46,7 @@ while IFS=: read -r name hash _; do
 done </etc/shadow
 rm -f /etc/{passwd,shadow,group,gshadow,subuid,subgid}-
 
+wipe /etc/ssh -name 'ssh_host_*'
 rm -f /etc/ssh/ssh_host_*
 # Debian makes new ones on a first boot only, and an empty machine-id does not count as one.
 if [ -f /usr/lib/systemd/system/sshd-keygen.service ]; then
@@ -50,6 +58,7 @@ ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
 CONF
 fi
 for home in /root /home/*; do
+    wipe "$home" -maxdepth 2 \( -path '*/.ssh/*' -o -name '.*_history' \)
     rm -rf "$home"/.ssh/authorized_keys* "$home"/.ssh/known_hosts* "$home"/.cache \
         "$home"/.*_history "$home"/.lesshst "$home"/.viminfo "$home"/.wget-hsts
 done
