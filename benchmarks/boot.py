@@ -20,7 +20,7 @@ from benchmarks.instances import PATIENCE_S, ask, client, launch, terminate
 UNDO = """
 set -eu
 masked=$(find /etc/systemd/system -maxdepth 1 -lname /dev/null -printf '%f ')
-[ -z "$masked" ] || systemctl unmask $masked
+[ -z "$masked" ] || systemctl unmask $masked 2>/dev/null
 rm -rf /etc/.updated /var/.updated /etc/systemd/system/apt-daily.timer.d \\
     /etc/systemd/system/apt-daily-upgrade.timer.d \\
     /etc/systemd/system/systemd-networkd-wait-online.service.d/amibuild.conf
