@@ -243,7 +243,7 @@ def test_only_keys_that_can_be_paths_are_shown(aws: Aws, refuses: Refuses) -> No
     source="EC2 API reference, DescribeInstanceStatus",
 )
 def test_status_is_ok_once_the_system_is_up(start: Start) -> None:
-    aws = start(latency="ready=0.5")
+    aws = start(latency="ready=1.5")
     instance, off = aws.launch(), aws.stopped()
     aws.until(lambda: status(aws, instance), "ok")
     assert [s["InstanceId"] for s in aws.ec2.describe_instance_status()["InstanceStatuses"]] == [

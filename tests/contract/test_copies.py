@@ -98,7 +98,7 @@ def test_a_copy_takes_no_space_again(aws: Aws) -> None:
 
 @answers("CopyImage", "at first", "pending, and so is its snapshot", source="DescribeImages, State")
 def test_a_copy_is_pending_at_first(start: Start) -> None:
-    aws = start(latency="image=0.5")
+    aws = start(latency="image=1.5")
     source = aws.image()
     made = aws.ec2.copy_image(Name="a-copy", SourceImageId=source, SourceRegion=REGION)["ImageId"]
     assert aws.image_state(made) == "pending"

@@ -31,7 +31,7 @@ def rules(aws: Aws, group_id: str) -> list[Any]:
     source="EC2 API reference, DeleteSecurityGroup",
 )
 def test_a_group_in_use_cannot_be_deleted(start: Start, refuses: Refuses) -> None:
-    aws = start(latency="terminate=0.5")
+    aws = start(latency="terminate=1.5")
     mine = group(aws)
     instance = aws.running(NetworkInterfaces=[{"DeviceIndex": 0, "Groups": [mine]}])
     refuses("DependencyViolation", aws.ec2.delete_security_group, GroupId=mine)

@@ -94,7 +94,7 @@ def test_other_things_cannot_be_tagged_by_it(aws: Aws, refuses: Refuses) -> None
 )
 def test_an_image_is_pending_until_its_disk_is_read(start: Start) -> None:
     """DescribeImages, State; DescribeSnapshots, State."""
-    aws = start(latency="image=0.5")
+    aws = start(latency="image=1.5")
     image = aws.ec2.create_image(InstanceId=aws.stopped(), Name="slow")["ImageId"]
     assert aws.image_state(image) == "pending"
     snapshot = snapshot_of(aws, image)
@@ -193,7 +193,7 @@ def test_a_terminated_instance_has_no_disk_to_read(aws: Aws, refuses: Refuses) -
 )
 def test_terminating_the_builder_does_not_disturb_the_capture(start: Start) -> None:
     """A snapshot holds the volume as it was when it was asked for (EBS user guide)."""
-    aws = start(latency="image=0.3")
+    aws = start(latency="image=1.3")
     instance = aws.stopped()
     image = aws.ec2.create_image(InstanceId=instance, Name="going")["ImageId"]
     aws.ec2.terminate_instances(InstanceIds=[instance])
@@ -202,7 +202,7 @@ def test_terminating_the_builder_does_not_disturb_the_capture(start: Start) -> N
 
 
 def test_a_machine_does_not_start_while_its_disk_is_read(start: Start) -> None:
-    aws = start(latency="image=0.4")
+    aws = start(latency="image=1.4")
     instance = aws.stopped()
     image = aws.ec2.create_image(InstanceId=instance, Name="reading")["ImageId"]
     aws.ec2.start_instances(InstanceIds=[instance])
@@ -245,7 +245,7 @@ def test_deregistering_takes_the_snapshot_along_where_asked(aws: Aws, refuses: R
     "DeregisterImage", "a pending image", "it is gone, its snapshot is completed", source=DEREGISTER
 )
 def test_a_pending_image_can_be_deregistered_and_stays_away(start: Start) -> None:
-    aws = start(latency="image=0.3")
+    aws = start(latency="image=1.3")
     image = aws.ec2.create_image(InstanceId=aws.stopped(), Name="regretted")["ImageId"]
     snapshot = snapshot_of(aws, image)
     aws.ec2.deregister_image(ImageId=image)

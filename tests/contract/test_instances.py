@@ -21,7 +21,7 @@ NOBODY = "i-0123456789abcdef0"
     source=LIFECYCLE,
 )
 def test_it_is_pending_until_its_machine_runs(start: Start) -> None:
-    aws = start(latency="run=0.5")
+    aws = start(latency="run=1.5")
     instance = aws.launch()
     assert aws.state(instance) == "pending"
     aws.until_state(instance, "running")
@@ -46,7 +46,7 @@ def test_without_a_public_address_it_has_none(aws: Aws) -> None:
     source=LIFECYCLE,
 )
 def test_stopping_shuts_down_and_takes_its_time(start: Start) -> None:
-    aws = start(latency="stop=0.5")
+    aws = start(latency="stop=1.5")
     instance = aws.running()
     (change,) = aws.ec2.stop_instances(InstanceIds=[instance])["StoppingInstances"]
     assert (change["PreviousState"]["Name"], change["CurrentState"]["Name"]) == (
@@ -184,7 +184,7 @@ def test_one_that_powers_itself_off_is_terminated_where_that_was_asked(aws: Aws)
     source=LIFECYCLE,
 )
 def test_terminating_takes_volume_and_interface_with_it(start: Start) -> None:
-    aws = start(latency="terminate=0.5")
+    aws = start(latency="terminate=1.5")
     instance = aws.running()
     folder = aws.machine(instance).spec.disk.parent
     (change,) = aws.ec2.terminate_instances(InstanceIds=[instance])["TerminatingInstances"]
@@ -217,7 +217,7 @@ def test_terminating_twice_is_no_error(aws: Aws) -> None:
     source=LIFECYCLE,
 )
 def test_a_pending_instance_can_be_terminated(start: Start) -> None:
-    aws = start(latency="run=0.3")
+    aws = start(latency="run=1.3")
     instance = aws.launch()
     aws.ec2.terminate_instances(InstanceIds=[instance])
     aws.until_state(instance, "terminated")

@@ -168,7 +168,7 @@ def put(aws: Aws, **asked: Any) -> int:
     ours="after 0.1 s; --latency parameter=SECONDS",
 )
 def test_a_version_appears_after_its_validation(start: Start) -> None:
-    aws = start(latency="parameter=0.5")
+    aws = start(latency="parameter=1.5")
     asked = {"DataType": "aws:ec2:image", "Value": aws.base}
     assert put(aws, **asked) == 1
     assert version(aws) == "none"

@@ -93,7 +93,7 @@ def test_a_volume_that_was_never_written_can_be_snapshotted(aws: Aws) -> None:
     source=f"{API}: you may use the volume while the snapshot is pending",
 )
 def test_what_is_written_later_is_not_in_it(start: Start) -> None:
-    aws = start(latency="image=0.5")
+    aws = start(latency="image=1.5")
     volume, machine = made(aws, Size=1), aws.running()
     taken = aws.ec2.create_snapshot(VolumeId=volume)["SnapshotId"]
     aws.ec2.attach_volume(VolumeId=volume, InstanceId=machine, Device="/dev/sdf")
@@ -113,7 +113,7 @@ def test_what_is_written_later_is_not_in_it(start: Start) -> None:
     ours="it is pending until the disk is read",
 )
 def test_a_machine_waits_until_its_volume_is_read(start: Start) -> None:
-    aws = start(latency="image=0.5")
+    aws = start(latency="image=1.5")
     data: Any = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
     instance = aws.stopped(BlockDeviceMappings=data)
     volume = aws.instance(instance)["BlockDeviceMappings"][1]["Ebs"]["VolumeId"]
@@ -177,7 +177,7 @@ def test_all_that_is_said_of_it_lasts(start: Start) -> None:
     source="EC2 API reference, DeleteSnapshot",
 )
 def test_a_pending_snapshot_can_be_deleted_and_stays_away(start: Start) -> None:
-    aws = start(latency="image=0.3")
+    aws = start(latency="image=1.3")
     kept, gone = (
         aws.ec2.create_snapshot(VolumeId=made(aws, Size=1))["SnapshotId"] for _ in range(2)
     )
