@@ -50,6 +50,10 @@ def _prepare(order: Order, control: socket.socket, keeper: socket.socket) -> Non
     # Slave, not private: when the host unmounts something, our copy of it must not hold it.
     kernel.mount("none", "/", None, MountFlag.RECURSIVE | MountFlag.SLAVE)
     inside = network.listen_inside(order)
+    # Both write to the endpoint, which waits for the keeper's word first: on a busy host ours came
+    # before it, and the machine was given up.
+    if keeper.recv(16) != b"told":
+        raise HostError("the keeper has ended")
     socket.send_fds(control, [message(Stage.LISTENING)], [s.fileno() for s in inside])
     for listener in inside:
         listener.close()

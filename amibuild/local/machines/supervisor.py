@@ -71,6 +71,7 @@ def _keep(order: Order, control: socket.socket, groups: tuple[Path, ...]) -> Non
     ends: list[socket.socket | int] = [control, near]
     try:
         _hand_over(control, machine)
+        near.send(b"told")
         _, descriptors, _, _ = socket.recv_fds(near, 16, 1)
         if descriptors:
             # Still forking into PID 1's pid namespace: slirp4netns dies with it.
