@@ -62,7 +62,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         free_gib = shutil.disk_usage(folder).free / (1 << 30)
         if free_gib < LEAST_FREE_GIB:
             left = f"{free_gib:.1f} GiB are free where {folder} is"
-            pytest.exit(f"{left}, and tests need {LEAST_FREE_GIB} GiB", returncode=1)
+            reason = f"{left}, and tests need {LEAST_FREE_GIB} GiB"
+            # Not pytest.exit: in a worker of xdist its reason is lost.
+            item.session.shouldfail = reason
+            pytest.fail(reason)
 
 
 @pytest.fixture(autouse=True)
