@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from botocore.exceptions import ClientError
@@ -144,20 +149,42 @@ def test_a_variable_that_is_not_set_names_no_machine(
     assert "is no instance id" in done.stderr.decode()
 
 
+@pytest.mark.timeout(120)
 def test_ctrl_c_ends_a_line_and_not_the_session(scripted: Place, instance: str) -> None:
+    with shell_on_terminal(scripted, instance) as (near, far, process):
+        read_prompts(near, 1)
+        os.write(near, b"hangs\n")
+        # A signal before the line is read would end nothing, and the line would run after it.
+        while unread(far):
+            time.sleep(0.05)
+        time.sleep(0.5)  # it is most likely running then; if not yet, the test says the same
+        process.send_signal(signal.SIGINT)
+        read_prompts(near, 1)
+        os.write(near, b"uname\nexit\n")
+        os.close(far)
+        assert b"Linux\r\n" in read_to_end(near)
+        assert process.wait(30) == 0
+
+
+@contextmanager
+def shell_on_terminal(
+    scripted: Place, instance: str
+) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
+    """The near and the far end of its terminal, for the test to close, and its process."""
     near, far = os.openpty()
     words = [sys.executable, "-m", "amibuild.cli.main", "local", "shell", instance]
     env = {"AMIBUILD_DATA_DIR": str(scripted.folder / "data"), "HOME": str(scripted.folder)}
     process = proc.start(words, stdin=far, stdout=far, stderr=far, env=env)
-    os.close(far)
-    read_prompts(near, 1)
-    os.write(near, b"hangs\n")
-    for _ in range(2):  # the first may come before the line was read
-        process.send_signal(signal.SIGINT)
-        read_prompts(near, 1)
-    os.write(near, b"uname\nexit\n")
-    assert b"Linux\r\n" in read_to_end(near)
-    assert process.wait(30) == 0
+    try:
+        yield near, far, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def unread(far: int) -> int:
+    """How many bytes of what was typed the program has not read."""
+    return int.from_bytes(fcntl.ioctl(far, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def read_prompts(near: int, count: int) -> None:
@@ -173,14 +200,11 @@ def test_the_shell_runs_a_command_with_its_own_options(scripted: Place, instance
 def test_on_a_terminal_without_ssh_each_line_goes_to_the_agent(
     scripted: Place, instance: str
 ) -> None:
-    near, far = os.openpty()
-    words = [sys.executable, "-m", "amibuild.cli.main", "local", "shell", instance]
-    env = {"AMIBUILD_DATA_DIR": str(scripted.folder / "data"), "HOME": str(scripted.folder)}
-    process = proc.start(words, stdin=far, stdout=far, stderr=far, env=env)
-    os.close(far)
-    os.write(near, b"uname\nfails\nexit\n")
-    said = read_to_end(near)
-    assert process.wait(30) == 7
+    with shell_on_terminal(scripted, instance) as (near, far, process):
+        os.close(far)
+        os.write(near, b"uname\nfails\nexit\n")
+        said = read_to_end(near)
+        assert process.wait(30) == 7
     assert b"no terminal, since no key of this machine is here" in said
     assert b"Linux\r\n" in said
     assert b"it fails\r\n" in said
