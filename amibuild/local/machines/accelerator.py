@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,6 +36,9 @@ _OUTPUT_LIMIT = 1 << 18
 # What a kernel says last when it has no initrd: everything before has worked.
 _BOOTED = b"Unable to mount root"
 _BROKEN = b"internal error"
+# Before this, QEMU may translate code while another processor changes it, and keep the old: see
+# emulation.py. Its commit deba78709a, "accel/tcg: Always lock pages before translation", ends that.
+LOCKS_PAGES = (8, 1)
 
 
 class Accelerator(StrEnum):
@@ -163,6 +167,14 @@ def copy_kernel(disk: Path, target: Path) -> None:
         raise HostError(f"{disk} has no kernel in /boot")
     newest = max(kernels, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
     proc.run(["debugfs", "-R", f"dump /boot/{newest} {target}", fs])
+
+
+@cache
+def loses_changes(accelerator: Accelerator) -> bool:
+    """Whether a kernel that changes its own code may run into what it was before."""
+    found = re.search(r"version (\d+)\.(\d+)", _qemu_version())
+    version = (int(found[1]), int(found[2])) if found else LOCKS_PAGES
+    return accelerator is Accelerator.TCG and version < LOCKS_PAGES
 
 
 def _qemu_version() -> str:

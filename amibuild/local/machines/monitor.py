@@ -1,7 +1,7 @@
-"""QEMU's own control channel: the power button, the pause, disks, and word of resets.
+"""QEMU's own control channel: the buttons, the pause, disks, and word of resets.
 
-Source: QEMU QMP Reference Manual (system_powerdown, stop, cont, blockdev-add, device_add,
-device_del, events RESET and DEVICE_DELETED).
+Source: QEMU QMP Reference Manual (system_powerdown, system_reset, stop, cont, blockdev-add,
+device_add, device_del, events RESET and DEVICE_DELETED).
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class Monitor:
     def press_power_button(self) -> None:
         with contextlib.suppress(HostError):  # a machine that has ended has no button
             self.call("system_powerdown", {})
+
+    def reset(self) -> None:
+        """As the button of that name. Raises: HostError."""
+        self.call("system_reset", {})
 
     def plug_in(self, drive: dict[str, object], device: dict[str, object]) -> None:
         """Raises: HostError when the slot is taken, or the machine has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import socket
@@ -16,7 +17,7 @@ from time import monotonic
 from amibuild import proc
 from amibuild.errors import HostError, WaitTimeout
 from amibuild.local.machines import network
-from amibuild.local.machines.accelerator import EMULATOR, Accelerator
+from amibuild.local.machines.accelerator import EMULATOR, Accelerator, loses_changes
 from amibuild.local.machines.base import (
     DataVolume,
     Driver,
@@ -25,6 +26,7 @@ from amibuild.local.machines.base import (
     MetadataHandler,
 )
 from amibuild.local.machines.console import CONSOLE_LIMIT, Reader
+from amibuild.local.machines.emulation import MOST_RESETS, killed_by_emulator
 from amibuild.local.machines.guest_agent import AgentGone, AgentSilent, GuestAgent, GuestCommand
 from amibuild.local.machines.monitor import Monitor
 from amibuild.local.machines.order import METADATA_ADDRESS, TAP_ADDRESS, Addresses, Isolation, Order
@@ -39,6 +41,8 @@ from amibuild.local.machines.qemu_volumes import QemuVolumes
 from amibuild.local.machines.seed import write_seed_drive
 from amibuild.local.machines.supervised import Supervised
 from amibuild.wait import Look, until
+
+log = logging.getLogger(__name__)
 
 # Each question costs an emulated guest 65 ms: asked four times a second, a quarter of a CPU.
 STILL_READY_S = 5.0
@@ -141,7 +145,15 @@ class QemuDriver:
             own_listeners=own_listeners,
         )
         volumes = QemuVolumes(button, spec)
-        return QemuMachine(order, supervised, guest_agent, button, reader, volumes)
+        return QemuMachine(
+            order,
+            supervised,
+            guest_agent,
+            button,
+            reader,
+            volumes,
+            revived=loses_changes(accelerator),
+        )
 
 
 def isolation() -> Isolation:
@@ -178,7 +190,10 @@ class QemuMachine:
         monitor: Monitor,
         console: Reader,
         volumes: QemuVolumes,
+        *,
+        revived: bool,
     ) -> None:
+        """With `revived` it is reset when the emulator has killed its kernel."""
         addresses = order.addresses
         full = order.isolation is Isolation.FULL
         self.private_ip = addresses.machine if full else addresses.loopback
@@ -195,6 +210,7 @@ class QemuMachine:
         self._door = _Door.CLOSED
         self._door_number = 0
         self._door_resets = -1
+        self._lives = MOST_RESETS if revived else 0
 
     def agent_ready(self) -> bool:
         if self._supervised.gone() or not self._lock.acquire(blocking=False):
@@ -204,13 +220,22 @@ class QemuMachine:
                 return True
             resets = self._monitor.resets
             if not (self._agent.listening() and self._open_door()):
+                self._revive()
                 return False
             self._resets_when_ready, self._ask_again = resets, monotonic() + STILL_READY_S
             return True
         except (AgentSilent, AgentGone):
+            self._revive()
             return False
         finally:
             self._lock.release()
+
+    def _revive(self) -> None:
+        if self._lives and killed_by_emulator(self._console.content()):
+            self._lives -= 1
+            log.warning("QEMU's emulation killed the guest's kernel (Oops: int3): it is reset")
+            with contextlib.suppress(HostError):  # it has ended
+                self._monitor.reset()
 
     def execute(self, script: bytes, *, name: str) -> GuestCommand:
         return GuestCommand(self._agent, script, name)
