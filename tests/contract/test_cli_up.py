@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
 from amibuild import proc
+from amibuild.wait import Look, until
 from tests.contract.place import Place, new_place
 from tests.terminal import read_to_end
 
@@ -151,17 +150,14 @@ def test_a_variable_that_is_not_set_names_no_machine(
 
 @pytest.mark.timeout(120)
 def test_ctrl_c_ends_a_line_and_not_the_session(scripted: Place, instance: str) -> None:
-    with shell_on_terminal(scripted, instance) as (near, far, process):
+    with shell_on_terminal(scripted, instance) as (near, process):
         read_prompts(near, 1)
         os.write(near, b"hangs\n")
-        # A signal before the line is read would end nothing, and the line would run after it.
-        while unread(far):
-            time.sleep(0.05)
-        time.sleep(0.5)  # it is most likely running then; if not yet, the test says the same
+        # A signal before the line was read would end nothing, and the line would run after it.
+        until(lambda: asks(process.pid), what="the line to be at work", timeout_s=60)
         process.send_signal(signal.SIGINT)
         read_prompts(near, 1)
         os.write(near, b"uname\nexit\n")
-        os.close(far)
         assert b"Linux\r\n" in read_to_end(near)
         assert process.wait(30) == 0
 
@@ -169,22 +165,27 @@ def test_ctrl_c_ends_a_line_and_not_the_session(scripted: Place, instance: str) 
 @contextmanager
 def shell_on_terminal(
     scripted: Place, instance: str
-) -> Iterator[tuple[int, int, subprocess.Popen[bytes]]]:
-    """The near and the far end of its terminal, for the test to close, and its process."""
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """The near end of its terminal, for the test to close, and its process."""
     near, far = os.openpty()
     words = [sys.executable, "-m", "amibuild.cli.main", "local", "shell", instance]
     env = {"AMIBUILD_DATA_DIR": str(scripted.folder / "data"), "HOME": str(scripted.folder)}
     process = proc.start(words, stdin=far, stdout=far, stderr=far, env=env)
+    os.close(far)
     try:
-        yield near, far, process
+        yield near, process
     finally:
         process.kill()
         process.wait()
 
 
-def unread(far: int) -> int:
-    """How many bytes of what was typed the program has not read."""
-    return int.from_bytes(fcntl.ioctl(far, termios.FIONREAD, bytes(4)), sys.byteorder)
+def asks(pid: int) -> Look[bool]:
+    """Whether it waits for an answer: at its prompt it is connected to nothing."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed by now
+            if str(link.readlink()).startswith("socket:"):
+                return Look("connected", True)
+    return Look("connected to nothing")
 
 
 def read_prompts(near: int, count: int) -> None:
@@ -200,8 +201,7 @@ def test_the_shell_runs_a_command_with_its_own_options(scripted: Place, instance
 def test_on_a_terminal_without_ssh_each_line_goes_to_the_agent(
     scripted: Place, instance: str
 ) -> None:
-    with shell_on_terminal(scripted, instance) as (near, far, process):
-        os.close(far)
+    with shell_on_terminal(scripted, instance) as (near, process):
         os.write(near, b"uname\nfails\nexit\n")
         said = read_to_end(near)
         assert process.wait(30) == 7
