@@ -30,9 +30,10 @@ soak: setup  ## the tests that take long
 bench: setup  ## measure what the README promises
 	@$(PYTHON) benchmarks/bench.py && $(PYTHON) -m benchmarks.space
 
-docs: setup  ## write the generated parts of README.md, and the contract as a table
+docs: setup  ## write the generated parts of README.md, and the contract and the hardening as tables
 	@$(PYTHON) -m amibuild.cli.docs
 	@$(PYTHON) -m tests.contract.table
+	@$(PYTHON) -m tests.hardening.table
 
 clean:  ## remove what setup and tests made here
 	@rm -rf $(VENV) .amibuild-test .mypy_cache .ruff_cache .pytest_cache .hypothesis

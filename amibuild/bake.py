@@ -41,7 +41,9 @@ from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, w
 from amibuild.steps.preflight import preflight, refuse
 from amibuild.steps.provision import StepRun, run_step, take_inventory
 from amibuild.steps.upload import BucketUpload
-from amibuild.verify.boot import Subject, prove, require
+from amibuild.verify.boot import Subject, audit, prove, require
+from amibuild.verify.known import KnownValues
+from amibuild.verify.report import CheckResult
 from amibuild.wait import Clock, SystemClock
 
 
@@ -102,6 +104,8 @@ def bake(
     logs = project.state_dir / "logs" / bake_id
     places = Places(project.directory, recipe.artifacts.mirror)
     commit = commit_of(project.directory)
+    known = KnownValues()
+    known.add_those_of(cloud)
     tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
     temporary = {**tags, Tag.EXPIRES: expiry(began, project.lease)}
     started = BakeStarted(
@@ -185,6 +189,12 @@ def bake(
                     failed[step.name] = error
             with stages.run("inventory", "what is on the machine now"):
                 inventory = take_inventory(communicator, watch)
+            audited: tuple[CheckResult, ...] = ()
+            if any(step.builder_checks for step in provisioning):
+                with stages.run("audit", "what can be judged of it before it is sealed"):
+                    audited = audit(
+                        communicator, provisioning, logs, recipe.verify.timeout_s, watch
+                    )
             with stages.run(seal.name, seal.purpose):
                 runs.append(run_step(communicator, seal, logs, watch))
         with stages.run("shutdown", f"stops {builder}"):
@@ -208,8 +218,9 @@ def bake(
             scope.begin_removal(builder)
         with stages.run("verify", f"{image.id} on a fresh boot"):
             subject = Subject(
-                image, plan.steps, recipe, ready.networks, group, temporary, logs, failed
-            )
+                image, plan.steps, recipe, ready.networks, group, temporary, logs, failed, audited,
+                known,
+            )  # fmt: skip
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
             if not proof.passed and on_error is OnError.KEEP:
                 mark(cloud, image, passed=False)

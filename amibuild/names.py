@@ -21,6 +21,8 @@ SnapshotId = NewType("SnapshotId", str)
 # EC2 allows 3 to 128 of these in an AMI name (CreateImage, parameter Name); the version needs 16.
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,99}")
 VERSION = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})\.(?P<counter>\d+)")
+# Ends the name of a check that ran before the image was captured.
+ON_BUILDER = " on the builder"
 
 
 class Tag:

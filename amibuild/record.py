@@ -21,6 +21,7 @@ from amibuild.library.step import StepKind
 from amibuild.names import BakeId
 from amibuild.outputs import manifest as m
 from amibuild.outputs import runbook, terraform
+from amibuild.outputs.hardening_record import hardening_record
 from amibuild.outputs.service_record import service_record
 from amibuild.plan import Plan
 from amibuild.project import Project
@@ -193,6 +194,11 @@ def _user() -> str:
 def _manifest(project: Project, made: Made) -> m.Manifest:
     seal = made.runs[-1].step.name
     measures = made.proof.report.measures()
+    on_builder = made.proof.report.measures(on_builder=True)
+    judged = (
+        hardening_record(measures.get(name, {}), on_builder.get(name, {}))
+        for name in dict.fromkeys((*measures, *on_builder))
+    )
     return m.build_manifest(
         image=m.Image(
             id=made.image.id,
@@ -252,6 +258,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
             for c in made.proof.report.checks
         ],
         boot=made.proof.report.boot,
+        hardening=next(filter(None, judged), None),
         seconds=m.Seconds(total=made.seconds_total, steps=made.seconds_by_step),
         sizes={"root_used_bytes": made.inventory.root_used_bytes},
     )

@@ -30,6 +30,8 @@ class S3:
     def __init__(self, client: S3Client, region: str) -> None:
         self._client = client
         self._region = region
+        # Each grants access to an object for its time: what must not stay in an image.
+        self.presigned: set[str] = set()
 
     def check_bucket(self, bucket: str) -> None:
         """HeadBucket. Raises: NotFound, Denied."""
@@ -62,6 +64,8 @@ class S3:
     def presigned_get(self, bucket: str, key: str, *, valid_s: int) -> str:
         """A URL that fetches the object without credentials, for `valid_s` seconds."""
         with calling("GetObject", self._region, f"s3://{bucket}/{key}"):
-            return self._client.generate_presigned_url(
+            url = self._client.generate_presigned_url(
                 "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=valid_s
             )
+        self.presigned.add(url)
+        return url

@@ -95,6 +95,15 @@ class Cloud:
         # Before each try of each call, of every client that comes from this session.
         self._session.events.register("before-send", self._refuse_when_gone)
 
+    def secrets(self) -> dict[str, str]:
+        """By name, what its calls are signed with."""
+        found = self._session.get_credentials()
+        if found is None:
+            return {}
+        keys = found.get_frozen_credentials()
+        named = {"the secret access key": keys.secret_key, "the session token": keys.token}
+        return {f"{name} of who baked": value for name, value in named.items() if value}
+
     @cached_property
     def ec2(self) -> Ec2:
         return Ec2(self._ec2, self.region)

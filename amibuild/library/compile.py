@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from amibuild.library.artifact import artifact_parts
+from amibuild.library.sandbox import METADATA
 from amibuild.library.service import Service
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.library.unit import data_unit_text, secrets_unit_text, socket_text, unit_text
@@ -20,12 +21,13 @@ EXPOSURE_LIMIT = 2.0
 LOGS_KEPT_DAYS = 365
 PROGRAMS = ("count-players", "data-volume", "fetch-secrets", "first-start", "stop-by-line")
 FACTS_FILE = "facts.json"
+ATTACK = tuple(f"attack/{name}.py" for name in ("__init__", "__main__", "attempts", "means"))
+GENERIC_CHECKS = ("test_every_service.py", "test_sandbox.py", *ATTACK)
 
 
 def compile_service(service: Service, image: str = "image") -> BuildStep:
     """`image` is the recipe's name of the image, which log groups and secrets are called after."""
     resources = files("amibuild.library").joinpath("every_service")
-    generic = "test_every_service.py"
     file, install = service.file, service.install_directory
     brought = artifact_parts(file.all_artifacts, file.steam, service.user, install)
     facts = {**service_facts(service, image), **(brought.facts or {})}
@@ -62,7 +64,7 @@ def compile_service(service: Service, image: str = "image") -> BuildStep:
             **(brought.environment or {}),
         },
         checks=(
-            StepFile(generic, resources.joinpath(generic).read_bytes()),
+            *(StepFile(name, resources.joinpath(name).read_bytes()) for name in GENERIC_CHECKS),
             *brought.checks,
             *service.checks,
         ),
@@ -88,6 +90,9 @@ def service_facts(service: Service, image: str = "image") -> dict[str, Any]:
         "packages": list(file.packages),
         "replaces_units": list(file.replaces_units),
         "memory_mib": file.memory_mib,
+        "runtime": file.runtime.value,
+        "runs_from_state": file.runs_from_state,
+        "uses_role": file.uses_role,
         "tasks_max": file.tasks_max,
         "cpu_percent": file.cpu_percent,
         "stdin": None if file.stop_input is None else service.stdin,
@@ -166,13 +171,30 @@ def _configuration(service: Service) -> Iterator[StepFile]:
 
 
 def firewall_text(service: Service) -> str:
-    """Opens its public ports in the table that the step `hardening` makes."""
+    """What it adds to the firewall, where the recipe has the step `hardening`.
+
+    Its public ports, in that step's table, and a table of its own that closes the metadata service
+    to its user: by `reject`, so that a program which asks there is told at once. Declared before it
+    is deleted, for the file is read again whenever the firewall is.
+
+    run.sh puts the user's number in the place of SERVICE_UID. nft looks a name up when it loads the
+    files, and loads all or none: one without its user would leave the machine without a firewall.
+    """
     lines = [f"# {service.name}"]
     for protocol in ("tcp", "udp"):
         if numbers := _public(service, protocol):
             listed = ", ".join(str(number) for number in sorted(numbers))
             lines.append(f"add element inet amibuild {protocol}_open {{ {listed} }}")
-    return "\n".join(lines) + "\n"
+    if service.file.uses_role:
+        return "\n".join([*lines, ""])
+    table = f"table inet {service.user}"
+    lines += [table, f"delete {table}", f"{table} {{", "    chain output {"]
+    lines.append("        type filter hook output priority filter; policy accept")
+    for address in METADATA:
+        family = "ip6" if ":" in address else "ip"
+        matched = f"meta skuid SERVICE_UID {family} daddr {address}"
+        lines.append(f'        {matched} counter reject comment "{service.user}"')
+    return "\n".join([*lines, "    }", "}", ""])
 
 
 def cloudwatch_config(service: Service, image: str) -> dict[str, Any]:

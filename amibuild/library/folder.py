@@ -50,6 +50,10 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
     if folder.name in file.after:
         at = ("after", file.after.index(folder.name))
         problems.append(document.origin.problem(at, "it can't be needed before itself"))
+    for index, check in enumerate(file.builder_checks):
+        if check not in {one.path for one in checks}:
+            at = ("builder_checks", index)
+            problems.append(document.origin.problem(at, f"there is no {check} beside it"))
     provisioner = Provisioner(
         name=folder.name,
         purpose=file.purpose,
@@ -60,6 +64,7 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
         files=files,
         checks=checks,
         artifacts=file.all_artifacts,
+        builder_checks=file.builder_checks,
     )
     may_fetch = any(p.type is ParameterType.ARTIFACT for p in file.parameters.values())
     if (file.all_artifacts or may_fetch) and INSTALLER not in script:

@@ -27,6 +27,9 @@ T = TypeVar("T")
 
 SERVICES = "services"
 AGENT = "ssm-agent"
+HYGIENE = tuple(
+    f"{name}.py" for name in ("hygiene", "blocks", "fingerprints", "material", "paths", "reading")
+)
 SEAL = "seal"
 # amibuild puts these around every recipe's steps itself.
 FIRST = (AGENT,)
@@ -48,13 +51,13 @@ def bundled_provisioners() -> Path:
     return installed if installed.is_dir() else package.parent / "provisioners"
 
 
-def hygiene_rules() -> StepFile:
-    """The program that looks for what must not be in an image, on the finished disk.
+def hygiene_rules() -> tuple[StepFile, ...]:
+    """The program, in its parts, that looks for what must not be in an image, on the finished disk.
 
     Always the bundled one: a recipe that seals in its own way is held to the same rules.
     """
-    path = bundled_provisioners() / SEAL / "hygiene.py"
-    return StepFile(path.name, path.read_bytes())
+    folder = bundled_provisioners() / SEAL
+    return tuple(StepFile(name, (folder / name).read_bytes()) for name in HYGIENE)
 
 
 def load_project_parts(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Library]:

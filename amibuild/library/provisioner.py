@@ -144,6 +144,10 @@ class ProvisionerFile(HasArtifacts):
     after: tuple[StepName, ...] = Field(
         default=(), description="Steps that it needs before it in the recipe."
     )
+    builder_checks: tuple[str, ...] = Field(
+        default=(),
+        description="Of its test_*.py, those that also run on the builder, before it is sealed.",
+    )
     parameters: Annotated[Mapping[str, Parameter], AfterValidator(_parameter_names)] = Field(
         default_factory=dict, description="What a recipe may set, by name."
     )
@@ -162,6 +166,7 @@ class Provisioner:
     files: tuple[StepFile, ...] = ()
     checks: tuple[StepFile, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
+    builder_checks: tuple[str, ...] = ()
 
 
 def compile_provisioner(
@@ -196,6 +201,7 @@ def compile_provisioner(
         checks=provisioner.checks,
         facts={"parameters": {name: _plain(value) for name, value in values.items()}},
         sources=brought.sources,
+        builder_checks=provisioner.builder_checks,
     )
 
 

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from amibuild.library.artifact import Brings
 from amibuild.library.service_tables import Data, Logs, OneLine, Players, Port, Protocol, Secret
 from amibuild.library.step import StepFile
-from amibuild.recipe.model import Once, StepName, Whole
+from amibuild.recipe.model import Once, StepName, Switch, Whole
 
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|socket|timer|path)")
@@ -106,6 +106,17 @@ class ServiceFile(Brings):
     runtime: Runtime = Field(
         default=Runtime.NATIVE,
         description="native, jit (makes machine code while it runs: LuaJIT, Java) or mono.",
+    )
+    runs_from_state: Switch = Field(
+        default=False,
+        description="Programs in its state directory may run, for those that must lie there; "
+        "otherwise what it can write it can't run. /tmp and /var/tmp stay closed: Java's libraries "
+        "need java.io.tmpdir in {state}.",
+    )
+    uses_role: Switch = Field(
+        default=False,
+        description="It may reach the metadata address, and so take the keys of the instance's "
+        "role; secrets need no such thing.",
     )
     first_start: tuple[OneLine, ...] = Field(
         default=(),

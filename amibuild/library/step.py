@@ -47,8 +47,8 @@ class BuildStep:
     """Runs as `bash run.sh </dev/null` in a folder that holds `files`, with `environment` set.
 
     `checks` are pytest files that run on a fresh boot of the finished image, with `facts` (what
-    the step says about itself, plain JSON) handed to them. `sources` say where its artifacts come
-    from; what they are is in its files.
+    the step says about itself, plain JSON) handed to them. Those that `builder_checks` names also
+    run on the builder. `sources` say where its artifacts come from; what they are is in its files.
     """
 
     name: str
@@ -61,6 +61,7 @@ class BuildStep:
     checks: tuple[StepFile, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
+    builder_checks: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:

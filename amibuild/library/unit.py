@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from amibuild.library.service import Restart, Runtime, Service
+from amibuild.library.sandbox import sandbox
+from amibuild.library.service import Restart, Service
 
 PROGRAMS = "/usr/lib/amibuild"
 SECRETS = "/run/amibuild/secrets"
@@ -18,55 +19,6 @@ RESTART_STEPS = 6
 RESTART_AT_MOST_S = 60
 # Of what it waits for: volume, secrets.
 HELPER_RESTART_S = 15
-
-# Sandboxed like this, a unit's exposure is 1.1 (systemd 252 and 257). A good figure says nothing
-# about whether the program still works: the checks look for its listening sockets as well.
-SANDBOX = (
-    ("NoNewPrivileges", "yes"),
-    ("CapabilityBoundingSet", ""),
-    ("AmbientCapabilities", ""),
-    ("ProtectSystem", "strict"),
-    ("ProtectHome", "yes"),
-    ("ProtectProc", "invisible"),
-    ("ProcSubset", "pid"),
-    ("ProtectClock", "yes"),
-    ("ProtectControlGroups", "yes"),
-    ("ProtectHostname", "yes"),
-    ("ProtectKernelLogs", "yes"),
-    ("ProtectKernelModules", "yes"),
-    ("ProtectKernelTunables", "yes"),
-    ("PrivateTmp", "yes"),
-    ("PrivateDevices", "yes"),
-    ("PrivateUsers", "yes"),
-    ("PrivateIPC", "yes"),
-    ("RemoveIPC", "yes"),
-    ("KeyringMode", "private"),
-    ("LockPersonality", "yes"),
-    ("RestrictNamespaces", "yes"),
-    ("RestrictRealtime", "yes"),
-    ("RestrictSUIDSGID", "yes"),
-    ("SystemCallArchitectures", "native"),
-    ("SystemCallFilter", "@system-service"),
-    ("SystemCallErrorNumber", "EPERM"),
-    ("UMask", "0077"),
-)
-# What differs by runtime. Mono reads its interfaces by netlink, keeps a socket for itself and sets
-# the priority of its threads, without which it ends before Main.
-RUNTIMES = {
-    Runtime.NATIVE: (
-        ("RestrictAddressFamilies", "AF_INET AF_INET6"),
-        ("SystemCallFilter", "~@privileged @resources"),
-        ("MemoryDenyWriteExecute", "yes"),
-    ),
-    Runtime.JIT: (
-        ("RestrictAddressFamilies", "AF_INET AF_INET6"),
-        ("SystemCallFilter", "~@privileged @resources"),
-    ),
-    Runtime.MONO: (
-        ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX AF_NETLINK"),
-        ("SystemCallFilter", "~@privileged"),
-    ),
-}
 
 
 def unit_text(service: Service) -> str:
@@ -111,8 +63,7 @@ def unit_text(service: Service) -> str:
                 ("MemoryMax", f"{file.memory_mib}M"),
                 *cpu,
                 ("TasksMax", str(file.tasks_max)),
-                *SANDBOX,
-                *RUNTIMES[file.runtime],
+                *sandbox(service),
             ],
             "Install": [("WantedBy", "multi-user.target")],
         }

@@ -20,6 +20,7 @@ from amibuild.errors import Problem, RecipeError
 from amibuild.library.artifact import shown
 from amibuild.library.step import BuildStep, StepFile
 from amibuild.library.step import Source as BuildSource
+from amibuild.outputs.hardening_record import HardeningRecord
 from amibuild.outputs.service_record import ServiceRecord
 
 # Beyond this a file is named by its hash alone: the manifest stays something that one can open.
@@ -182,6 +183,9 @@ class Manifest(_Record):
     hygiene: Hygiene = Hygiene()
     checks: tuple[Check, ...] = ()
     boot: Boot | None = Field(default=None, description="The fresh boot that was checked")
+    hardening: HardeningRecord | None = Field(
+        default=None, description="How it was judged as a whole, where it was"
+    )
     seconds: Seconds
     sizes: dict[str, int] = Field(
         default={}, description="Bytes: root_used_bytes, bundle_bytes and the like"
@@ -259,6 +263,7 @@ def build_manifest(
     hygiene: Hygiene,
     checks: Iterable[Check],
     boot: Boot | None = None,
+    hardening: HardeningRecord | None = None,
     seconds: Seconds,
     sizes: Mapping[str, int],
 ) -> Manifest:
@@ -281,6 +286,7 @@ def build_manifest(
         hygiene=hygiene,
         checks=tuple(checks),
         boot=boot,
+        hardening=hardening,
         seconds=seconds,
         sizes=dict(sorted(sizes.items())),
     )

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from amibuild.errors import PlanError
+from amibuild.names import ON_BUILDER
 from amibuild.outputs import by_hand, paste
+from amibuild.outputs.hardening_record import Lynis
 from amibuild.outputs.manifest import Boot, Kind, Manifest, Step, newest_first
-from amibuild.outputs.service_record import table
+from amibuild.outputs.service_record import attack_table, table
 
 BEGIN = "<!-- amibuild:begin -->"
 END = "<!-- amibuild:end -->"
@@ -85,7 +87,8 @@ def _generated(lines: list[str]) -> list[str]:
 
 
 def _summary(m: Manifest) -> list[str]:
-    checks = [c for c in m.checks if c.outcome != "skipped"]
+    ran = [c for c in m.checks if c.outcome != "skipped"]
+    checks = [c for c in ran if not c.name.endswith(ON_BUILDER)]
     passed = sum(c.outcome == "passed" for c in checks)
     commit = f", commit {_code(m.recipe.commit)}" if m.recipe.commit else ""
     rows = [
@@ -101,6 +104,7 @@ def _summary(m: Manifest) -> list[str]:
         ("Root volume", f"{m.image.size_gib} GiB, {m.image.architecture}{_used(m)}"),
         ("Checks", f"{passed} of {len(checks)} passed on a fresh boot of the image"),
         *_boot(m),
+        *_hardening(m),
         ("Finished disk", f"{len(m.hygiene.passed)} of {_asserted(m)} hygiene assertions passed"),
     ]
     return [
@@ -130,6 +134,7 @@ def _contents(m: Manifest) -> list[str]:
             "listens; memory is what the service took there, with nobody connected.",
             "",
         ]
+        lines += _attacks(m)
     lines.append(
         f"{len(m.packages)} Debian packages; all of them with versions are in the manifest."
     )
@@ -139,6 +144,19 @@ def _contents(m: Manifest) -> list[str]:
     if m.units_enabled:
         lines.append(f"Units that start at boot: {', '.join(map(_code, m.units_enabled))}.")
     return [*lines, ""]
+
+
+def _attacks(m: Manifest) -> list[str]:
+    rows = [tuple(map(_prose, row)) for row in attack_table(m.services)]
+    if not rows:
+        return []
+    return [
+        "What was tried there in a copy of each service's unit, and outside of any, where it",
+        "succeeds. None of it got through but what is said to be open:",
+        "",
+        *_table(rows[0], rows[1:]),
+        "",
+    ]
 
 
 def _by_hand(m: Manifest) -> list[str]:
@@ -294,6 +312,31 @@ def _boot(m: Manifest) -> list[tuple[str, str]]:
 
 def _boot_time(boot: Boot) -> str:
     return f"{_duration(boot.seconds)} ({_prose(boot.machine)})"
+
+
+def _hardening(m: Manifest) -> list[tuple[str, str]]:
+    hardening = m.hardening
+    if hardening is None:
+        return []
+    rows = []
+    if hardening.lynis:
+        rows.append(_lynis("Lynis", hardening.lynis, hardening.environment, hardening.machine))
+    if builder := hardening.builder:
+        named = "Lynis on the builder"
+        rows.append(_lynis(named, builder.lynis, builder.environment, builder.machine))
+    if scap := hardening.openscap:
+        told = ", ".join(f"{count} {how}" for how, count in scap.results.items())
+        rows.append(("OpenSCAP", f"{told}, of {_code(scap.profile)}"))
+    return rows
+
+
+def _lynis(
+    name: str, lynis: Lynis, environment: str | None, machine: str | None
+) -> tuple[str, str]:
+    where = f"in a {environment} ({_prose(machine or '')})"
+    lost = ", ".join(map(_code, lynis.lost_to_host_kernel))
+    asked = f"; of its tests {lost} ask the host's kernel" if lost else ""
+    return name, f"{lynis.index} of 100 {where}, at least {lynis.floor}{asked}"
 
 
 def _used(m: Manifest) -> str:

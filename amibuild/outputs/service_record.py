@@ -16,6 +16,7 @@ Seen = Literal["answers", "connects", "listens"]
 # The names that the checks measure under: see library/every_service/test_every_service.py.
 ANSWERS = "answers."
 PORT = "port."
+ATTACK = "attack."
 
 
 class _Record(BaseModel):
@@ -77,6 +78,10 @@ class ServiceRecord(_Record):
     volume: ServiceVolume | None = Field(default=None, description="Its data volume")
     backup: ServiceBackup | None = Field(default=None, description="What is worth a backup")
     secrets: tuple[ServiceSecret, ...] = Field(default=(), description="Fetched at boot")
+    attacks: dict[str, str] = Field(
+        default={},
+        description="What was tried from inside of its sandbox -> what refused it, and how",
+    )
     players: dict[str, Any] = Field(default={}, description="How they are counted")
     log_group: str = Field(default="", description="Where its journal is shipped to")
 
@@ -97,6 +102,11 @@ def service_record(
             "exposure": measures.get("exposure"),
             "memory_used_mib": measures.get("memory_used_mib"),
             "installed_bytes": installed_bytes,
+            "attacks": {
+                name.removeprefix(ATTACK): str(told)
+                for name, told in measures.items()
+                if name.startswith(ATTACK)
+            },
         }
     )
 
@@ -106,6 +116,22 @@ def table(services: Mapping[str, ServiceRecord]) -> Iterator[tuple[str, ...]]:
     yield ("service", "user", "exposure", "ports", "memory", "disk", "data volume")
     for name, record in services.items():
         yield (name, record.user, _exposure(record), *_seen(record), _data(record))
+
+
+def attack_table(services: Mapping[str, ServiceRecord]) -> Iterator[tuple[str, str]]:
+    """What was tried and what came of it, its head first; nothing when nothing was tried."""
+    tried = list(dict.fromkeys(name for record in services.values() for name in record.attacks))
+    if tried:
+        yield ("tried from inside", "refused by")
+    for attack in tried:
+        told: dict[str, list[str]] = {}
+        for name, record in services.items():
+            told.setdefault(record.attacks.get(attack, "not tried"), []).append(name)
+        # The usual answer last: the others are named.
+        others = sorted(told, key=lambda text: len(told[text]))
+        usual = others.pop()
+        parts = [*(f"{', '.join(told[text])}: {text}" for text in others), usual]
+        yield (attack, "; ".join(parts))
 
 
 def _exposure(record: ServiceRecord) -> str:

@@ -21,7 +21,7 @@ from amibuild.files import write_atomically
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.library.load import hygiene_rules
 from amibuild.library.step import BuildStep, StepFile
-from amibuild.names import BakeId, Tag, expiry, new_bake_id
+from amibuild.names import ON_BUILDER, BakeId, Tag, expiry, new_bake_id
 from amibuild.plan import digest_of
 from amibuild.project import Project
 from amibuild.recipe.model import Recipe
@@ -41,9 +41,11 @@ from amibuild.verify.disk import (
     as_checks,
     attach_disk_copy,
     check_hygiene,
+    known_public,
     make_disk_copy,
 )
-from amibuild.verify.report import VerifyReport, parse_report
+from amibuild.verify.known import KnownValues
+from amibuild.verify.report import CheckResult, VerifyReport, parse_report
 from amibuild.wait import Observer
 
 # Of the log of a service that was not installed: with several, all of it would bury the first.
@@ -90,7 +92,9 @@ class Proof:
 class Subject:
     """What is proven, and with what: `steps` bring the checks, `logs` is a folder.
 
-    Those of `not_installed` are not run: each would fail for the same reason.
+    Those of `not_installed` are not run: each would fail for the same reason. `audited` are the
+    checks that ran on the builder, and count like the others. `known` are values that must be
+    nowhere on its disk.
     """
 
     image: Image
@@ -101,6 +105,8 @@ class Subject:
     tags: Mapping[str, str]
     logs: Path
     not_installed: Mapping[str, StepFailed] = field(default_factory=dict)
+    audited: Sequence[CheckResult] = ()
+    known: KnownValues = field(default_factory=KnownValues)
 
 
 def verify(
@@ -215,7 +221,19 @@ def prove(
         attach_disk_copy(cloud, volume, machine, observer)
         checked = [step for step in subject.steps if step.name not in subject.not_installed]
         report = run_checks(communicator, checked, subject.logs, limit_s, observer)
-        hygiene = check_hygiene(communicator, volume, hygiene_rules(), observer)
+        report = replace(report, checks=(*subject.audited, *report.checks))
+        subject.known.add_those_of(cloud)
+        known = subject.known.fingerprints()
+        hygiene = check_hygiene(
+            communicator,
+            volume,
+            image.size_gib,
+            hygiene_rules(),
+            known,
+            known_public(subject.steps),
+            subject.logs / "hygiene.log",
+            observer,
+        )
     scope.begin_removal(machine)
     return Proof(report, hygiene, subject.not_installed, machine)
 
@@ -231,14 +249,55 @@ def run_checks(
 
     Raises: VerifyFailed when they could not run at all.
     """
-    script = files("amibuild.verify").joinpath("checks.sh").read_text()
     # The wait for the first boot travels along: the bundle is on its way while the boot ends.
-    sent = (StepFile("checks.pyz", build_bundle(steps)), StepFile("first-boot.sh", first_boot()))
-    result = communicator.run(RemoteJob("checks", script, timeout_s, sent), observer)
-    write_atomically(logs / "checks.log", result.log)
+    waiting = StepFile("first-boot.sh", first_boot())
+    return _run(communicator, "checks", steps, (waiting,), logs, timeout_s, observer)
+
+
+def audit(
+    communicator: Communicator,
+    steps: Sequence[BuildStep],
+    logs: Path,
+    timeout_s: int,
+    observer: Observer,
+) -> tuple[CheckResult, ...]:
+    """The checks that steps want to run on the builder too, where there are any.
+
+    Their facts have `on_builder`, and their ids end with ON_BUILDER.
+    Raises: VerifyFailed when they could not run at all.
+    """
+    audited = [
+        replace(
+            step,
+            checks=tuple(check for check in step.checks if check.path in step.builder_checks),
+            facts={**step.facts, "on_builder": True},
+        )
+        for step in steps
+        if step.builder_checks
+    ]
+    if not audited:
+        return ()
+    report = _run(communicator, "audit", audited, (), logs, timeout_s, observer)
+    return tuple(replace(check, id=check.id + ON_BUILDER) for check in report.checks)
+
+
+def _run(
+    communicator: Communicator,
+    name: str,
+    steps: Sequence[BuildStep],
+    files_besides: tuple[StepFile, ...],
+    logs: Path,
+    timeout_s: int,
+    observer: Observer,
+) -> VerifyReport:
+    """`name`.sh, with the checks of `steps` as one archive."""
+    script = files("amibuild.verify").joinpath(f"{name}.sh").read_text()
+    sent = (StepFile("checks.pyz", build_bundle(steps)), *files_besides)
+    result = communicator.run(RemoteJob(name, script, timeout_s, sent), observer)
+    write_atomically(logs / f"{name}.log", result.log)
     if not result.result:
         raise VerifyFailed(
-            f"the checks could not run: exit code {result.exit_code}", failures=result.tail
+            f"the {name} could not run: exit code {result.exit_code}", failures=result.tail
         )
     return parse_report(result.result)
 

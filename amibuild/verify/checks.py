@@ -57,6 +57,13 @@ class Checks:
         folder = request.path.relative_to(self._root).parts[0]
         return self._facts[folder.removeprefix(FOLDER)]
 
+    @pytest.fixture(scope="session")
+    def own_kernel(self) -> None:
+        """For a check of the kernel: in a container, whose kernel is the host's, it is skipped."""
+        asked = testinfra.host.get_host("local://").run("systemd-detect-virt --container")
+        if asked.rc == 0:
+            pytest.skip(f"{asked.stdout.strip()}: a container's kernel is its host's")
+
     @pytest.fixture
     def record_property(self, request: pytest.FixtureRequest) -> Callable[[str, object], None]:
         """Keeps a measured value in the report. pytest's own belongs to its XML report."""
@@ -65,6 +72,10 @@ class Checks:
             request.node.user_properties.append((name, value))
 
         return record
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """What is marked `last` runs behind all others, for it takes long or leaves traces."""
+        items.sort(key=lambda item: item.get_closest_marker("last") is not None)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         check = self._check(report.nodeid)
@@ -125,6 +136,7 @@ def run(root: Path, started: float) -> dict[str, Any]:
     arguments = ["--rootdir", str(root), "-c", os.devnull, "--import-mode=importlib"]
     # One broken file must not keep the other checks from running.
     arguments.append("--continue-on-collection-errors")
+    arguments += ["-o", "markers=last: runs behind all others"]
     for plugin in LEFT_OUT.split():
         arguments += ["-p", f"no:{plugin}"]
     exit_code = int(pytest.main([*arguments, str(root)], plugins=[checks]))

@@ -5,8 +5,9 @@ A boot could hide, or bring back, what must not be in an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,15 +15,19 @@ from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.errors import ResourceFailed
+from amibuild.files import write_atomically
 from amibuild.journal import ResourceKind
-from amibuild.library.step import StepFile
+from amibuild.library.load import SEAL
+from amibuild.library.step import BuildStep, StepFile
 from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
 from amibuild.verify.report import CheckResult, Outcome
 from amibuild.wait import Look, Observer, until
 
 VOLUME_S = 600
-HYGIENE_S = 600
+# Every block is read: a new volume loads from its snapshot meanwhile, and an emulated machine looks
+# for each of a dozen words in 400 MB/s.
+HYGIENE_S, HYGIENE_S_PER_GIB = 600, 60
 DEVICE = "/dev/sdf"
 FINISHED_DISK = "finished-disk"
 
@@ -88,12 +93,41 @@ def attach_disk_copy(cloud: Cloud, volume_id: str, instance_id: str, observer: O
     _wait_for_volume(cloud, volume_id, "in-use", observer)
 
 
+def hygiene_limit_s(size_gib: int) -> int:
+    return HYGIENE_S + HYGIENE_S_PER_GIB * size_gib
+
+
+def known_public(steps: Sequence[BuildStep]) -> tuple[str, ...]:
+    """What the recipe says in params.seal.known_public; nothing for a seal that has no such."""
+    return tuple(
+        path
+        for step in steps
+        if step.name == SEAL
+        for path in step.facts.get("parameters", {}).get("known_public", ())
+    )
+
+
 def check_hygiene(
-    communicator: Communicator, volume_id: str, rules: StepFile, observer: Observer
+    communicator: Communicator,
+    volume_id: str,
+    size_gib: int,
+    rules: Sequence[StepFile],
+    known: StepFile,
+    public: Sequence[str],
+    log: Path,
+    observer: Observer,
 ) -> HygieneReport:
+    """`known` has the fingerprints of the values that are looked for in every block.
+
+    `public` are the image's files and folders whose private keys everybody has.
+    """
     script = files("amibuild.verify").joinpath("hygiene.sh").read_text()
-    job = RemoteJob("hygiene", script, HYGIENE_S, (rules,), {"VOLUME_ID": volume_id})
-    result = check("the look at the finished disk", communicator.run(job, observer))
+    environment = {"VOLUME_ID": volume_id, "KNOWN_PUBLIC": "\n".join(public)}
+    limit_s = hygiene_limit_s(size_gib)
+    job = RemoteJob("hygiene", script, limit_s, (*rules, known), environment)
+    result = communicator.run(job, observer)
+    write_atomically(log, result.log)
+    check("the look at the finished disk", result)
     return HygieneReport.model_validate_json(result.result)
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Mounts the image's own disk, attached to this machine as a second one, read-only and without
-# replaying its journal, and looks for what must not be in an image.
-# VOLUME_ID: the attached volume. hygiene.py: the rules.
+# replaying its journal, and looks for what must not be in an image, then in every block of the disk.
+# VOLUME_ID: the attached volume. hygiene.py: the rules. known.json: fingerprints of known values.
+# KNOWN_PUBLIC: files and folders whose private keys everybody has, one on a line.
 set -euo pipefail
 
 # The names that udev gives a disk end in its serial number: on EBS and virtio the volume's id
@@ -38,4 +39,5 @@ esac
 at=$(mktemp -d /run/amibuild-disk.XXXXXX)
 trap 'umount "$at" && rmdir "$at"' EXIT
 mount -t "$kind" -o "$options" "$root" "$at"
-python3 hygiene.py "$at" >"$AMIBUILD_RESULT"
+mapfile -t public < <(printf '%s' "$KNOWN_PUBLIC")
+python3 hygiene.py "$at" "$disk" "$root" known.json "${public[@]}" >"$AMIBUILD_RESULT"

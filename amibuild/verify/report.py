@@ -11,6 +11,7 @@ from enum import StrEnum
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from amibuild.errors import VerifyFailed
+from amibuild.names import ON_BUILDER
 from amibuild.outputs.manifest import Boot
 
 # XML 1.0 can't hold these, not even escaped.
@@ -71,11 +72,11 @@ class VerifyReport:
         """True when something was checked, and nothing failed. Skipped is not checked."""
         return not self.failures and any(c.outcome is Outcome.PASSED for c in self.checks)
 
-    def measures(self) -> dict[str, dict[str, Measure]]:
-        """Step -> what its checks measured."""
+    def measures(self, *, on_builder: bool = False) -> dict[str, dict[str, Measure]]:
+        """Step -> what its checks measured on the fresh boot, or what they did on the builder."""
         found: dict[str, dict[str, Measure]] = {}
         for check in self.checks:
-            if check.measures:
+            if check.measures and check.id.endswith(ON_BUILDER) == on_builder:
                 found.setdefault(check.step, {}).update(check.measures)
         return found
 

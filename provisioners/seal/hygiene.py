@@ -1,8 +1,10 @@
 """What must not be in a finished image, looked for on its disk while nothing runs from it.
 
-    python3 hygiene.py ROOT
+    python3 hygiene.py ROOT [DISK PARTITION KNOWN [PUBLIC...]]
 
-ROOT is where the image's root file system is mounted, read-only. Prints JSON:
+ROOT is where the image's root file system is mounted, read-only. With DISK every block of that is
+looked through as well, see blocks.py; PARTITION is the root file system's, and KNOWN a file with
+fingerprints of what the bake knew. Private keys below a PUBLIC path are none. Prints JSON:
 {"passed": [rule, ...], "failed": [{"rule": ..., "path": ..., "detail": ...}, ...]}
 Needs nothing but Python 3.9. Never follows a link: it would lead to this machine's own files.
 """
@@ -142,6 +144,29 @@ def logs(root: Path) -> Found:
             yield shown(root, path), f"has {path.lstat().st_size} bytes of the builder's log"
 
 
+@rule("no records of logins and timers")
+def records(root: Path) -> Found:
+    for folder, pattern in (
+        ("var/lib/wtmpdb", "*"),
+        ("var/lib/lastlog", "*"),
+        ("var/lib/systemd/timers", "stamp-*"),
+    ):
+        yield from each(root, folder, pattern, "tells of the builder's days")
+
+
+@rule("no memory of programs")
+def memory(root: Path) -> Found:
+    for folder in ("var/lib/systemd/coredump", "var/lib/systemd/pstore", "var/crash"):
+        for path in entries(root / folder):
+            yield shown(root, path), "may hold whatever a program knew"
+
+
+@rule("no service has made its first password")
+def first_passwords(root: Path) -> Found:
+    for path in entries(root / "var/lib"):
+        yield from each(root, f"var/lib/{path.name}", "first-password*", "is the same everywhere")
+
+
 @rule("no temporary files")
 def temporary(root: Path) -> Found:
     for folder in ("tmp", "var/tmp"):
@@ -266,9 +291,17 @@ def shown(root: Path, path: Path) -> str:
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} ROOT")
-    json.dump(inspect(Path(sys.argv[1])), sys.stdout)
+    if len(sys.argv) != 2 and len(sys.argv) < 5:
+        sys.exit(f"usage: {sys.argv[0]} ROOT [DISK PARTITION KNOWN [PUBLIC...]]")
+    root = Path(sys.argv[1])
+    found = inspect(root)
+    if sys.argv[2:]:
+        import blocks
+
+        disk, partition, known, *public = sys.argv[2:]
+        in_blocks = blocks.inspect(disk, partition, root, Path(known).read_text(), public)
+        found = {kind: found[kind] + in_blocks[kind] for kind in found}
+    json.dump(found, sys.stdout)
 
 
 if __name__ == "__main__":

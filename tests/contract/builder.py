@@ -37,8 +37,8 @@ JOB = re.compile(r"/run/amibuild/([a-z0-9-]+)")
 # Of a bake with one service: a second one brings no other moments, only more of the same.
 STAGES = (
     "preflight", "access", "launch", "connect", "ssm-agent", "os", "logging", "hardening",
-    "idle-stop", "minetest", "inventory", "seal", "shutdown", "capture", "verify", "distribute",
-    "record",
+    "idle-stop", "minetest", "inventory", "audit", "seal", "shutdown", "capture", "verify",
+    "distribute", "record",
 )  # fmt: skip
 ONE_SERVICE = ('provision.services=["minetest"]',)
 INVENTORY = {
@@ -49,6 +49,11 @@ INVENTORY = {
     "root_used_bytes": 599_269_376,
     "boot": {"seconds": 1.5, "machine": "none"},
 }
+LYNIS = {
+    "lynis.environment": "container", "lynis.machine": "systemd-nspawn", "lynis.version": "3.1.4",
+    "lynis.index": 76, "lynis.floor": 74, "lynis.tests": 242,
+    "lynis.open": "BOOT-5122 KRNL-6000", "lynis.lost": "KRNL-6000",
+}  # fmt: skip
 HYGIENE: dict[str, object] = {"passed": ["the machine id is empty"], "failed": []}
 
 
@@ -66,12 +71,46 @@ def checks(
     return {"version": 1, "python": "3.13.5", "seconds": 9.1, "exit_code": 0, "checks": [one]}
 
 
+AUDITED = "hardening/test_lynis.py::test_its_index_is_not_below_the_floor"
+
+
+def audit(outcome: str = "passed", message: str = "") -> dict[str, object]:
+    one = {
+        "id": AUDITED,
+        "step": "hardening",
+        "outcome": outcome,
+        "seconds": 19.6,
+        "message": message,
+        "measures": LYNIS,
+    }
+    return {"version": 1, "python": "3.13.5", "seconds": 20.1, "exit_code": 0, "checks": [one]}
+
+
+# The same check on a fresh boot that is a virtual machine.
+FRESH: dict[str, object] = {
+    "id": AUDITED,
+    "step": "hardening",
+    "outcome": "passed",
+    "seconds": 42.0,
+    "message": "",
+    "measures": {
+        **LYNIS, "lynis.environment": "virtual machine", "lynis.machine": "kvm",
+        "lynis.index": 88, "lynis.floor": 85, "lynis.lost": "",
+    },
+}  # fmt: skip
+
+
 @dataclass
 class Answers:
     """`results` is what a job hands back, `exit_codes` how it ends; others succeed silently."""
 
     results: dict[str, object] = field(
-        default_factory=lambda: {"inventory": INVENTORY, "hygiene": HYGIENE, "checks": checks()}
+        default_factory=lambda: {
+            "inventory": INVENTORY,
+            "audit": audit(),
+            "hygiene": HYGIENE,
+            "checks": checks(),
+        }
     )
     exit_codes: Mapping[str, int] = field(default_factory=dict)
     jobs: list[str] = field(default_factory=list)

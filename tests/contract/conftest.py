@@ -86,8 +86,9 @@ class Aws:
     @cached_property
     def cloud(self) -> Cloud:
         """The endpoint as the product opens it."""
+        key = self.service.options.key
         return Cloud(
-            region=self.region, access=EndpointAccess(self.service.url, KEY.id, KEY.secret)
+            region=self.region, access=EndpointAccess(self.service.url, key.id, key.secret)
         )
 
     def _client(self, name: Any) -> Any:

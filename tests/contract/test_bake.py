@@ -34,7 +34,7 @@ from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
 from tests.contract import builder
-from tests.contract.builder import STAGES, Answers, checks, new_project
+from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, checks, new_project
 from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def test_the_shipped_recipes_steps_run_in_the_plans_order(start: Start, tmp_path
     builder.run(shipped, start(script=answers).cloud)
     assert answers.jobs == [
         "first-boot", "ssm-agent", "os", "logging", "hardening", "idle-stop",
-        "minetest", "bzflag", "mumble", "openttd", "inventory", "seal",
+        "minetest", "bzflag", "mumble", "openttd", "inventory", "audit", "seal",
         "checks", "hygiene",
     ]  # fmt: skip
 
@@ -256,11 +256,12 @@ def test_a_failing_step_leaves_the_account_as_it_was(
     assert account(aws) == before
 
 
-@pytest.mark.parametrize("half", ["checks", "hygiene"])
+@pytest.mark.parametrize("half", ["audit", "checks", "hygiene"])
 def test_a_failed_proof_leaves_no_image(start: Start, project: Project, half: str) -> None:
     answers = Answers()
     finding = {"rule": "no swap", "path": "/swapfile", "detail": "is there"}
     answers.results[half] = {
+        "audit": builder.audit("failed", "E   the port is closed"),
         "checks": builder.checks("failed", "E   the port is closed"),
         "hygiene": {"passed": [], "failed": [finding]},
     }[half]
@@ -473,6 +474,24 @@ def test_what_a_step_declares_and_the_boot_are_in_the_papers(
     notes = {step["name"]: step["notes"] for step in manifest["steps"] if step["notes"]}
     assert notes == {"logging": ['"the agent is absent"']}
     assert manifest["boot"] == {"seconds": 7.25, "machine": "amazon"}
+    assert manifest["hardening"] == {
+        "environment": "container",
+        "machine": "systemd-nspawn",
+        "lynis": {
+            "index": 76,
+            "floor": 74,
+            "version": "3.1.4",
+            "tests": 242,
+            "open": ["BOOT-5122", "KRNL-6000"],
+            "lost_to_host_kernel": ["KRNL-6000"],
+        },
+        "builder": None,
+        "secure_boot": None,
+        "exposure": {},
+        "openscap": None,
+    }
+    judged = [check["name"] for check in manifest["checks"] if "lynis" in check["name"]]
+    assert judged == [f"{AUDITED} on the builder"]
     (journal,) = (project.state_dir / "journals").iterdir()
     noted = [event.text for event in read(journal) if isinstance(event, Noted)]
     assert 'logging: "the agent is absent"' in noted
@@ -480,6 +499,19 @@ def test_what_a_step_declares_and_the_boot_are_in_the_papers(
     assert '- It declared: "the agent is absent"' in runbook
     boots = "7.2 s (amazon) in userspace on that boot; its source 1.5 s (none) as the builder"
     assert f"| Boot | {boots} |" in runbook
+
+
+def test_the_fresh_boots_judgement_does_not_hide_the_builders(
+    start: Start, project: Project
+) -> None:
+    answers = Answers()
+    answers.results["checks"] = {**checks(), "checks": [FRESH]}
+    result = builder.run(project, start(script=answers).cloud)
+    assert result.manifest is not None
+    hardening = json.loads(result.manifest.read_text())["hardening"]
+    assert (hardening["environment"], hardening["lynis"]["index"]) == ("virtual machine", 88)
+    assert hardening["builder"]["environment"] == "container"
+    assert hardening["builder"]["lynis"]["index"] == 76
 
 
 def test_a_bucket_payload_is_removed_when_the_bake_fails(start: Start, project: Project) -> None:

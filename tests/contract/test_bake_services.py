@@ -67,7 +67,7 @@ def test_a_service_that_fails_stops_no_other_and_fails_the_bake_by_its_name(
     assert said == ["    minetest says hello"]
     assert answers.jobs == [
         *("first-boot", "ssm-agent", "os", "logging", "hardening", "idle-stop"),
-        *("minetest", "bzflag", "inventory", "seal"),
+        *("minetest", "bzflag", "inventory", "audit", "seal"),
         *("checks", "hygiene"),
     ]
     assert account(aws) == before, "no image stays that is not proven"

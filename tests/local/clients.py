@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 from amibuild import proc
+from amibuild.wait import Look, until
 from tests.conftest import machine_data_dir
-from tests.local.scenario import amibuild
+from tests.local.scenario import amibuild, command
 
 PREFIX = "client-test-"
 DEBIAN = "resolve:ssm:/aws/service/debian/release/13/latest/amd64"
@@ -28,6 +29,7 @@ PATH = os.pathsep.join(
     ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", str(Path(sys.executable).parent)]
 )
 MIRRORS = ("/opt/tf-plugins", "/usr/local/share/terraform/plugins", "/usr/share/terraform/plugins")
+BOOT = "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running --wait || true"
 # They wait for 15 s between two looks at most; a busy machine makes each step slower too.
 LIMIT_S = 400.0
 
@@ -81,6 +83,29 @@ class Here:
         done = amibuild(self.folder, "local", "shell", instance, "--", *words)
         assert done.exit_code == 0, done.story
         return done.stdout
+
+    def script(self, instance: str, script: str, *, check: bool = True) -> str:
+        """What it printed, run by root; nothing where it failed and `check` is off."""
+        done = proc.run(
+            command("local", "shell", instance),
+            cwd=self.folder,
+            stdin=f"{script}\n".encode(),
+            check=False,
+            timeout_s=1800,
+        )
+        assert done.exit_code == 0 or not check, done.text + done.stderr.decode()
+        return done.text if done.exit_code == 0 else ""
+
+    def rebooted(self, instance: str, *, timeout_s: float = 300) -> str:
+        """Reboots it, and waits until that is over: the state that systemd says it is in then."""
+        before = self.script(instance, BOOT).splitlines()[0]
+        self.ec2.reboot_instances(InstanceIds=[instance])
+
+        def look() -> Look[str]:
+            boot, _, state = self.script(instance, BOOT, check=False).partition("\n")
+            return Look("booting", state.strip() if boot and boot != before else None)
+
+        return until(look, what=instance, timeout_s=timeout_s)
 
     def image(self, name: str) -> dict[str, Any]:
         found = self.ec2.describe_images(Filters=[{"Name": "name", "Values": [name]}])["Images"]

@@ -10,7 +10,7 @@ import base64
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +224,44 @@ def test_every_services_checks_pass(machine: Machine, step: BuildStep) -> None:
     checks = json.loads(result)["checks"]
     assert [(c["id"], c["message"]) for c in checks if c["outcome"] != "passed"] == []
     assert len(checks) >= 15
+
+
+# Runs on the machine, beside the check that it takes its functions from.
+WITHOUT = """\
+import importlib.util
+from pathlib import Path
+
+place = Path(__file__).with_name("test_sandbox.py")
+spec = importlib.util.spec_from_file_location("sandbox_check", place)
+check = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(check)
+
+
+def test_each_attack_gets_through_without_what_is_said_to_refuse_it(host, facts):
+    whole, order = check.copy_of(host, facts), check.order_of(host, facts, [facts])
+    not_here = {*check.NOT_IN_A_CONTAINER, *check.allowed(host, facts)}
+    still = {}
+    for name, one in check.attacked(host, "probe-with", whole, order).items():
+        taken = {*one["by"].split(", "), *(["Group"] if "User" in one["by"] else [])}
+        lines = [line for line in whole if line.partition("=")[0] not in taken]
+        found = check.attacked(host, "probe-without", lines, order)[name]["how"]
+        if found and "through" not in found.values() and name not in not_here:
+            still[name] = found
+    assert still == {}
+"""
+
+
+def test_what_is_said_to_refuse_an_attack_does(machine: Machine, step: BuildStep) -> None:
+    beside = [c for c in step.checks if c.path.startswith(("attack/", "test_sandbox"))]
+    checks = (StepFile("test_without.py", WITHOUT.encode()), *beside)
+    bundle = build_bundle([replace(step, checks=checks)])
+    result = machine.run(
+        f"{brought(bundle, '/root/w.pyz')}\n"
+        "python3 -I -S /root/w.pyz --json /root/result >/dev/null || true; cat /root/result"
+    )
+    ended = {c["id"].rpartition("::")[2]: c["message"] for c in json.loads(result)["checks"]}
+    assert set(ended.values()) == {""}
+    assert "test_each_attack_gets_through_without_what_is_said_to_refuse_it" in ended
 
 
 def test_the_volume_that_the_machines_tag_names_is_mounted_at_its_state(machine: Machine) -> None:

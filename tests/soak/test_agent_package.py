@@ -50,7 +50,7 @@ RECIPE = """\
 [image]
 name = "with-agent"
 [provision]
-steps = ["logging", "look"]
+steps = ["logging", "hardening", "look"]
 services = ["bzflag"]
 [provision.params.logging]
 agent = "file:agent.deb#sha256={sha256}"

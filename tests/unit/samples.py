@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from amibuild.library.compile import compile_service, service_facts
 from amibuild.library.service import Service, ServiceFile
 from amibuild.library.step import BuildStep, StepFile, StepKind
+from amibuild.outputs.hardening_record import hardening_record
 from amibuild.outputs.manifest import (
     Bake,
     Boot,
@@ -24,7 +25,41 @@ from amibuild.outputs.manifest import (
 )
 from amibuild.outputs.service_record import service_record
 
-MEASURED = {"exposure": 1.1, "memory_used_mib": 33.4, "port.game": "listens", "answers.game": True}
+MEASURED = {
+    "exposure": 1.1,
+    "memory_used_mib": 33.4,
+    "port.game": "listens",
+    "answers.game": True,
+    "attack.write outside its state": "ProtectSystem, ReadOnlyPaths, ProtectHome, User (EROFS)",
+    "attack.make machine code in its memory": "open: its runtime does",
+}
+JUDGED = {
+    "lynis.environment": "container",
+    "lynis.machine": "systemd-nspawn",
+    "lynis.version": "3.1.4",
+    "lynis.index": 76,
+    "lynis.floor": 74,
+    "lynis.tests": 242,
+    "lynis.open": "BOOT-5122 KRNL-6000",
+    "lynis.lost": "KRNL-6000",
+}
+BOOTED = {
+    "lynis.environment": "virtual machine",
+    "lynis.machine": "kvm",
+    "lynis.version": "3.1.4",
+    "lynis.index": 88,
+    "lynis.floor": 85,
+    "lynis.tests": 260,
+    "lynis.open": "BOOT-5122",
+    "lynis.lost": "",
+    "secure_boot": "off",
+    "exposure": "dbus=1.2 minetest=1.1",
+    "openscap.profile": "anssi_bp28_high",
+    "openscap.version": "1.4.2",
+    "openscap.content": "0.1.76-1",
+    "openscap.results": "fail=2 notapplicable=60 pass=300",
+    "openscap.open": "partition_for_home partition_for_var",
+}
 STARTED = datetime(2026, 11, 22, 10, 15, 0, tzinfo=UTC)
 
 
@@ -143,6 +178,7 @@ def manifest(
         hygiene=Hygiene(passed=("machine-id is empty", "no ssh host keys")),
         checks=(passed,) if checks is None else checks,
         boot=Boot(seconds=7.25, machine="qemu"),
+        hardening=hardening_record(BOOTED, JUDGED),
         seconds=Seconds(total=96.4, steps={"launch": 1.5, "provision": 32.0, "verify": 61.25}),
         sizes={"root_used_bytes": 812_000_000, "bundle_bytes": 4096},
     )

@@ -172,6 +172,13 @@ def test_checks_that_all_pass_are_a_proof(tmp_path: Path) -> None:
     assert parse_report(text).passed
 
 
+def test_what_is_marked_last_runs_behind_the_checks_of_all_steps(tmp_path: Path) -> None:
+    slow = "import pytest\n@pytest.mark.last\ndef test_slow(): pass\ndef test_quick(): pass\n"
+    _, text = run(tmp_path, step("a", test_a=slow), step("b", test_b="def test_b(): pass"))
+    ran = [check.id for check in parse_report(text).checks]
+    assert ran == ["a/test_a.py::test_quick", "b/test_b.py::test_b", "a/test_a.py::test_slow"]
+
+
 def test_what_a_check_prints_stays_out_of_the_report_file(tmp_path: Path) -> None:
     path, out = tmp_path / "checks.pyz", tmp_path / "out.json"
     path.write_bytes(build_bundle([step("os", test_all="def test_x(): print('noise')\n")]))

@@ -249,6 +249,18 @@ def test_every_mistake_in_a_provisioner_is_told(home: Home) -> None:
     ]
 
 
+def test_a_step_names_those_of_its_checks_that_also_run_on_the_builder(home: Home) -> None:
+    home.uses('steps = ["greet"]\n')
+    home.provisioner("greet", TOML + 'builder_checks = ["test_greet.py"]\n')
+    assert step(home.steps(), "greet").builder_checks == ("test_greet.py",)
+    before = step(home.steps(), "greet").digest
+    home.provisioner("greet", TOML)
+    assert step(home.steps(), "greet").digest == before, "checks make no other image"
+    home.provisioner("greet", TOML + 'builder_checks = ["test_gone.py"]\n')
+    at = "provisioners/greet/provisioner.toml:2"
+    assert home.told() == [f"{at}: builder_checks[0]: there is no test_gone.py beside it"]
+
+
 def test_an_empty_folder_lacks_everything(home: Home) -> None:
     home.uses('steps = ["greet"]\n')
     (home.path / "provisioners/greet").mkdir(parents=True)
@@ -401,9 +413,10 @@ def test_no_agent_step_means_no_user_data() -> None:
 
 
 def test_the_hygiene_rules_are_the_bundled_ones() -> None:
-    rules = hygiene_rules()
-    assert rules.path == "hygiene.py"
-    assert rules.content == (bundled_provisioners() / "seal/hygiene.py").read_bytes()
+    parts = hygiene_rules()
+    assert parts[0].path == "hygiene.py"
+    for part in parts:
+        assert part.content == (bundled_provisioners() / "seal" / part.path).read_bytes()
 
 
 @pytest.mark.parametrize("schema", [provisioner_schema(), service_schema()], ids=["p", "s"])

@@ -159,6 +159,27 @@ BROKEN: list[tuple[str, str, Breaks]] = [
         adds("var/log/journal/8f3/system.journal", ""),
     ),
     ("no journal and no logs", "/var/log/apt/history.log", adds("var/log/apt/history.log")),
+    (
+        "no records of logins and timers",
+        "/var/lib/wtmpdb/wtmp.db",
+        adds("var/lib/wtmpdb/wtmp.db", ""),
+    ),
+    (
+        "no records of logins and timers",
+        "/var/lib/systemd/timers/stamp-x.timer",
+        adds("var/lib/systemd/timers/stamp-x.timer", ""),
+    ),
+    (
+        "no memory of programs",
+        "/var/lib/systemd/coredump/core.x.zst",
+        adds("var/lib/systemd/coredump/core.x.zst"),
+    ),
+    ("no memory of programs", "/var/crash/x", adds("var/crash/x")),
+    (
+        "no service has made its first password",
+        "/var/lib/svc-game/first-password",
+        adds("var/lib/svc-game/first-password"),
+    ),
     ("no temporary files", "/tmp/x", adds("tmp/x", "")),
     ("no temporary files", "/var/tmp/x", links("var/tmp/x", "/nowhere")),
     ("no users but the system's", "/etc/passwd", appends("etc/passwd", "a:x:1000:1::/x:/bin/sh\n")),

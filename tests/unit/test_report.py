@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from amibuild.errors import VerifyFailed
+from amibuild.names import ON_BUILDER
 from amibuild.outputs.manifest import Boot
 from amibuild.verify.report import (
     CheckResult,
@@ -123,6 +124,13 @@ def test_measures_are_told_by_step() -> None:
     two = CheckResult("a/t.py::y", "a", Outcome.PASSED, 0.1, measures={"n": "z"})
     three = CheckResult("b/t.py::y", "b", Outcome.PASSED, 0.1)
     assert report(one, two, three).measures() == {"a": {"m": 1, "n": "z"}}
+
+
+def test_measures_of_the_builder_are_told_apart() -> None:
+    fresh = CheckResult("a/t.py::x", "a", Outcome.PASSED, 0.1, measures={"m": 1})
+    before = CheckResult(f"a/t.py::x{ON_BUILDER}", "a", Outcome.PASSED, 0.1, measures={"m": 2})
+    assert report(before, fresh).measures() == {"a": {"m": 1}}
+    assert report(fresh, before).measures(on_builder=True) == {"a": {"m": 2}}
 
 
 def test_junit_xml_is_what_a_ci_reads(golden: Golden) -> None:

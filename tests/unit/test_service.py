@@ -81,9 +81,8 @@ def test_only_public_ports_are_opened() -> None:
         {"name": "status", "port": 80, "protocol": "tcp", "public": False},
         {"name": "second", "port": 7000, "protocol": "udp"},
     )
-    assert brought("firewall.nft", ports=ports) == (
-        "# game\nadd element inet amibuild udp_open { 7000, 7777 }\n"
-    )
+    opened = [line for line in brought("firewall.nft", ports=ports).splitlines() if "_open" in line]
+    assert opened == ["add element inet amibuild udp_open { 7000, 7777 }"]
 
 
 def test_its_journal_and_log_files_are_shipped_and_the_files_rotated() -> None:
@@ -167,7 +166,8 @@ def test_configuration_files_go_below_config() -> None:
 
 
 def test_every_service_is_checked_for_the_same_things_and_its_own(minetest: BuildStep) -> None:
-    assert [check.path for check in minetest.checks] == [
+    assert [check.path for check in minetest.checks if not check.path.startswith("attack/")] == [
         "test_every_service.py",
+        "test_sandbox.py",
         "test_minetest.py",
     ]

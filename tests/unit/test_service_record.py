@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amibuild.library.compile import service_facts
-from amibuild.outputs.service_record import ServiceRecord, service_record, table
+from amibuild.outputs.service_record import ServiceRecord, attack_table, service_record, table
 from tests.unit.samples import MEASURED, plain_service, sample_service
 
 FACTS = service_facts(sample_service(), "game-host")
@@ -58,3 +58,20 @@ def test_one_without_a_volume_has_none_in_the_table() -> None:
     head, row = table({"arena": plain})
     assert len(head) == len(row)
     assert row[-1] == "none"
+
+
+def test_what_was_tried_from_inside_is_told_once_where_it_is_the_same_for_all() -> None:
+    def tried(**came: str) -> ServiceRecord:
+        return service_record(FACTS, {f"attack.{name}": text for name, text in came.items()}, None)
+
+    services = {
+        "one": tried(write="ProtectSystem (EROFS)", code="open: its runtime does"),
+        "two": tried(write="ProtectSystem (EROFS)", code="MemoryDenyWriteExecute (EACCES)"),
+        "three": tried(write="ProtectSystem (EROFS)", code="MemoryDenyWriteExecute (EACCES)"),
+    }
+    assert list(attack_table(services)) == [
+        ("tried from inside", "refused by"),
+        ("write", "ProtectSystem (EROFS)"),
+        ("code", "one: open: its runtime does; MemoryDenyWriteExecute (EACCES)"),
+    ]
+    assert list(attack_table({"one": service_record(FACTS, {}, None)})) == []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from amibuild import proc
 from amibuild.library.compile import compile_service
 from tests.unit.services import brought, lines, service
 
@@ -80,10 +84,51 @@ def test_the_runtime_decides_how_tight_the_sandbox_is() -> None:
     assert lines("MemoryDenyWriteExecute", runtime="jit") == []
     assert lines("SystemCallFilter", runtime="jit") == lines("SystemCallFilter")
     assert lines("MemoryDenyWriteExecute", runtime="mono") == []
-    assert lines("SystemCallFilter", runtime="mono") == ["@system-service", "~@privileged"]
+    usual, detours, denied = lines("SystemCallFilter", runtime="mono")
+    assert (usual, denied) == ("@system-service", "~@privileged")
+    assert detours.startswith("~memfd_create ")
     assert lines("RestrictAddressFamilies", runtime="mono") == [
         "AF_INET AF_INET6 AF_UNIX AF_NETLINK"
     ]
+
+
+def test_what_it_can_write_to_it_can_not_run_unless_its_program_lies_there() -> None:
+    assert lines("NoExecPaths") == ["/var/lib/svc-game /tmp /var/tmp"]
+    assert lines("NoExecPaths", runs_from_state=True) == ["/tmp /var/tmp"]
+    (shared,) = lines("TemporaryFileSystem")
+    assert shared.startswith("/dev/shm:")
+    assert "noexec" in shared.partition(":")[2].split(",")
+
+
+def test_the_metadata_address_is_closed_to_it_by_its_unit_and_by_the_firewall() -> None:
+    assert lines("IPAddressDeny") == ["169.254.169.254 fd00:ec2::254"]
+    rules = [line.strip() for line in brought("firewall.nft").splitlines() if "daddr" in line]
+    assert rules == [
+        'meta skuid SERVICE_UID ip daddr 169.254.169.254 counter reject comment "svc-game"',
+        'meta skuid SERVICE_UID ip6 daddr fd00:ec2::254 counter reject comment "svc-game"',
+    ]
+
+
+def test_it_is_open_to_one_that_uses_the_role() -> None:
+    assert lines("IPAddressDeny", uses_role=True) == []
+    assert brought("firewall.nft", uses_role=True).splitlines() == [
+        "# game",
+        "add element inet amibuild udp_open { 7777 }",
+    ]
+    assert compile_service(service(uses_role=True)).facts["uses_role"] is True
+    assert compile_service(service()).facts["uses_role"] is False
+
+
+def test_the_firewall_is_installed_with_the_users_number_for_its_name(tmp_path: Path) -> None:
+    """nft refuses all files when one has a name that no user has."""
+    step = compile_service(service())
+    (filled_in,) = [line for line in step.script.splitlines() if "SERVICE_UID" in line]
+    (tmp_path / "firewall.nft").write_text(brought("firewall.nft"))
+    proc.run(["bash", "-c", f"uid=987\n{filled_in}"], cwd=tmp_path)
+    (written,) = [path for path in tmp_path.iterdir() if path.name != "firewall.nft"]
+    assert f"install -D -m 0644 {written.name} " in step.script
+    asked = re.findall(r"skuid (\S+)", written.read_text())
+    assert asked == ["987", "987"]
 
 
 def test_a_line_that_ends_it_goes_through_a_fifo_that_is_cleared() -> None:

@@ -57,7 +57,10 @@ install -D -m 0644 facts.json "/etc/amibuild/services/$SERVICE_NAME.json"
 
 # Read by the firewall, CloudWatch's agent and logrotate, where the image has them. The agent's
 # part is not in its own folder: it can't join two journals, which the step `logging` does.
-install -D -m 0644 firewall.nft "/etc/nftables.d/$SERVICE_USER.nft"
+# The firewall is told the user's number: a name that is gone would keep all of it from loading.
+uid=$(id --user "$SERVICE_USER")
+sed "s/SERVICE_UID/$uid/" firewall.nft >firewall-by-number.nft
+install -D -m 0644 firewall-by-number.nft "/etc/nftables.d/$SERVICE_USER.nft"
 install -D -m 0644 cloudwatch.json "/etc/amibuild/cloudwatch.d/$SERVICE_USER.json"
 if [ -f logrotate.conf ]; then
     install -D -m 0644 logrotate.conf "/etc/logrotate.d/$SERVICE_USER"

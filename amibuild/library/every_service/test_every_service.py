@@ -129,6 +129,14 @@ def test_the_firewall_opens_its_public_ports_and_no_others(host: Host, facts: Fa
             assert not {n for n, public in ours.items() if not public} & set(set_.get("elem", []))
 
 
+def test_the_firewall_knows_its_user_by_number(host: Host, facts: Facts) -> None:
+    """A name that no user has any more would keep the whole firewall from being loaded."""
+    rules = host.check_output("cat /etc/nftables.d/%s.nft", facts["user"])
+    uid = host.check_output("id --user %s", facts["user"])
+    expected = set() if facts["uses_role"] else {uid}
+    assert set(re.findall(r"skuid (\S+)", rules)) == expected
+
+
 def test_its_journal_is_what_the_cloudwatch_agent_is_told_to_ship(host: Host, facts: Facts) -> None:
     path = f"/etc/amibuild/cloudwatch.d/{facts['user']}.json"
     part = json.loads(host.check_output("cat %s", path))

@@ -1,18 +1,16 @@
 #!/usr/bin/env bash
+# reason: Who scans the machine finds the services' public ports, and silence at all others.
+# controls: CIS 4.1.3; Lynis FIRE-4590, FIRE-4512; ANSSI R80
+# proven: fresh boot
+# packages: nftables
+#
 # The table is loaded by nftables.service, before the network is up. Each service adds its public
 # ports by a file in /etc/nftables.d, which is read when the table is loaded.
 set -euo pipefail
 
-if ! command -v nft >/dev/null; then
-    # -cmin: apt gives its lists the server's date as modification time.
-    fresh=$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -cmin -360 -print -quit)
-    [ -n "$fresh" ] || apt-get -o DPkg::Lock::Timeout=300 update
-    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 \
-        install --yes --no-install-recommends nftables
-fi
-
 install -D -m 0644 files/firewall/nftables.conf /etc/nftables.conf
 install -d -m 0755 /etc/nftables.d
+[ "$PARAM_SSH" != true ] || PARAM_OPEN_TCP="$PARAM_OPEN_TCP 22"
 {
     echo "# What the recipe opens beside the services' ports."
     for protocol in tcp udp; do

@@ -1,0 +1,1 @@
+"""Tries to get out of a service's sandbox, from inside. It runs there: see __main__.py."""
