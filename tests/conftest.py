@@ -46,9 +46,17 @@ class OneForMachines(LoadScopeScheduling):  # type: ignore[misc]  # it ships no 
     that has the rest.
     """
 
+    MACHINES = "machines"
+
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "machines" if file.startswith(MACHINE_TESTS) else file
+        return self.MACHINES if file.startswith(MACHINE_TESTS) else file
+
+    def _assign_work_unit(self, node: Any) -> None:
+        """Machines first: they take longer than all others, which xdist would put before them."""
+        if self.MACHINES in self.workqueue:
+            self.workqueue.move_to_end(self.MACHINES, last=False)
+        super()._assign_work_unit(node)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneForMachines:

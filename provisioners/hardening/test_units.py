@@ -67,7 +67,9 @@ def test_those_that_were_shut_in_still_work(host: Host) -> None:
     assert "policy drop" in host.check_output("nft list table inet amibuild")
     # A service that is not running is started by the bus, and answers over it.
     host.check_output("busctl call org.freedesktop.hostname1 / org.freedesktop.DBus.Peer Ping")
-    # What timers start later, and what ran at the boot. A container skips fstrim.
-    host.check_output("systemctl start logrotate fstrim dpkg-db-backup")
-    for unit in ("nftables", "dbus", "logrotate", "fstrim", "dpkg-db-backup"):
-        assert host.check_output("systemctl show --property=Result --value %s", unit) == "success"
+    # What timers start later, where it is there, and what ran at the boot. A container skips fstrim.
+    for unit in ("logrotate", "fstrim", "dpkg-db-backup", "nftables", "dbus"):
+        show = "systemctl show --value --property=%s %s"
+        if host.check_output(show, "LoadState", unit) == "loaded":
+            host.check_output("systemctl start %s", unit)
+            assert host.check_output(show, "Result", unit) == "success", unit
