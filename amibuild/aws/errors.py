@@ -56,6 +56,9 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "ParameterNotFound": NotFound,
     "ServiceSettingNotFound": NotFound,
 }
+_OF_S3 = {"HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"}
+# IAM calls these by another name.
+_ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
 _HINTS: dict[type[AwsError], str] = {
     Denied: "check the credentials and the permissions of their role for this action",
     Throttled: "the account's request limit is reached: wait, or ask AWS to raise it",
@@ -120,5 +123,17 @@ def _from_client_error(
         request_id=metadata.get("RequestId"),
         resource=resource,
         answered=answered,
-        hint=_HINTS.get(kind),
+        hint=_permission(code, operation) or _HINTS.get(kind),
     )
+
+
+def _permission(code: str, operation: str) -> str | None:
+    """Which permission is missing, where the code says that one is. Each service has its own word:
+    EC2 the first, Systems Manager the second, S3 and IAM the third."""
+    service = {"UnauthorizedOperation": "ec2", "AccessDeniedException": "ssm"}.get(code)
+    if code in {"AccessDenied", "403"}:
+        service = "s3" if operation in _OF_S3 else "iam"
+    if service is None:
+        return None
+    action = f"{service}:{_ACTIONS.get(operation, operation)}"
+    return f"the role needs {action}; `amibuild policy bake` prints all that it needs"

@@ -17,7 +17,18 @@ import typer
 from typer.core import TyperGroup
 
 from amibuild import __version__
-from amibuild.cli import artifacts, bake, doctor, images, local, reap, service, start, verify
+from amibuild.cli import (
+    artifacts,
+    bake,
+    doctor,
+    images,
+    local,
+    policy,
+    reap,
+    service,
+    start,
+    verify,
+)
 from amibuild.cli.session import Common
 
 # The root of what a wrong command line raises, which typer has no public name for.
@@ -91,6 +102,7 @@ app.command("verify")(verify.verify)
 app.command("images")(images.images)
 app.command("show")(images.show)
 app.command("reap")(reap.reap)
+app.command("policy")(policy.policy)
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(local.app, name="local")
 app.add_typer(service.app, name="service")

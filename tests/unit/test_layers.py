@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.library",
         "amibuild.outputs",
         "amibuild.plan",
+        "amibuild.policy",
         "amibuild.project",
         "amibuild.recipe",
     ),
