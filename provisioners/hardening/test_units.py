@@ -67,7 +67,7 @@ def test_those_that_were_shut_in_still_work(host: Host) -> None:
     assert "policy drop" in host.check_output("nft list table inet amibuild")
     # A service that is not running is started by the bus, and answers over it.
     host.check_output("busctl call org.freedesktop.hostname1 / org.freedesktop.DBus.Peer Ping")
-    # What timers start later, where it is there, and what ran at the boot. A container skips fstrim.
+    # What timers start later, where it is there, and the boot. A container skips fstrim.
     for unit in ("logrotate", "fstrim", "dpkg-db-backup", "nftables", "dbus"):
         show = "systemctl show --value --property=%s %s"
         if host.check_output(show, "LoadState", unit) == "loaded":
