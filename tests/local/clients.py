@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from amibuild import proc
@@ -121,6 +122,20 @@ class Here:
         asked = [{"Name": "name", "Values": [f"{PREFIX}*"]}]
         for image in self.ec2.describe_images(Owners=["self"], Filters=asked)["Images"]:
             self.forget(image)
+
+
+def brought_up(folder: Path, machine: str) -> Here:
+    """By `amibuild local up`, as a user has it; `local down` is the caller's."""
+    up = amibuild(folder, "local", "up", "--machine", machine, "--json")
+    assert up.exit_code == 0, up.story
+    environment = up.json["environment"]
+    session = boto3.Session(
+        environment["AWS_ACCESS_KEY_ID"],
+        environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_DEFAULT_REGION"],
+    )
+    ec2, ssm = (session.client(name, endpoint_url=up.json["url"]) for name in ("ec2", "ssm"))
+    return Here(environment, folder, ec2, ssm)
 
 
 def snapshot_of(image: dict[str, Any]) -> str:

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from tests.conftest import machine_data_dir
-from tests.local.clients import Here
+from tests.local.clients import Here, brought_up
 from tests.local.scenario import Called, amibuild, new_project
 
 
@@ -45,18 +44,7 @@ def baked(folder: Path, data_dir: Path) -> Called:
 def here(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     """`amibuild local up` as a user has it, and at the end `local down`."""
     folder = tmp_path_factory.mktemp("clients")
-    up = amibuild(folder, "local", "up", "--machine", "nspawn", "--json")
-    assert up.exit_code == 0, up.story
-    environment = up.json["environment"]
-    session = boto3.Session(
-        environment["AWS_ACCESS_KEY_ID"],
-        environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_DEFAULT_REGION"],
-    )
-    url = up.json["url"]
-    ec2 = session.client("ec2", endpoint_url=url)
-    ssm = session.client("ssm", endpoint_url=url)
-    here = Here(environment, folder, ec2, ssm)
+    here = brought_up(folder, "nspawn")
     try:
         here.forget_all()
         yield here

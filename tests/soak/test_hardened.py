@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from amibuild.library.step import StepKind
@@ -20,7 +19,7 @@ from amibuild.project import load_project
 from amibuild.verify.bundle import build_bundle
 from tests.hardening.parts import explained
 from tests.hardening.table import README
-from tests.local.clients import Here
+from tests.local.clients import Here, brought_up
 from tests.local.host import left_on_host
 from tests.local.scenario import REPOSITORY, Called, amibuild
 
@@ -96,17 +95,8 @@ def manifest(judged: Called) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def here(judged: Called, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     folder = tmp_path_factory.mktemp("hardened")
-    up = amibuild(folder, "local", "up", "--machine", "qemu", "--json")
-    assert up.exit_code == 0, up.story
-    environment = up.json["environment"]
-    session = boto3.Session(
-        environment["AWS_ACCESS_KEY_ID"],
-        environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_DEFAULT_REGION"],
-    )
-    ec2, ssm = (session.client(name, endpoint_url=up.json["url"]) for name in ("ec2", "ssm"))
     try:
-        yield Here(environment, folder, ec2, ssm)
+        yield brought_up(folder, "qemu")
     finally:
         amibuild(folder, "local", "down", "--force")
     assert left_on_host() == {}
