@@ -107,7 +107,8 @@ def inspect(
     unused = unused_ranges(partition, paths.begin, paths.block_size) if is_emulated() else []
     finds = all_finds(disk, unused, Fingerprints(known))
     found = [(*find, paths.of(find[1])) for find in finds]
-    public = [path.rstrip("/") for path in public]
+    # Not `/`: it would take the whole disk for everybody's.
+    public = [path.rstrip("/") for path in public if path.strip("/")]
     told = [find for find in found if not is_public(find[3], find[0], public)]
     failed: list[object] = [
         {

@@ -230,6 +230,7 @@ def test_a_key_that_a_package_brings_is_no_secret_until_somebody_changes_it(
         ("/opt/game/tests/key.pem", False),
         ("/opt/game/test", True),
         ("opt/game/tests", True),
+        ("/", True),
     ],
 )
 def test_a_key_that_the_recipe_calls_public_is_no_secret_in_its_folder(
