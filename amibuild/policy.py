@@ -96,6 +96,8 @@ def _reap(recipe: Recipe) -> Iterator[Statement]:
     yield Statement("Look", LOOKS, ("*",), _region(recipe))
     yield Statement("RemoveWhatIsOurs", REMOVES, _ec2("*"), {**_having_tag(), **_region(recipe)})
     if recipe.aws.bucket:
+        bucket = (f"arn:aws:s3:::{recipe.aws.bucket}",)
+        yield Statement("FindUploads", ("s3:ListBucket",), bucket, {})
         yield Statement("RemoveUploads", ("s3:DeleteObject",), _objects(recipe), {})
 
 
@@ -104,7 +106,8 @@ def _bake(recipe: Recipe) -> Iterator[Statement]:
     region = _region(recipe)
     yield Statement("Look", BAKE_LOOKS, ("*",), region)
     if recipe.source.ssm:
-        parameter = f"arn:aws:ssm:{recipe.aws.region}::parameter{recipe.source.ssm}"
+        # AWS's own have no account in their ARN.
+        parameter = f"arn:aws:ssm:{recipe.aws.region}:*:parameter/{recipe.source.ssm.lstrip('/')}"
         yield Statement("FindTheSource", ("ssm:GetParameter",), (parameter,), {})
     setting = f"arn:aws:ssm:{recipe.aws.region}:*:servicesetting/{HOST_MANAGEMENT}"
     yield Statement("AskForHostManagement", ("ssm:GetServiceSetting",), (setting,), {})
@@ -116,7 +119,9 @@ def _bake(recipe: Recipe) -> Iterator[Statement]:
     yield Statement("MakeGroupsIn", ("ec2:CreateSecurityGroup",), _ec2("vpc"), region)
     yield Statement("CopyDisksFrom", ("ec2:CreateVolume",), _ec2("snapshot"), {**ours, **region})
     born = _ec2("instance", "volume", "network-interface")
-    yield Statement("StartAsOurs", ("ec2:RunInstances",), born, {**new, **region})
+    yield Statement(
+        "StartAsOurs", ("ec2:RunInstances",), born, {**new, **region, **_with_profile(recipe)}
+    )
     yield Statement(
         "MakeAsOurs",
         ("ec2:CreateSecurityGroup", "ec2:CreateVolume"),
@@ -163,6 +168,13 @@ def _profile(recipe: Recipe) -> Iterator[Statement]:
     yield Statement("LookAtItsRole", looks, ("arn:aws:iam::*:role/*",), {})
     to_ec2 = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
     yield Statement("GiveItsRole", ("iam:PassRole",), ("arn:aws:iam::*:role/*",), to_ec2)
+
+
+def _with_profile(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Else whoever may pass roles to EC2 could start a machine with any of the account's."""
+    profile = recipe.aws.instance_profile
+    arn = f"arn:aws:iam::*:instance-profile/{profile}"
+    return {"ArnLikeIfExists": {"ec2:InstanceProfile": arn}} if profile else {}
 
 
 def _bucket(recipe: Recipe) -> Iterator[Statement]:

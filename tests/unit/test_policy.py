@@ -80,7 +80,7 @@ def test_what_the_recipe_does_not_name_is_not_allowed() -> None:
 def test_reap_makes_nothing() -> None:
     assert actions(FULL, Flow.REAP) < actions(FULL, Flow.BAKE)
     verbs = {action.partition(":")[2] for action in actions(FULL, Flow.REAP)}
-    assert all(verb.startswith(("Describe", "Delete", "Deregister", "Terminate")) for verb in verbs)
+    assert all(verb.startswith(REMOVAL) for verb in verbs)
 
 
 @pytest.mark.parametrize("flow", list(Flow))
@@ -94,6 +94,7 @@ def test_whatever_changes_something_is_bound_to_a_tag_or_to_a_name(
             assert "amibuild:" in str(one.condition) or one.sid in UNBOUND, one.sid
 
 
+REMOVAL = ("Describe", "List", "Delete", "Deregister", "Terminate")
 LOOKS = ("Describe", "Get", "List", "CancelCommand")
 # What is used and stays as it is; what can be tagged only while amibuild makes it; and what the
 # names of a profile and a bucket bind.
@@ -105,6 +106,12 @@ UNBOUND = {
     "UseItsObjects",
     "RemoveUploads",
 }
+
+
+def test_machines_get_the_recipes_profile_and_no_other() -> None:
+    (started,) = (one for one in statements(FULL, Flow.BAKE) if one.sid == "StartAsOurs")
+    profile = "arn:aws:iam::*:instance-profile/builder"
+    assert started.condition["ArnLikeIfExists"] == {"ec2:InstanceProfile": profile}
 
 
 @pytest.mark.parametrize("flow", list(Flow))
