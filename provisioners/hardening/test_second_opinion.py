@@ -83,7 +83,7 @@ def test_debsums_says_the_same(host: Host, facts: Facts) -> None:
 
 
 @pytest.mark.last
-def test_openscap_finds_no_more_than_is_told(
+def test_openscap_passes_half_of_what_applies(
     host: Host, facts: Facts, own_kernel: None, record_property: Record
 ) -> None:
     asked(facts)

@@ -3,8 +3,9 @@
 Linux changes its own code while it runs: when the first unit gets a share of the processors, for
 one. It puts a breakpoint (int3) where it writes, until all processors know the new code. A QEMU
 before 8.1 that emulates two processors may keep what it translated meanwhile, and the kernel meets
-a breakpoint that nobody knows any more: `Oops: int3`, and a panic. Seen twice in some hundred boots
-with QEMU 7.2. One processor would end it, and a bake would take 355 s instead of 253 s.
+a breakpoint that nobody knows any more: `Oops: int3`, and a panic. Seen once with QEMU 7.2; that
+this is why is inferred from the trace. One processor would end it: a bake took 355 s with one, and
+275 s with two.
 """
 
 from __future__ import annotations
