@@ -14,6 +14,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 GOLDEN = Path(__file__).parent / "golden"
+# Those of the drivers have folders of their own; the others share a data folder.
+DRIVER_TESTS = "tests/local/machines/"
 MACHINE_TESTS = ("tests/local/", "tests/soak/")
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -40,22 +42,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class OneForMachines(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
-    """A file's tests stay together, and all machine tests do.
+    """A file's tests stay together, and all machine tests but the drivers' do.
 
     Those share a data folder and look at what is left in it: one worker has them, beside another
     that has the rest.
     """
 
-    MACHINES = "machines"
+    MACHINES, DRIVERS = "machines", "drivers"
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file.startswith(DRIVER_TESTS):
+            return self.DRIVERS
         return self.MACHINES if file.startswith(MACHINE_TESTS) else file
 
     def _assign_work_unit(self, node: Any) -> None:
-        """Machines first: they take longer than all others, which xdist would put before them."""
-        if self.MACHINES in self.workqueue:
-            self.workqueue.move_to_end(self.MACHINES, last=False)
+        """Machines first: they take longer than all others, which xdist would put before them.
+
+        The drivers last: by then the base image is there, which they would make too.
+        """
+        for scope, last in ((self.MACHINES, False), (self.DRIVERS, True)):
+            if scope in self.workqueue:
+                self.workqueue.move_to_end(scope, last=last)
         super()._assign_work_unit(node)
 
 

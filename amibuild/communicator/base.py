@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -43,12 +44,19 @@ class CommandResult:
         return tuple(self.log.splitlines()[-TAIL_LINES:])
 
 
+Ending = Callable[[Observer], CommandResult]
+"""Waits for a job that was started to end, whatever its exit code, and brings everything back.
+
+Raises: CommandFailed when it did not end by itself (time-out, cancelled, machine gone).
+"""
+
+
 class Communicator(Protocol):
     def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
-        """Runs the job to its end, whatever its exit code.
+        """Runs the job to its end, and raises, like an Ending."""
 
-        Raises: CommandFailed when it did not end by itself (time-out, cancelled, machine gone).
-        """
+    def started(self, job: RemoteJob, observer: Observer) -> AbstractContextManager[Ending]:
+        """A job that goes on beside others. It is cancelled if the block ends before it."""
 
 
 def check(what: str, result: CommandResult) -> CommandResult:

@@ -82,11 +82,24 @@ def unpack_inline(job_name: str, packed: bytes) -> str:
     return f"base64 -d <<'AMIBUILD' | tar -xzf - -C {at}/work\n{text}AMIBUILD\n"
 
 
-def append_piece(job_name: str, piece: bytes) -> str:
-    """One more piece of a payload that is too large for a command."""
-    at = quote(folder(job_name))
+def store_piece(job_name: str, packed: bytes, number: int, piece: bytes) -> str:
+    """Puts down one piece of a payload that is too large for a command: they come in any order."""
+    at = _pieces(job_name, packed)
     text = base64.encodebytes(piece).decode()
-    return f"set -eu\numask 077\nbase64 -d >>{at}/payload.tar.gz <<'AMIBUILD'\n{text}AMIBUILD\n"
+    return (
+        f"set -eu\numask 077\nmkdir -p {at}\n"
+        f"base64 -d >{at}/{number:04} <<'AMIBUILD'\n{text}AMIBUILD\n"
+    )
+
+
+def join_pieces(job_name: str, packed: bytes) -> str:
+    at = _pieces(job_name, packed)
+    return f"cat {at}/* >{quote(folder(job_name))}/payload.tar.gz\nrm -rf {at}\n"
+
+
+def _pieces(job_name: str, packed: bytes) -> str:
+    """Of this payload alone: what a dead bake sent of another is nobody's."""
+    return quote(f"{folder(job_name)}.{hashlib.sha256(packed).hexdigest()[:16]}")
 
 
 def fetch_payload(job_name: str, url: str) -> str:

@@ -7,14 +7,16 @@ back compressed, and in as many pieces as it takes.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 
 from amibuild import signals
 from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, COMMAND_OVERHEAD_BYTES, Invocation, Ssm
 from amibuild.communicator import shell
-from amibuild.communicator.base import CommandResult, RemoteJob
+from amibuild.communicator.base import CommandResult, Ending, RemoteJob
 from amibuild.errors import AwsError, CommandFailed
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
@@ -24,6 +26,8 @@ PIECE_BYTES = ROOM_BYTES * 3 // 4 * 76 // 77 - 1024
 # Delivery may take a minute, and an agent that dies never reports: then this ends the wait.
 GRACE_S = 90
 SHORT_S = 60
+# An agent works on five commands at a time, and the others wait.
+AT_ONCE = 4
 
 Upload = Callable[[bytes], str]
 """Stores a payload in the bucket and answers with a URL that fetches it."""
@@ -44,9 +48,20 @@ class SsmCommunicator:
         self._clock = clock or SystemClock()
 
     def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
-        started = self._clock.monotonic()
+        with self.started(job, observer) as end:
+            return end(observer)
+
+    @contextmanager
+    def started(self, job: RemoteJob, observer: Observer) -> Iterator[Ending]:
+        began = self._clock.monotonic()
         script = self._deliver(job, observer)
-        done = self._send(job.name, script, timeout_s=job.timeout_s, observer=observer)
+        with self._sent(job.name, script, job.timeout_s) as command:
+            yield functools.partial(self._collect, job, command, began)
+
+    def _collect(
+        self, job: RemoteJob, command: _Command, began: float, observer: Observer
+    ) -> CommandResult:
+        done = command.end(observer)
         reply = shell.read_reply(done.stdout)
         if reply is None:
             raise CommandFailed(
@@ -56,8 +71,7 @@ class SsmCommunicator:
                 tail=(done.stderr or done.stdout).splitlines()[-20:],
             )
         log, result = shell.open_reply(self._whole(job.name, reply))
-        elapsed = self._clock.monotonic() - started
-        return CommandResult(reply.exit_code, log, result, elapsed)
+        return CommandResult(reply.exit_code, log, result, self._clock.monotonic() - began)
 
     def _deliver(self, job: RemoteJob, observer: Observer) -> str:
         """The script that starts the job, once its payload is on its way or on the machine."""
@@ -70,15 +84,29 @@ class SsmCommunicator:
         unpack = shell.unpack_payload(job.name, packed)
         if self._upload is not None:
             return begin + shell.fetch_payload(job.name, self._upload(packed)) + unpack + run
-        offsets = range(0, len(packed), PIECE_BYTES)
-        for number, offset in enumerate(offsets, start=1):
-            text = shell.append_piece(job.name, packed[offset : offset + PIECE_BYTES])
-            self._short(
-                f"{job.name} (sending {number} of {len(offsets)})",
-                begin + text if offset == 0 else text,
-                observer,
-            )
-        return "set -eu\n" + unpack + run
+        self._send_pieces(job.name, packed, observer)
+        return begin + shell.join_pieces(job.name, packed) + unpack + run
+
+    def _send_pieces(self, name: str, packed: bytes, observer: Observer) -> None:
+        """Some at once: most of a command's time is its way to the machine and back."""
+        pieces = [
+            (number, packed[offset : offset + PIECE_BYTES])
+            for number, offset in enumerate(range(0, len(packed), PIECE_BYTES), start=1)
+        ]
+        for first in range(0, len(pieces), AT_ONCE):
+            with ExitStack() as sending:
+                commands = [
+                    sending.enter_context(
+                        self._sent(
+                            f"{name} (sending {number} of {len(pieces)})",
+                            shell.store_piece(name, packed, number, piece),
+                            SHORT_S,
+                        )
+                    )
+                    for number, piece in pieces[first : first + AT_ONCE]
+                ]
+                for command in commands:
+                    _short_end(command, observer)
 
     def _whole(self, name: str, reply: shell.Reply) -> bytes:
         packed = reply.first
@@ -97,37 +125,61 @@ class SsmCommunicator:
         return packed
 
     def _short(self, what: str, script: str, observer: Observer) -> Invocation:
-        done = self._send(what, script, timeout_s=SHORT_S, observer=observer)
-        if done.exit_code != 0:
-            raise CommandFailed(
-                what=what,
-                exit_code=done.exit_code,
-                reason=_why(done, SHORT_S),
-                tail=done.stderr.splitlines()[-20:],
-            )
+        with self._sent(what, script, SHORT_S) as command:
+            return _short_end(command, observer)
+
+    @contextmanager
+    def _sent(self, what: str, script: str, timeout_s: int) -> Iterator[_Command]:
+        """One command on the machine. One that has not ended with the block is cancelled there."""
+        number = self._ssm.send(self._instance, script, comment=what, timeout_s=timeout_s)
+        command = _Command(self._ssm, self._instance, number, what, timeout_s, self._clock)
+        try:
+            yield command
+        finally:
+            if not command.ended:
+                with signals.hold(deliver=False), suppress(AwsError):
+                    self._ssm.cancel(number, self._instance)
+
+
+@dataclass
+class _Command:
+    """A command that was sent, until its end was seen."""
+
+    ssm: Ssm
+    instance: str
+    number: str
+    what: str
+    timeout_s: int
+    clock: Clock
+    ended: bool = False
+
+    def end(self, observer: Observer) -> Invocation:
+        done = until(
+            self._look,
+            what=self.what,
+            timeout_s=self.timeout_s + GRACE_S,
+            clock=self.clock,
+            observer=observer,
+            hint="the agent does not report: see the console log",
+        )
+        self.ended = True
         return done
 
-    def _send(self, what: str, script: str, *, timeout_s: int, observer: Observer) -> Invocation:
-        """One command, to its end. An interrupt cancels it on the machine first."""
-        command = self._ssm.send(self._instance, script, comment=what, timeout_s=timeout_s)
+    def _look(self) -> Look[Invocation]:
+        seen = self.ssm.invocation(self.number, self.instance)
+        return Look(seen.details, seen if seen.ended else None)
 
-        def look() -> Look[Invocation]:
-            seen = self._ssm.invocation(command, self._instance)
-            return Look(seen.details, seen if seen.ended else None)
 
-        try:
-            return until(
-                look,
-                what=what,
-                timeout_s=timeout_s + GRACE_S,
-                clock=self._clock,
-                observer=observer,
-                hint="the agent does not report: see the console log",
-            )
-        except BaseException:
-            with signals.hold(deliver=False), suppress(AwsError):
-                self._ssm.cancel(command, self._instance)
-            raise
+def _short_end(command: _Command, observer: Observer) -> Invocation:
+    done = command.end(observer)
+    if done.exit_code != 0:
+        raise CommandFailed(
+            what=command.what,
+            exit_code=done.exit_code,
+            reason=_why(done, SHORT_S),
+            tail=done.stderr.splitlines()[-20:],
+        )
+    return done
 
 
 def _why(done: Invocation, timeout_s: int) -> str:

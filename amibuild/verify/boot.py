@@ -40,7 +40,7 @@ from amibuild.verify.disk import (
     HygieneReport,
     as_checks,
     attach_disk_copy,
-    check_hygiene,
+    hygiene_started,
     known_public,
     make_disk_copy,
 )
@@ -219,21 +219,22 @@ def prove(
         wait_for_agent(cloud, machine, timeout_s=limit_s, observer=observer)
         communicator = connect(machine)
         attach_disk_copy(cloud, volume, machine, observer)
-        checked = [step for step in subject.steps if step.name not in subject.not_installed]
-        report = run_checks(communicator, checked, subject.logs, limit_s, observer)
-        report = replace(report, checks=(*subject.audited, *report.checks))
         subject.known.add_those_of(cloud)
-        known = subject.known.fingerprints()
-        hygiene = check_hygiene(
+        checked = [step for step in subject.steps if step.name not in subject.not_installed]
+        # The checks mostly wait, for the boot to begin with, and the disk is read meanwhile.
+        with hygiene_started(
             communicator,
             volume,
             image.size_gib,
             hygiene_rules(),
-            known,
+            subject.known.fingerprints(),
             known_public(subject.steps),
             subject.logs / "hygiene.log",
             observer,
-        )
+        ) as hygiene_ended:
+            report = run_checks(communicator, checked, subject.logs, limit_s, observer)
+            report = replace(report, checks=(*subject.audited, *report.checks))
+            hygiene = hygiene_ended()
     scope.begin_removal(machine)
     return Proof(report, hygiene, subject.not_installed, machine)
 

@@ -5,7 +5,8 @@ A boot could hide, or bring back, what must not be in an image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def known_public(steps: Sequence[BuildStep]) -> tuple[str, ...]:
     )
 
 
-def check_hygiene(
+@contextmanager
+def hygiene_started(
     communicator: Communicator,
     volume_id: str,
     size_gib: int,
@@ -116,19 +118,25 @@ def check_hygiene(
     public: Sequence[str],
     log: Path,
     observer: Observer,
-) -> HygieneReport:
-    """`known` has the fingerprints of the values that are looked for in every block.
+) -> Iterator[Callable[[], HygieneReport]]:
+    """Starts the look at the disk; what it yields waits for its end.
 
-    `public` are the image's files and folders whose private keys everybody has.
+    `known` has the fingerprints of the values that are looked for in every block. `public` are the
+    image's files and folders whose private keys everybody has.
     """
     script = files("amibuild.verify").joinpath("hygiene.sh").read_text()
     environment = {"VOLUME_ID": volume_id, "KNOWN_PUBLIC": "\n".join(public)}
     limit_s = hygiene_limit_s(size_gib)
     job = RemoteJob("hygiene", script, limit_s, (*rules, known), environment)
-    result = communicator.run(job, observer)
-    write_atomically(log, result.log)
-    check("the look at the finished disk", result)
-    return HygieneReport.model_validate_json(result.result)
+    with communicator.started(job, observer) as end:
+
+        def report() -> HygieneReport:
+            result = end(observer)
+            write_atomically(log, result.log)
+            check("the look at the finished disk", result)
+            return HygieneReport.model_validate_json(result.result)
+
+        yield report
 
 
 def _wait_for_volume(cloud: Cloud, volume_id: str, wanted: str, observer: Observer) -> None:

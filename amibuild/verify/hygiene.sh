@@ -9,7 +9,7 @@ set -euo pipefail
 # without its dash. An nspawn machine has no udev, and the same name.
 serial=${VOLUME_ID/-/}
 disk=
-for _ in $(seq 100); do
+for _ in $(seq 400); do
     for link in /dev/disk/by-id/*"$serial"; do
         [ -b "$link" ] && disk=$link && break 2
     done

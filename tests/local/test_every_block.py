@@ -10,7 +10,7 @@ import pytest
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.library.load import hygiene_rules
 from amibuild.project import load_project
-from amibuild.verify.disk import DEVICE, Finding, check_hygiene
+from amibuild.verify.disk import DEVICE, Finding, hygiene_started
 from amibuild.verify.known import KnownValues
 from amibuild.wait import silent
 from tests.contract.conftest import Aws
@@ -52,7 +52,8 @@ def look(aws: Aws, machine: str, log: Path, known: KnownValues) -> list[Finding]
     communicator = SsmCommunicator(aws.cloud.ssm, machine)
     parts = hygiene_rules()
     told = known.fingerprints()
-    report = check_hygiene(communicator, copy, size_gib, parts, told, PUBLIC, log, silent)
+    with hygiene_started(communicator, copy, size_gib, parts, told, PUBLIC, log, silent) as its_end:
+        report = its_end()
     aws.ec2.detach_volume(VolumeId=copy, InstanceId=machine)
     assert "every block of" in log.read_text()
     return [one for one in report.failed if " block" in one.rule]

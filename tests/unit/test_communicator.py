@@ -149,6 +149,21 @@ def test_an_interrupt_cancels_the_command_on_the_machine(tmp_path: Path) -> None
     assert ssm.cancelled == ["command-1"]
 
 
+def test_a_job_goes_on_beside_another_and_is_cancelled_with_its_block(tmp_path: Path) -> None:
+    ssm = ShellSsm(tmp_path / "run")
+    communicator = SsmCommunicator(ssm, "i-1", clock=FakeClock())
+    with communicator.started(RemoteJob("long", "echo long", 60), silent) as its_end:
+        assert communicator.run(RemoteJob("short", "echo short", 60), silent).log == "short\n"
+        assert its_end(silent).log == "long\n"
+    assert ssm.cancelled == []
+    with (
+        pytest.raises(CommandFailed),
+        communicator.started(RemoteJob("long", "echo long", 60), silent),
+    ):
+        check("short", communicator.run(RemoteJob("short", "exit 1", 60), silent))
+    assert ssm.cancelled == ["command-3"]
+
+
 class TimedOut(ShellSsm):
     def invocation(self, command_id: str, instance_id: str) -> Invocation:
         return Invocation("TimedOut", "Execution Timed Out", None, "", "last words")

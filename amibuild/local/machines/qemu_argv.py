@@ -1,10 +1,11 @@
-"""QEMU's command line for a machine: firmware, disks, network, channels. Pure, but for one look
-for the firmware."""
+"""QEMU's command line for a machine: firmware, disks, network, channels. Pure, but for a look for
+the firmware, and one at what a volume's file system can do."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -94,8 +95,20 @@ def volume_drive(volume: DataVolume, slot: str) -> dict[str, object]:
         "node-name": f"disk-{slot}",
         "file": {"driver": "file", "filename": path, "aio": "threads", "discard": "unmap"},
         "discard": "unmap",
-        "cache": {"no-flush": True},
+        "cache": {"no-flush": True, "direct": _can_pass_cache(path)},
     }
+
+
+def _can_pass_cache(path: str) -> bool:
+    """A volume is read whole, once, and mostly holes: the cache would be filled with zeros.
+
+    Not every file system can.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def volume_device(volume: DataVolume, slot: str) -> dict[str, object]:
