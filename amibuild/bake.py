@@ -40,6 +40,7 @@ from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
 from amibuild.steps.preflight import preflight, refuse
 from amibuild.steps.provision import StepRun, run_step, take_inventory
+from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.boot import Subject, audit, prove, require
 from amibuild.verify.known import KnownValues
@@ -104,8 +105,11 @@ def bake(
     logs = project.state_dir / "logs" / bake_id
     places = Places(project.directory, recipe.artifacts.mirror)
     commit = commit_of(project.directory)
+    secrets = read_secrets(cloud, recipe, plan.steps)
     known = KnownValues()
     known.add_those_of(cloud)
+    for secret in secrets.values():
+        known.add_secret(secret)
     tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
     temporary = {**tags, Tag.EXPIRES: expiry(began, project.lease)}
     started = BakeStarted(
@@ -178,8 +182,9 @@ def bake(
             for step in provisioning:
                 try:
                     with stages.run(step.name, step.purpose):
-                        runs.append(run_step(communicator, step, logs, watch, sources(step)))
-                        for note in runs[-1].notes:
+                        ran = run_step(communicator, step, logs, watch, sources(step), secrets)
+                        runs.append(ran)
+                        for note in ran.notes:
                             journal.write(Noted(text=f"{step.name}: {note}"))
                 except StepFailed as error:
                     # Services stand side by side, so the others go on: one bake tells of all that
@@ -196,7 +201,7 @@ def bake(
                         communicator, provisioning, logs, recipe.verify.timeout_s, watch
                     )
             with stages.run(seal.name, seal.purpose):
-                runs.append(run_step(communicator, seal, logs, watch))
+                runs.append(run_step(communicator, seal, logs, watch, secrets=secrets))
         with stages.run("shutdown", f"stops {builder}"):
             cloud.ec2.stop_instance(builder)
             wait_until_stopped(

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from amibuild.errors import Leftover
+from amibuild.secret import masked
 from amibuild.wait import Waiting
 
 # Why something was kept that is no result: `reap` and the story go by it.
@@ -197,7 +198,8 @@ class Journal:
 
     def write(self, event: Event) -> None:
         """On the disk when this returns, then shown."""
-        os.write(self._file, event.model_dump_json().encode() + b"\n")
+        line = masked(event.model_dump_json())
+        os.write(self._file, line.encode() + b"\n")
         os.fsync(self._file)
         self.show(event)
 

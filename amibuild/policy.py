@@ -149,6 +149,7 @@ def _bake(recipe: Recipe) -> Iterator[Statement]:
         (f"arn:aws:ssm:{recipe.aws.region}::document/{RUN_SHELL}",),
         {},
     )
+    yield from _secrets(recipe)
     yield from _bucket(recipe)
     yield from _key(recipe)
 
@@ -175,6 +176,33 @@ def _with_profile(recipe: Recipe) -> dict[str, dict[str, Any]]:
     profile = recipe.aws.instance_profile
     arn = f"arn:aws:iam::*:instance-profile/{profile}"
     return {"ArnLikeIfExists": {"ec2:InstanceProfile": arn}} if profile else {}
+
+
+def _secrets(recipe: Recipe) -> Iterator[Statement]:
+    """Under a KMS key of one's own, that key's policy must let the role decrypt too."""
+    parameters = [one.ssm for one in recipe.secrets.values() if one.ssm is not None]
+    names = [
+        one.secretsmanager for one in recipe.secrets.values() if one.secretsmanager is not None
+    ]
+    region = recipe.aws.region
+    yield Statement(
+        "ReadSecureParameters",
+        ("ssm:GetParameter",),
+        tuple(f"arn:aws:ssm:{region}:*:parameter/{name.lstrip('/')}" for name in parameters),
+        {},
+    )
+    yield Statement(
+        "ReadSecrets",
+        ("secretsmanager:GetSecretValue",),
+        # An ARN ends in six characters that nobody chooses.
+        tuple(
+            name
+            if name.startswith("arn:")
+            else f"arn:aws:secretsmanager:{region}:*:secret:{name}-??????"
+            for name in names
+        ),
+        {},
+    )
 
 
 def _bucket(recipe: Recipe) -> Iterator[Statement]:

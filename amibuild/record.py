@@ -25,6 +25,7 @@ from amibuild.outputs.hardening_record import hardening_record
 from amibuild.outputs.service_record import service_record
 from amibuild.plan import Plan
 from amibuild.project import Project
+from amibuild.secret import masked
 from amibuild.steps.provision import Inventory, StepRun
 from amibuild.verify.boot import Proof
 
@@ -238,6 +239,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
                 log=str(run.log.relative_to(project.directory)),
                 kind=m.Kind.SEAL if run.step.name == seal else None,
                 notes=run.notes,
+                mask=masked,
             )
             for run in made.runs
         ],
@@ -254,7 +256,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
         users=made.inventory.users,
         hygiene=m.Hygiene(passed=made.proof.hygiene.passed),
         checks=[
-            m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=c.message)
+            m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=masked(c.message))
             for c in made.proof.report.checks
         ],
         boot=made.proof.report.boot,

@@ -20,6 +20,7 @@ from amibuild.aws.ec2 import Ec2
 from amibuild.aws.iam import Iam
 from amibuild.aws.images import Images
 from amibuild.aws.s3 import S3
+from amibuild.aws.secrets_manager import SecretsManager
 from amibuild.aws.ssm import Ssm
 from amibuild.errors import UsageError
 from amibuild.names import EndpointAccess, Region
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_ssm import SSMClient
 
 # Adaptive slows down by itself when the account is throttled; ten tries are about a minute.
@@ -127,6 +129,13 @@ class Cloud:
             config=self._config().merge(Config(signature_version="s3v4")),
         )
         return S3(client, self.region)
+
+    @cached_property
+    def secrets_manager(self) -> SecretsManager:
+        client: SecretsManagerClient = self._session.client(
+            "secretsmanager", endpoint_url=self._endpoint("secretsmanager"), config=self._config()
+        )
+        return SecretsManager(client, self.region)
 
     @cached_property
     def iam(self) -> Iam:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from amibuild.errors import CommandFailed
 from amibuild.library.step import StepFile
+from amibuild.secret import Secret
 from amibuild.wait import Observer
 
 TAIL_LINES = 20
@@ -20,6 +21,7 @@ class RemoteJob:
 
     What it writes to the file named by $AMIBUILD_RESULT comes back as `result`. A private one
     holds what a command's text, which AWS keeps, should not: it goes by the bucket where one is.
+    `secrets` are files below $AMIBUILD_SECRETS while it runs, and never travel in clear.
     """
 
     name: str
@@ -28,11 +30,13 @@ class RemoteJob:
     files: tuple[StepFile, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     private: bool = False
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """`log` is stdout and stderr as they came, whole up to 8 MiB; `result` what it handed back."""
+    """`log` is stdout and stderr, whole up to 8 MiB, with secrets masked; `result` what it handed
+    back, as it came."""
 
     exit_code: int
     log: str

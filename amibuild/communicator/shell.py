@@ -126,11 +126,46 @@ def unpack_payload(job_name: str, packed: bytes) -> str:
     )
 
 
-def start(job_name: str) -> str:
-    """Runs the job and replies. The last command's exit code is what SSM reports."""
-    at = quote(folder(job_name))
+def make_key(job_name: str) -> str:
+    """Makes a key for this job on the machine, and prints a certificate with its public half."""
+    at = quote(f"{folder(job_name)}.key")
     return f"""\
-cd {at}/work
+set -eu
+umask 077
+command -v openssl >/dev/null || {{
+    echo "secrets need openssl on the machine: install it in an earlier step" >&2
+    exit 1
+}}
+rm -rf {at}
+mkdir -p {at}
+openssl req -x509 -newkey rsa:3072 -nodes -days 1 -subj /CN=amibuild \\
+    -keyout {at}/key.pem -out {at}/certificate.pem 2>{at}/said || {{ cat {at}/said >&2; exit 1; }}
+cat {at}/certificate.pem
+"""
+
+
+def _open_envelope(job_name: str, envelope: str) -> str:
+    at, key = quote(folder(job_name)), quote(f"{folder(job_name)}.key")
+    return f"""\
+mkdir -m 700 {at}/secrets
+openssl cms -decrypt -inform DER -in {at}/work/{quote(envelope)} -inkey {key}/key.pem \\
+    -recip {key}/certificate.pem -out {at}/secrets.tar
+tar -xf {at}/secrets.tar -C {at}/secrets
+rm -rf {key} {at}/secrets.tar {at}/work/{quote(envelope)}
+export AMIBUILD_SECRETS={at}/secrets
+trap 'rm -rf {at}/secrets' EXIT
+"""
+
+
+def start(job_name: str, *, envelope: str | None = None) -> str:
+    """Runs the job and replies. The last command's exit code is what SSM reports.
+
+    The secrets of an `envelope` among its files are there, in memory, while it runs.
+    """
+    at = quote(folder(job_name))
+    opened = _open_envelope(job_name, envelope) if envelope else ""
+    return f"""\
+{opened}cd {at}/work
 set +e
 (
     . ./environment.sh

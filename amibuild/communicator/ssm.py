@@ -11,13 +11,15 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amibuild import signals
 from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, COMMAND_OVERHEAD_BYTES, Invocation, Ssm
-from amibuild.communicator import shell
+from amibuild.communicator import envelope, shell
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
 from amibuild.errors import AwsError, CommandFailed
+from amibuild.library.step import StepFile
+from amibuild.secret import masked
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
 ROOM_BYTES = COMMAND_LIMIT_BYTES - COMMAND_OVERHEAD_BYTES
@@ -68,15 +70,19 @@ class SsmCommunicator:
                 what=job.name,
                 exit_code=done.exit_code,
                 reason=_why(done, job.timeout_s),
-                tail=(done.stderr or done.stdout).splitlines()[-20:],
+                tail=masked(done.stderr or done.stdout).splitlines()[-20:],
             )
         log, result = shell.open_reply(self._whole(job.name, reply))
-        return CommandResult(reply.exit_code, log, result, self._clock.monotonic() - began)
+        spent_s = self._clock.monotonic() - began
+        return CommandResult(reply.exit_code, masked(log), result, spent_s)
 
     def _deliver(self, job: RemoteJob, observer: Observer) -> str:
         """The script that starts the job, once its payload is on its way or on the machine."""
+        if job.secrets:
+            job = self._closed(job, observer)
         packed = shell.payload(job)
-        begin, run = shell.prepare(job.name), shell.start(job.name)
+        begin = shell.prepare(job.name)
+        run = shell.start(job.name, envelope=envelope.FILE if job.secrets else None)
         inline = begin + shell.unpack_inline(job.name, packed) + run
         by_bucket = job.private and self._upload is not None
         if len(inline.encode()) <= ROOM_BYTES and not by_bucket:
@@ -86,6 +92,22 @@ class SsmCommunicator:
             return begin + shell.fetch_payload(job.name, self._upload(packed)) + unpack + run
         self._send_pieces(job.name, packed, observer)
         return begin + shell.join_pieces(job.name, packed) + unpack + run
+
+    def _closed(self, job: RemoteJob, observer: Observer) -> RemoteJob:
+        """The job with its secrets as a file that only the machine can open."""
+        made = self._short(
+            f"{job.name} (a key for its secrets)", shell.make_key(job.name), observer
+        )
+        try:
+            closed = envelope.close(job.secrets, made.stdout)
+        except ValueError as error:
+            raise CommandFailed(
+                what=job.name,
+                exit_code=None,
+                reason="the machine made no key that its secrets could be closed for",
+                tail=made.stdout.splitlines()[-20:],
+            ) from error
+        return replace(job, files=(*job.files, StepFile(envelope.FILE, closed, 0o600)))
 
     def _send_pieces(self, name: str, packed: bytes, observer: Observer) -> None:
         """Some at once: most of a command's time is its way to the machine and back."""
@@ -177,7 +199,7 @@ def _short_end(command: _Command, observer: Observer) -> Invocation:
             what=command.what,
             exit_code=done.exit_code,
             reason=_why(done, SHORT_S),
-            tail=done.stderr.splitlines()[-20:],
+            tail=masked(done.stderr).splitlines()[-20:],
         )
     return done
 

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts, name_of
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.recipe.document import did_you_mean
-from amibuild.recipe.model import ParameterValue, Section, StepName, Whole
+from amibuild.recipe.model import Once, ParameterValue, SecretName, Section, StepName, Whole
 
 PARAMETER_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 ENVIRONMENT_PREFIX = "PARAM_"
@@ -148,6 +148,10 @@ class ProvisionerFile(HasArtifacts):
         default=(),
         description="Of its test_*.py, those that also run on the builder, before it is sealed.",
     )
+    secrets: Annotated[tuple[SecretName, ...], Once] = Field(
+        default=(),
+        description="Secrets that its run.sh reads: files below $AMIBUILD_SECRETS, by name.",
+    )
     parameters: Annotated[Mapping[str, Parameter], AfterValidator(_parameter_names)] = Field(
         default_factory=dict, description="What a recipe may set, by name."
     )
@@ -167,6 +171,7 @@ class Provisioner:
     checks: tuple[StepFile, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     builder_checks: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 def compile_provisioner(
@@ -202,6 +207,7 @@ def compile_provisioner(
         facts={"parameters": {name: _plain(value) for name, value in values.items()}},
         sources=brought.sources,
         builder_checks=provisioner.builder_checks,
+        secrets=provisioner.secrets,
     )
 
 

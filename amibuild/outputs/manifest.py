@@ -131,6 +131,9 @@ class Step(_Record):
     environment: dict[str, str] = Field(default={}, description="Its parameters")
     files: tuple[File, ...] = Field(default=(), description="What travelled with it")
     artifacts: tuple[Artifact, ...] = Field(default=(), description="What it fetched besides")
+    secrets: tuple[str, ...] = Field(
+        default=(), description="Names of the secrets that it read; their values are nowhere"
+    )
     exit_code: int = Field(description="Of the script")
     seconds: float = Field(description="How long the script took")
     digest: str = Field(description="SHA-256 over all that it brings to the image")
@@ -239,6 +242,7 @@ def step_record(
         environment={key: mask(value) for key, value in sorted(step.environment.items())},
         files=tuple(file_record(f, mask) for f in sorted(step.files, key=lambda f: f.path)),
         artifacts=tuple(map(_artifact_record, step.sources)),
+        secrets=step.secrets,
         exit_code=exit_code,
         seconds=round(seconds, 3),
         digest=step.digest,

@@ -185,7 +185,15 @@ def _step(number: int, step: Step) -> list[str]:
     took = (
         f"Exit code {step.exit_code} after {_duration(step.seconds)}; digest {_code(step.digest)}"
     )
-    lines += [f"{took}; log {_code(step.log)}.", "", *paste.fenced(step), ""]
+    lines += [f"{took}; log {_code(step.log)}.", ""]
+    if step.secrets:
+        names = ", ".join(map(_code, step.secrets))
+        lines += [
+            f"It reads secrets, whose values stand nowhere here: {names}. Before the block, make",
+            f"`{paste.SECRETS}` with mode 0700 and write each value to the file of its name.",
+            "",
+        ]
+    lines += [*paste.fenced(step), ""]
     if step.notes:
         lines += [*(f"- It declared: {_prose(note)}" for note in step.notes), ""]
     if step.files:

@@ -9,6 +9,7 @@ from pathlib import Path
 from amibuild.aws.session import Cloud
 from amibuild.errors import AmibuildError
 from amibuild.files import write_atomically
+from amibuild.secret import masked
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def console_kept(cloud: Cloud, instance_id: str, path: Path) -> Iterator[None]:
         yield
     except AmibuildError as error:
         try:
-            write_atomically(path, cloud.ec2.console_output(instance_id))
+            write_atomically(path, masked(cloud.ec2.console_output(instance_id)))
         except (AmibuildError, OSError) as unreadable:
             error.add_note(f"its console could not be kept: {unreadable}")
         else:

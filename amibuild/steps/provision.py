@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +14,7 @@ from amibuild.errors import StepFailed
 from amibuild.files import write_atomically
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.outputs.manifest import Boot
+from amibuild.secret import Secret, masked
 from amibuild.wait import Observer
 
 
@@ -60,10 +62,12 @@ def run_step(
     logs: Path,
     observer: Observer,
     sources: tuple[StepFile, ...] = (),
+    secrets: Mapping[str, Secret] | None = None,
 ) -> StepRun:
     """One step, to its end; its whole log is in `logs` also when it failed.
 
     `sources` travel with it and are recorded nowhere: they may hold addresses that grant access.
+    `secrets` are those of the whole bake: the step gets what it names.
 
     Raises: StepFailed when its script ends badly, with the end of the log and where the rest is;
     CommandFailed when it never came to its end.
@@ -75,6 +79,7 @@ def run_step(
         (*step.files, *sources),
         step.environment,
         private=bool(sources),
+        secrets={name: (secrets or {})[name] for name in step.secrets},
     )
     log = logs / f"{step.name}.log"
     result = communicator.run(job, observer)
@@ -90,7 +95,7 @@ def run_step(
     notes: tuple[str, ...] = ()
     size = None
     if step.kind is not StepKind.SERVICE:
-        said = result.result.decode(errors="replace").splitlines()
+        said = masked(result.result.decode(errors="replace")).splitlines()
         notes = tuple(line for line in map(str.strip, said) if line)
     elif result.result:
         size = Installed.model_validate_json(result.result).installed_bytes

@@ -17,9 +17,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from amibuild.aws.session import Cloud
 from amibuild.library.step import StepFile
+from amibuild.secret import LEAST_LENGTH, Secret
 
-# With four bytes told, less could be guessed by whoever reads the command.
-LEAST_LENGTH = 16
 # Of what blocks.py has before it at a chunk's edge.
 LONGEST = 16 * 1024
 ANCHOR = 4
@@ -37,6 +36,12 @@ class KnownValues:
         if not LEAST_LENGTH <= len(value.encode()) <= LONGEST:
             raise ValueError(f"{name}: a value of {len(value)} characters can't be looked for")
         self._values[value] = name
+
+    def add_secret(self, secret: Secret) -> None:
+        """As it may have been written: as it is, for an address, in base64."""
+        for written in secret.written():
+            if len(written.encode()) <= LONGEST:
+                self.add(f"the secret {secret.name}", written)
 
     def add_those_of(self, cloud: Cloud) -> None:
         """What this process signs its calls with now, and the addresses that it has signed.

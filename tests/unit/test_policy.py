@@ -28,7 +28,14 @@ BESIDES = {
 }
 # IAM calls these by another name.
 ACTIONS = {"HeadBucket": "s3:ListBucket", "ListObjectsV2": "s3:ListBucket"}
-SERVICES = {"ec2.py": "ec2", "images.py": "ec2", "ssm.py": "ssm", "s3.py": "s3", "iam.py": "iam"}
+SERVICES = {
+    "ec2.py": "ec2",
+    "images.py": "ec2",
+    "ssm.py": "ssm",
+    "s3.py": "s3",
+    "iam.py": "iam",
+    "secrets_manager.py": "secretsmanager",
+}
 FULL = Recipe.model_validate(
     {
         "image": {"name": "game-host"},
@@ -39,6 +46,11 @@ FULL = Recipe.model_validate(
             "kms_key": "arn:aws:kms:eu-west-1:111122223333:key/1234abcd",
         },
         "publish": {"accounts": ["444455556666"]},
+        "secrets": {
+            "token": {"ssm": "/game/token"},
+            "licence": {"secretsmanager": "game/licence"},
+            "other": {"env": "OTHER"},
+        },
     }
 )
 PLAIN = Recipe.model_validate({"image": {"name": "game-host"}})
@@ -70,7 +82,8 @@ def test_a_bake_may_make_every_call_that_the_code_can_make_and_no_other() -> Non
 
 def test_what_the_recipe_does_not_name_is_not_allowed() -> None:
     missing = actions(FULL, Flow.BAKE) - actions(PLAIN, Flow.BAKE)
-    assert {action.partition(":")[0] for action in missing} == {"ec2", "iam", "kms", "s3"}
+    services = {action.partition(":")[0] for action in missing}
+    assert services == {"ec2", "iam", "kms", "s3", "secretsmanager"}
     assert {a for a in missing if a.startswith("ec2")} == {
         "ec2:ModifyImageAttribute",
         "ec2:ModifySnapshotAttribute",
@@ -155,3 +168,16 @@ def strip(value: Any) -> Any:
     if isinstance(value, list):
         return [strip(one) for one in value]
     return value.strip('"') if isinstance(value, str) else value
+
+
+def test_only_the_secrets_of_the_recipe_may_be_read() -> None:
+    by_sid = {one.sid: one for one in statements(FULL, Flow.BAKE)}
+    assert by_sid["ReadSecureParameters"].resources == (
+        "arn:aws:ssm:eu-west-1:*:parameter/game/token",
+    )
+    assert by_sid["ReadSecrets"].resources == (
+        "arn:aws:secretsmanager:eu-west-1:*:secret:game/licence-??????",
+    )
+    assert {"ReadSecureParameters", "ReadSecrets"}.isdisjoint(
+        one.sid for one in statements(FULL, Flow.REAP)
+    )
