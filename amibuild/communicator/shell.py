@@ -22,8 +22,10 @@ from amibuild.communicator.base import RemoteJob
 WORK = "/run/amibuild"
 # 17,400 bytes are 23,200 characters of base64; with the header that stays under 24,000.
 REPLY_BYTES = 17_400
+# Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
-LOG_HEAD_BYTES = 1024 * 1024
+REPLY_LIMIT_BYTES = 1024 * 1024
+LOG_CUT_BYTES = 512 * 1024
 HEADER = re.compile(r"amibuild-reply (?P<exit>\d+) (?P<size>\d+) (?P<sha256>[0-9a-f]{64})")
 
 
@@ -177,22 +179,33 @@ set +e
 code=$?
 cd {at}
 touch result
-size=$(stat -c %s log)
-if [ "$size" -gt {LOG_LIMIT_BYTES} ]; then
-    {{
-        head -c {LOG_HEAD_BYTES} log
-        echo
-        echo "... $((size - {LOG_LIMIT_BYTES})) bytes left out ..."
-        tail -c {LOG_LIMIT_BYTES - LOG_HEAD_BYTES} log
-    }} >log.cut
-    mv log.cut log
-fi
-tar -czf reply.tar.gz log result
+mkdir -p sent
+ln -f result sent/result
+cut_log() {{
+    size=$(stat -c %s log)
+    [ "$size" -gt "$1" ] || {{
+        cat log
+        return
+    }}
+    head -c $(($1 / 8)) log
+    printf '\\n... %s bytes left out ...\\n' $((size - $1))
+    tail -c $(($1 - $1 / 8)) log
+}}
+for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
+    cut_log $limit >sent/log
+    tar -czf reply.tar.gz -C sent log result
+    [ "$(stat -c %s reply.tar.gz)" -gt {REPLY_LIMIT_BYTES} ] || break
+done
 echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
 head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
 tail -n 20 log | cut -c1-390 >&2
 exit $code
 """
+
+
+def last_lines(job_name: str) -> str:
+    """Prints the end of what a job has said so far."""
+    return f"tail -n 20 {quote(folder(job_name))}/log | cut -c1-390\n"
 
 
 def piece(job_name: str, offset: int) -> str:

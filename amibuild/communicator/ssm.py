@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from amibuild import signals
 from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, COMMAND_OVERHEAD_BYTES, Invocation, Ssm
 from amibuild.communicator import envelope, shell
-from amibuild.communicator.base import CommandResult, Ending, RemoteJob
-from amibuild.errors import AwsError, CommandFailed
+from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
+from amibuild.errors import AmibuildError, AwsError, CommandFailed
 from amibuild.library.step import StepFile
 from amibuild.secret import masked
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
@@ -28,6 +28,8 @@ PIECE_BYTES = ROOM_BYTES * 3 // 4 * 76 // 77 - 1024
 # Delivery may take a minute, and an agent that dies never reports: then this ends the wait.
 GRACE_S = 90
 SHORT_S = 60
+# The agent says so: the machine and the log of the job are still there.
+CUT_SHORT = frozenset({"ExecutionTimedOut", "Failed"})
 # An agent works on five commands at a time, and the others wait.
 AT_ONCE = 4
 
@@ -70,11 +72,19 @@ class SsmCommunicator:
                 what=job.name,
                 exit_code=done.exit_code,
                 reason=_why(done, job.timeout_s),
-                tail=masked(done.stderr or done.stdout).splitlines()[-20:],
+                tail=masked(self._last_words(job.name, done)).splitlines()[-TAIL_LINES:],
             )
         log, result = shell.open_reply(self._whole(job.name, reply))
         spent_s = self._clock.monotonic() - began
         return CommandResult(reply.exit_code, masked(log), result, spent_s)
+
+    def _last_words(self, name: str, done: Invocation) -> str:
+        """What a job said that did not come to its end: its log is on the machine still."""
+        said = ""
+        if done.details in CUT_SHORT:
+            with suppress(AmibuildError):
+                said = self._short(f"{name} (what it said)", shell.last_lines(name), silent).stdout
+        return said or done.stderr or done.stdout
 
     def _deliver(self, job: RemoteJob, observer: Observer) -> str:
         """The script that starts the job, once its payload is on its way or on the machine."""

@@ -10,11 +10,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from amibuild.communicator.base import Communicator, RemoteJob, check
-from amibuild.errors import StepFailed
+from amibuild.errors import CommandFailed, StepFailed
 from amibuild.files import write_atomically
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.outputs.manifest import Boot
 from amibuild.secret import Secret, masked
+from amibuild.steps.hints import hint_for
 from amibuild.wait import Observer
 
 
@@ -82,16 +83,20 @@ def run_step(
         secrets={name: (secrets or {})[name] for name in step.secrets},
     )
     log = logs / f"{step.name}.log"
-    result = communicator.run(job, observer)
-    write_atomically(log, result.log)
-    if result.exit_code != 0:
-        raise StepFailed(
-            what=step.name,
-            exit_code=result.exit_code,
-            reason=f"ended with exit code {result.exit_code}",
-            tail=result.tail,
-            log=log,
-        )
+    try:
+        result = communicator.run(job, observer)
+        write_atomically(log, result.log)
+        if result.exit_code != 0:
+            raise StepFailed(
+                what=step.name,
+                exit_code=result.exit_code,
+                reason=f"ended with exit code {result.exit_code}",
+                tail=result.tail,
+                log=log,
+            )
+    except CommandFailed as error:
+        error.hint = error.hint or hint_for(error)
+        raise
     notes: tuple[str, ...] = ()
     size = None
     if step.kind is not StepKind.SERVICE:

@@ -118,12 +118,19 @@ def test_a_huge_log_keeps_its_beginning_and_end(
     ssm: ShellSsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "LOG_LIMIT_BYTES", 4096)
-    monkeypatch.setattr(shell, "LOG_HEAD_BYTES", 1024)
     done = run(ssm, "seq 100000")
     assert done.log.startswith("1\n2\n")
     assert done.log.endswith("99999\n100000\n")
     assert re.search(r"\.\.\. \d+ bytes left out \.\.\.", done.log)
     assert len(done.log) < 5000
+
+
+def test_a_log_that_cannot_be_packed_comes_in_few_commands(ssm: ShellSsm) -> None:
+    done = run(ssm, "echo begin; head -c 3M /dev/urandom; echo end")
+    assert done.log.startswith("begin\n")
+    assert done.log.endswith("end\n")
+    assert f"{3 * 1024 * 1024 + 10 - shell.LOG_CUT_BYTES} bytes left out" in done.log
+    assert len(ssm.sent) <= 1 + shell.LOG_CUT_BYTES // shell.REPLY_BYTES + 1
 
 
 def test_output_that_is_no_text_does_no_harm(ssm: ShellSsm) -> None:
