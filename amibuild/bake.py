@@ -9,7 +9,7 @@ awaited before the end.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,8 +87,11 @@ def bake(
     subscribers: Sequence[Subscriber],
     on_result: Callable[[BakeResult], None],
     clock: Clock | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> BakeResult:
-    """Raises: VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
+    """`environ` is where the recipe's secrets are looked for that come from the environment.
+
+    Raises: VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
     clock = clock or SystemClock()
     asked = clock.monotonic()
     plan, reusable = plan_bake(project, cloud)
@@ -105,7 +108,7 @@ def bake(
     logs = project.state_dir / "logs" / bake_id
     places = Places(project.directory, recipe.artifacts.mirror)
     commit = commit_of(project.directory)
-    secrets = read_secrets(cloud, recipe, plan.steps)
+    secrets = read_secrets(cloud, recipe, plan.steps, environ)
     known = KnownValues()
     known.add_those_of(cloud)
     for secret in secrets.values():

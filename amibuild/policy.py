@@ -180,29 +180,27 @@ def _with_profile(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 def _secrets(recipe: Recipe) -> Iterator[Statement]:
     """Under a KMS key of one's own, that key's policy must let the role decrypt too."""
-    parameters = [one.ssm for one in recipe.secrets.values() if one.ssm is not None]
-    names = [
-        one.secretsmanager for one in recipe.secrets.values() if one.secretsmanager is not None
-    ]
-    region = recipe.aws.region
-    yield Statement(
-        "ReadSecureParameters",
-        ("ssm:GetParameter",),
-        tuple(f"arn:aws:ssm:{region}:*:parameter/{name.lstrip('/')}" for name in parameters),
-        {},
-    )
-    yield Statement(
-        "ReadSecrets",
-        ("secretsmanager:GetSecretValue",),
-        # An ARN ends in six characters that nobody chooses.
-        tuple(
-            name
-            if name.startswith("arn:")
-            else f"arn:aws:secretsmanager:{region}:*:secret:{name}-??????"
-            for name in names
-        ),
-        {},
-    )
+    sources = recipe.secrets.values()
+    parameters = [one.ssm for one in sources if one.ssm is not None]
+    names = [one.secretsmanager for one in sources if one.secretsmanager is not None]
+    resources = tuple(_parameter(recipe.aws.region, name) for name in parameters)
+    yield Statement("ReadSecureParameters", ("ssm:GetParameter",), resources, {})
+    resources = tuple(_secret(recipe.aws.region, name) for name in names)
+    yield Statement("ReadSecrets", ("secretsmanager:GetSecretValue",), resources, {})
+
+
+def _parameter(region: str, name: str) -> str:
+    """Without the version or label that a name may end in."""
+    if name.startswith("arn:"):
+        return ":".join(name.split(":")[:6])
+    return f"arn:aws:ssm:{region}:*:parameter/{name.partition(':')[0].lstrip('/')}"
+
+
+def _secret(region: str, name: str) -> str:
+    """An ARN ends in six characters that nobody chooses, and may be given without them."""
+    if name.startswith("arn:"):
+        return f"{name}*"
+    return f"arn:aws:secretsmanager:{region}:*:secret:{name}-??????"
 
 
 def _bucket(recipe: Recipe) -> Iterator[Statement]:

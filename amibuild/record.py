@@ -25,7 +25,7 @@ from amibuild.outputs.hardening_record import hardening_record
 from amibuild.outputs.service_record import service_record
 from amibuild.plan import Plan
 from amibuild.project import Project
-from amibuild.secret import masked
+from amibuild.secret import all_masked
 from amibuild.steps.provision import Inventory, StepRun
 from amibuild.verify.boot import Proof
 
@@ -145,7 +145,7 @@ def _read(path: Path) -> m.Manifest:
 
 def record(project: Project, made: Made) -> Written:
     """Writes all files; the manifest first, since the others only repeat it."""
-    manifest = _manifest(project, made)
+    manifest = m.Manifest.model_validate(all_masked(_manifest(project, made).model_dump()))
     path = project.state_dir / "manifests" / f"{made.image.name}.json"
     text = m.to_json(manifest)
     if path.exists() and not is_of(path, made.image.id):
@@ -239,7 +239,6 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
                 log=str(run.log.relative_to(project.directory)),
                 kind=m.Kind.SEAL if run.step.name == seal else None,
                 notes=run.notes,
-                mask=masked,
             )
             for run in made.runs
         ],
@@ -256,7 +255,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
         users=made.inventory.users,
         hygiene=m.Hygiene(passed=made.proof.hygiene.passed),
         checks=[
-            m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=masked(c.message))
+            m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=c.message)
             for c in made.proof.report.checks
         ],
         boot=made.proof.report.boot,

@@ -21,7 +21,8 @@ class RemoteJob:
 
     What it writes to the file named by $AMIBUILD_RESULT comes back as `result`. A private one
     holds what a command's text, which AWS keeps, should not: it goes by the bucket where one is.
-    `secrets` are files below $AMIBUILD_SECRETS while it runs, and never travel in clear.
+    `secrets` are files below $AMIBUILD_SECRETS while it runs, and never travel in clear; nor do
+    those of `closed`, which are there too.
     """
 
     name: str
@@ -31,6 +32,12 @@ class RemoteJob:
     environment: Mapping[str, str] = field(default_factory=dict)
     private: bool = False
     secrets: Mapping[str, Secret] = field(default_factory=dict)
+    closed: tuple[StepFile, ...] = ()
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether nobody on the way may read what it brings and says."""
+        return bool(self.secrets or self.closed)
 
 
 @dataclass(frozen=True)

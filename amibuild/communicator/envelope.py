@@ -1,34 +1,40 @@
-"""Secrets on their way to a machine: closed for the key that the machine has just made.
+"""Secrets on their way to a machine, and what it says back: closed for the one who is to read it.
 
-A command's text is kept by AWS, and so is what travels in it. So the machine makes a key of its
-own for each job, and what comes is a CMS envelope (RFC 5652) that only this key opens. Nothing but
-openssl is needed there. cryptography, which paramiko brings, is what closes it here.
+A command's text and its output are kept by AWS. So the machine makes a key of its own for each job
+that has secrets, and what comes is a CMS envelope (RFC 5652) that only this key opens; what the job
+said, and may have said of them, goes back in one that only this process opens. Nothing but openssl
+is needed there. cryptography, which paramiko brings, does the same here.
 """
 
 from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+from cryptography.x509.oid import NameOID
 
-from amibuild.secret import Secret
+from amibuild.communicator.base import RemoteJob
 
-FILE = "secrets.cms"
+KEY_BITS = 3072
 
 
-def close(secrets: Mapping[str, Secret], certificate: str) -> bytes:
+def close(job: RemoteJob, certificate: str) -> bytes:
     """A tar with a file for each secret, as DER. `certificate` is the machine's own, as PEM.
 
     Raises: ValueError when that is no certificate.
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, secret in sorted(secrets.items()):
-            content = secret.reveal().encode()
+        revealed = {name: secret.reveal().encode() for name, secret in job.secrets.items()}
+        revealed |= {file.path: file.content for file in job.closed}
+        for name, content in sorted(revealed.items()):
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(content), 0o400
             tar.addfile(member, io.BytesIO(content))
@@ -39,3 +45,34 @@ def close(secrets: Mapping[str, Secret], certificate: str) -> bytes:
         .set_content_encryption_algorithm(algorithms.AES256)
         .encrypt(Encoding.DER, [pkcs7.PKCS7Options.Binary])
     )
+
+
+def open_reply(closed: bytes) -> bytes:
+    """What the machine closed for us. Raises: ValueError when it did not."""
+    key, certificate = _own()
+    return pkcs7.pkcs7_decrypt_der(closed, certificate, key, [])
+
+
+def own_certificate() -> bytes:
+    """Of this process, as PEM: what a machine closes its replies for."""
+    return _own()[1].public_bytes(Encoding.PEM)
+
+
+@cache
+def _own() -> tuple[rsa.RSAPrivateKey, x509.Certificate]:
+    """Lives as long as the process, and in its memory alone."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "amibuild")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # A machine's clock may be behind, and nobody trusts it for its dates.
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=30))
+        .sign(key, hashes.SHA256())
+    )
+    return key, made

@@ -128,9 +128,13 @@ def unpack_payload(job_name: str, packed: bytes) -> str:
     )
 
 
-def make_key(job_name: str) -> str:
+# Of a job that has secrets: those, and the certificate that its reply is closed for.
+SECRETS_FILE, READER_FILE = "secrets.cms", "reader.pem"
+
+
+def make_key(job_name: str, bits: int) -> str:
     """Makes a key for this job on the machine, and prints a certificate with its public half."""
-    at = quote(f"{folder(job_name)}.key")
+    at = quote(_key_folder(job_name))
     return f"""\
 set -eu
 umask 077
@@ -140,34 +144,54 @@ command -v openssl >/dev/null || {{
 }}
 rm -rf {at}
 mkdir -p {at}
-openssl req -x509 -newkey rsa:3072 -nodes -days 1 -subj /CN=amibuild \\
+openssl req -x509 -newkey rsa:{bits} -nodes -days 1 -subj /CN=amibuild \\
     -keyout {at}/key.pem -out {at}/certificate.pem 2>{at}/said || {{ cat {at}/said >&2; exit 1; }}
 cat {at}/certificate.pem
 """
 
 
-def _open_envelope(job_name: str, envelope: str) -> str:
-    at, key = quote(folder(job_name)), quote(f"{folder(job_name)}.key")
+def forget_secrets(job_name: str) -> str:
+    """For a job that was killed: nothing runs a trap then."""
+    return f"rm -rf {quote(folder(job_name))} {quote(_key_folder(job_name))}\n"
+
+
+def _key_folder(job_name: str) -> str:
+    return f"{folder(job_name)}.key"
+
+
+def _open_envelope(job_name: str) -> str:
+    at, key = quote(folder(job_name)), quote(_key_folder(job_name))
     return f"""\
+trap 'rm -rf {at}/secrets {key}' EXIT
+trap 'exit 143' HUP INT TERM
 mkdir -m 700 {at}/secrets
-openssl cms -decrypt -inform DER -in {at}/work/{quote(envelope)} -inkey {key}/key.pem \\
-    -recip {key}/certificate.pem -out {at}/secrets.tar
-tar -xf {at}/secrets.tar -C {at}/secrets
-rm -rf {key} {at}/secrets.tar {at}/work/{quote(envelope)}
+openssl cms -decrypt -inform DER -in {at}/work/{SECRETS_FILE} -inkey {key}/key.pem \\
+    -recip {key}/certificate.pem -out {at}/secrets/all.tar
+tar -xf {at}/secrets/all.tar -C {at}/secrets
+rm -rf {key} {at}/secrets/all.tar {at}/work/{SECRETS_FILE}
+mv {at}/work/{READER_FILE} {at}/{READER_FILE}
 export AMIBUILD_SECRETS={at}/secrets
-trap 'rm -rf {at}/secrets' EXIT
 """
 
 
-def start(job_name: str, *, envelope: str | None = None) -> str:
+_CLOSE_REPLY = f"""\
+openssl cms -encrypt -binary -aes256 -outform DER -in reply.tar.gz -out reply.cms {READER_FILE} ||
+    exit 1
+mv reply.cms reply.tar.gz
+"""
+# A line for whoever looks at the command in the console.
+_LAST_LINES = "tail -n 20 log | cut -c1-390 >&2\n"
+
+
+def start(job_name: str, *, secrets: bool = False) -> str:
     """Runs the job and replies. The last command's exit code is what SSM reports.
 
-    The secrets of an `envelope` among its files are there, in memory, while it runs.
+    With `secrets` those are there, in memory, while it runs, and only the reader of the reply
+    learns what the job said.
     """
     at = quote(folder(job_name))
-    opened = _open_envelope(job_name, envelope) if envelope else ""
     return f"""\
-{opened}cd {at}/work
+{_open_envelope(job_name) if secrets else ""}cd {at}/work
 set +e
 (
     . ./environment.sh
@@ -180,7 +204,7 @@ code=$?
 cd {at}
 touch result
 mkdir -p sent
-ln -f result sent/result
+cat result >sent/result
 cut_log() {{
     size=$(stat -c %s log)
     [ "$size" -gt "$1" ] || {{
@@ -196,9 +220,10 @@ for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
     tar -czf reply.tar.gz -C sent log result
     [ "$(stat -c %s reply.tar.gz)" -gt {REPLY_LIMIT_BYTES} ] || break
 done
+{_CLOSE_REPLY if secrets else ""}\
 echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
 head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
-tail -n 20 log | cut -c1-390 >&2
+{"" if secrets else _LAST_LINES}\
 exit $code
 """
 

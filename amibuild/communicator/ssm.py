@@ -72,27 +72,37 @@ class SsmCommunicator:
                 what=job.name,
                 exit_code=done.exit_code,
                 reason=_why(done, job.timeout_s),
-                tail=masked(self._last_words(job.name, done)).splitlines()[-TAIL_LINES:],
+                tail=masked(self._last_words(job, done)).splitlines()[-TAIL_LINES:],
             )
-        log, result = shell.open_reply(self._whole(job.name, reply))
+        packed = self._whole(job.name, reply)
+        if job.is_secret:
+            packed = self._opened(job.name, packed, reply.exit_code)
+        log, result = shell.open_reply(packed)
         spent_s = self._clock.monotonic() - began
         return CommandResult(reply.exit_code, masked(log), result, spent_s)
 
-    def _last_words(self, name: str, done: Invocation) -> str:
-        """What a job said that did not come to its end: its log is on the machine still."""
+    def _last_words(self, job: RemoteJob, done: Invocation) -> str:
+        """What a job said that did not come to its end: its log is on the machine still.
+
+        Not what one with secrets said, for it would go back in clear: that one is forgotten.
+        """
         said = ""
-        if done.details in CUT_SHORT:
+        if done.details.replace(" ", "") in CUT_SHORT:
             with suppress(AmibuildError):
-                said = self._short(f"{name} (what it said)", shell.last_lines(name), silent).stdout
-        return said or done.stderr or done.stdout
+                if job.is_secret:
+                    name, script = "forgetting its secrets", shell.forget_secrets(job.name)
+                else:
+                    name, script = "what it said", shell.last_lines(job.name)
+                said = self._short(f"{job.name} ({name})", script, silent).stdout
+        return f"{said}{done.stderr}" or done.stdout
 
     def _deliver(self, job: RemoteJob, observer: Observer) -> str:
         """The script that starts the job, once its payload is on its way or on the machine."""
-        if job.secrets:
+        if job.is_secret:
             job = self._closed(job, observer)
         packed = shell.payload(job)
         begin = shell.prepare(job.name)
-        run = shell.start(job.name, envelope=envelope.FILE if job.secrets else None)
+        run = shell.start(job.name, secrets=job.is_secret)
         inline = begin + shell.unpack_inline(job.name, packed) + run
         by_bucket = job.private and self._upload is not None
         if len(inline.encode()) <= ROOM_BYTES and not by_bucket:
@@ -105,11 +115,10 @@ class SsmCommunicator:
 
     def _closed(self, job: RemoteJob, observer: Observer) -> RemoteJob:
         """The job with its secrets as a file that only the machine can open."""
-        made = self._short(
-            f"{job.name} (a key for its secrets)", shell.make_key(job.name), observer
-        )
+        script = shell.make_key(job.name, envelope.KEY_BITS)
+        made = self._short(f"{job.name} (a key for its secrets)", script, observer)
         try:
-            closed = envelope.close(job.secrets, made.stdout)
+            closed = envelope.close(job, made.stdout)
         except ValueError as error:
             raise CommandFailed(
                 what=job.name,
@@ -117,7 +126,18 @@ class SsmCommunicator:
                 reason="the machine made no key that its secrets could be closed for",
                 tail=made.stdout.splitlines()[-20:],
             ) from error
-        return replace(job, files=(*job.files, StepFile(envelope.FILE, closed, 0o600)))
+        brought = (
+            StepFile(shell.SECRETS_FILE, closed, 0o600),
+            StepFile(shell.READER_FILE, envelope.own_certificate()),
+        )
+        return replace(job, files=(*job.files, *brought))
+
+    def _opened(self, name: str, packed: bytes, exit_code: int) -> bytes:
+        try:
+            return envelope.open_reply(packed)
+        except ValueError as error:
+            reason = f"its reply can't be opened (ended with exit code {exit_code})"
+            raise CommandFailed(what=name, exit_code=exit_code, reason=reason) from error
 
     def _send_pieces(self, name: str, packed: bytes, observer: Observer) -> None:
         """Some at once: most of a command's time is its way to the machine and back."""

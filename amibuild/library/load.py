@@ -81,7 +81,8 @@ def _problems_beyond(path: Path, overrides: Sequence[str]) -> tuple[Problem, ...
         if recipe is not None:
             load_library(path.parent, Recipe.read_from(document.origin, recipe))
     except RecipeError as error:
-        return error.problems
+        # Where secrets come from is left out here, and so would be missing.
+        return tuple(one for one in error.problems if not one.key.startswith("secrets."))
     return ()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -201,18 +201,12 @@ class Manifest(_Record):
         return bool(ran) and all(c.outcome == "passed" for c in ran) and not self.hygiene.failed
 
 
-def unmasked(text: str) -> str:
-    """The mask of a bake without secrets."""
-    return text
-
-
-def file_record(file: StepFile, mask: Callable[[str], str] = unmasked) -> File:
-    """Size and hash are those of the real content, also where the shown one is masked."""
+def file_record(file: StepFile) -> File:
     facts = File(path=file.path, sha256=file.sha256, mode=file.mode, size=len(file.content))
     if len(file.content) > LARGEST_CONTENT:
         return facts
     try:
-        return facts.model_copy(update={"content": mask(file.content.decode())})
+        return facts.model_copy(update={"content": file.content.decode()})
     except UnicodeDecodeError:
         encoded = base64.b64encode(file.content).decode()
         return facts.model_copy(update={"content_base64": encoded})
@@ -231,23 +225,22 @@ def step_record(
     log: str,
     kind: Kind | None = None,
     notes: Iterable[str] = (),
-    mask: Callable[[str], str] = unmasked,
 ) -> Step:
-    """What ran and how it went. `mask` hides secrets in the script, parameters and files."""
+    """What ran and how it went."""
     return Step(
         name=step.name,
         kind=kind or Kind(step.kind.value),
         purpose=step.purpose,
-        script=mask(step.script),
-        environment={key: mask(value) for key, value in sorted(step.environment.items())},
-        files=tuple(file_record(f, mask) for f in sorted(step.files, key=lambda f: f.path)),
+        script=step.script,
+        environment=dict(sorted(step.environment.items())),
+        files=tuple(file_record(f) for f in sorted(step.files, key=lambda f: f.path)),
         artifacts=tuple(map(_artifact_record, step.sources)),
         secrets=step.secrets,
         exit_code=exit_code,
         seconds=round(seconds, 3),
         digest=step.digest,
         log=log,
-        notes=tuple(map(mask, notes)),
+        notes=tuple(notes),
     )
 
 

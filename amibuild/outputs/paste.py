@@ -21,7 +21,7 @@ from pathlib import PurePosixPath
 from amibuild.outputs.manifest import Artifact, File, Step
 
 ROOT = "/run/amibuild"
-SECRETS = f"{ROOT}/secrets"
+SECRETS = "/run/amibuild-secrets"
 # As library/every_service/fetch.py reads them.
 ARTIFACTS = "artifacts/artifacts.json"
 SOURCES = "artifacts/sources.json"

@@ -189,8 +189,18 @@ def _step(number: int, step: Step) -> list[str]:
     if step.secrets:
         names = ", ".join(map(_code, step.secrets))
         lines += [
-            f"It reads secrets, whose values stand nowhere here: {names}. Before the block, make",
-            f"`{paste.SECRETS}` with mode 0700 and write each value to the file of its name.",
+            f"It reads secrets, whose values stand nowhere here: {names}. Before the block, write",
+            "each to a file, by itself and without leaving it in the shell's history; remove the",
+            "folder after the last step that reads them:",
+            "",
+            "```sh",
+            f"install -d -m 0700 {paste.SECRETS}",
+            *(
+                f'read -rs value && printf %s "$value" >{paste.SECRETS}/{one}'
+                for one in step.secrets
+            ),
+            f"rm -r {paste.SECRETS}    # afterwards",
+            "```",
             "",
         ]
     lines += [*paste.fenced(step), ""]

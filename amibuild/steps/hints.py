@@ -10,7 +10,7 @@ KILLED = 128 + 9
 # What tools of Debian say (apt 3.0, dpkg 1.22, curl 8), and what to do about it.
 REASONS = (
     (
-        r"No space left on device|don't have enough free space",
+        r": No space left on device$|\(28: No space left on device\)|don't have enough free space",
         "the disk is full: builder.volume_gib is its size",
     ),
     (
@@ -23,8 +23,8 @@ REASONS = (
         "the machine's clock is behind: does its time come from a server that it reaches?",
     ),
     (
-        r"Temporary failure resolving|Could not resolve|Could not connect to|"
-        r"Unable to connect to|Failed to fetch",
+        r"Temporary failure resolving '|Could not resolve host|Could not connect to \S+:\d+|"
+        r"Unable to connect to \S+:|E: Failed to fetch|W: Failed to fetch",
         "the machine does not reach its mirror: has the subnet a way out, is the mirror up?",
     ),
     (

@@ -76,6 +76,7 @@ class Proof:
             "\n    ".join(
                 [f"{name} was not installed: it {error.reason}; its log is {error.log}"]
                 + [line for line in error.tail[-TOLD_LINES:] if line.strip()]
+                + ([f"hint: {error.hint}"] if error.hint else [])
             )
             for name, error in self.not_installed.items()
         ]
@@ -227,7 +228,7 @@ def prove(
             volume,
             image.size_gib,
             hygiene_rules(),
-            subject.known.fingerprints(),
+            subject.known,
             known_public(subject.steps),
             subject.logs / "hygiene.log",
             observer,

@@ -22,6 +22,7 @@ from amibuild.library.load import SEAL
 from amibuild.library.step import BuildStep, StepFile
 from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
+from amibuild.verify.known import KnownValues
 from amibuild.verify.report import CheckResult, Outcome
 from amibuild.wait import Look, Observer, until
 
@@ -114,20 +115,23 @@ def hygiene_started(
     volume_id: str,
     size_gib: int,
     rules: Sequence[StepFile],
-    known: StepFile,
+    known: KnownValues,
     public: Sequence[str],
     log: Path,
     observer: Observer,
 ) -> Iterator[Callable[[], HygieneReport]]:
     """Starts the look at the disk; what it yields waits for its end.
 
-    `known` has the fingerprints of the values that are looked for in every block. `public` are the
-    image's files and folders whose private keys everybody has.
+    `known` are the values that are looked for in every block, of which fingerprints travel: closed
+    where somebody has chosen one. `public` are the image's files and folders whose private keys
+    everybody has.
     """
     script = files("amibuild.verify").joinpath("hygiene.sh").read_text()
     environment = {"VOLUME_ID": volume_id, "KNOWN_PUBLIC": "\n".join(public)}
     limit_s = hygiene_limit_s(size_gib)
-    job = RemoteJob("hygiene", script, limit_s, (*rules, known), environment)
+    told = (known.fingerprints(),)
+    open_, closed = ((), told) if known.has_secrets else (told, ())
+    job = RemoteJob("hygiene", script, limit_s, (*rules, *open_), environment, closed=closed)
     with communicator.started(job, observer) as end:
 
         def report() -> HygieneReport:

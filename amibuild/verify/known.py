@@ -30,6 +30,8 @@ class KnownValues:
     """Collects them while the bake goes on. `add` once for each, by a name that may be shown."""
 
     _values: dict[str, str] = field(default_factory=dict, repr=False)
+    has_secrets: bool = False
+    """Whether somebody chose one of them: then even its fingerprint is not for everybody."""
 
     def add(self, name: str, value: str) -> None:
         """Raises: ValueError for a value that is too short or too long to be looked for."""
@@ -38,10 +40,10 @@ class KnownValues:
         self._values[value] = name
 
     def add_secret(self, secret: Secret) -> None:
-        """As it may have been written: as it is, for an address, in base64."""
+        """In each way that it may have been written."""
+        self.has_secrets = True
         for written in secret.written():
-            if len(written.encode()) <= LONGEST:
-                self.add(f"the secret {secret.name}", written)
+            self.add(f"the secret {secret.name}", written)
 
     def add_those_of(self, cloud: Cloud) -> None:
         """What this process signs its calls with now, and the addresses that it has signed.

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import io
 import json
 import os
+import re
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +18,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from amibuild import proc, secret
+from amibuild.bake import bake
 from amibuild.errors import PlanError, RecipeError, StepFailed
 from amibuild.project import Project, load_project
+from amibuild.scope import OnError
 from amibuild.secret import MASK, Secret
-from amibuild.steps.secrets import read_secrets
-from tests.contract import builder
-from tests.contract.builder import Answers, reply
+from amibuild.steps.secrets import read_secrets, withheld
+from tests.contract.builder import HYGIENE, Answers, announce, pack
 from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
@@ -98,15 +104,25 @@ def test_all_that_cannot_be_had_is_told_at_once(aws: Aws, tmp_path: Path) -> Non
         read(aws, made, SHORT="hunter2")
     lines = caught.value.message.splitlines()
     assert [line.partition(":")[0] for line in lines] == [f"secrets.{name}" for name in "abcdefg"]
-    assert "the environment has no NOT_SET" in lines[0]
+    assert "the environment has no such variable" in lines[0]
     assert "has 7 bytes, and less than 16" in lines[1]
-    assert "ParameterNotFound" in lines[2]
+    assert "there is none of that name (ParameterNotFound)" in lines[2]
     assert "is no SecureString" in lines[3]
-    assert "ResourceNotFoundException" in lines[4]
+    assert "there is none of that name (ResourceNotFoundException)" in lines[4]
     assert "is no JSON object" in lines[5]
     assert "holds bytes" in lines[6]
     assert VALUE not in caught.value.message
     assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("place", ["env", "ssm", "secretsmanager"])
+def test_a_value_written_where_its_address_belongs_is_not_repeated(
+    aws: Aws, tmp_path: Path, place: str
+) -> None:
+    made = project(tmp_path, f'token = {{ {place} = "{VALUE}" }}')
+    with pytest.raises(PlanError) as caught:
+        read(aws, made)
+    assert VALUE not in caught.value.message
 
 
 def test_one_that_stands_in_a_step_in_clear_is_refused(aws: Aws, tmp_path: Path) -> None:
@@ -114,6 +130,25 @@ def test_one_that_stands_in_a_step_in_clear_is_refused(aws: Aws, tmp_path: Path)
     with pytest.raises(PlanError) as caught:
         read(aws, made, TOKEN=VALUE)
     assert caught.value.message == "secrets.token: its value stands in fetch: run.sh"
+
+
+def test_another_mistake_is_told_alone(tmp_path: Path) -> None:
+    project(tmp_path, 'token = { env = "T" }')
+    recipe = tmp_path / "amibuild.toml"
+    recipe.write_text(recipe.read_text() + "[builder]\nvolume_gib = 0\n")
+    with pytest.raises(RecipeError) as caught:
+        load_project(recipe)
+    assert [problem.key for problem in caught.value.problems] == ["builder.volume_gib"]
+
+
+def test_children_do_not_get_the_variables_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", VALUE)
+    made = project(tmp_path, 'token = { env = "TOKEN" }')
+    assert withheld(made.recipe) == {"TOKEN": VALUE}
+    assert proc.run(["sh", "-c", "echo ${TOKEN-none}"]).text == "none\n"
+    assert withheld(made.recipe) == {}
 
 
 @pytest.mark.parametrize(
@@ -148,6 +183,23 @@ def certificate() -> str:
     return proc.run(["openssl", *asked, "-keyout", os.devnull]).text
 
 
+PAYLOAD = re.compile(r"base64 -d <<'AMIBUILD' .*/run/amibuild/[a-z]+/work\n(.*?)AMIBUILD\n", re.S)
+
+
+def closed_for_the_reader(script: str, reply: bytes) -> bytes:
+    """As openssl does on the machine, for the certificate that came with the job."""
+    (packed,) = PAYLOAD.findall(script)
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as tar:
+        file = tar.extractfile("reader.pem")
+        assert file is not None
+        reader = file.read()
+    with tempfile.NamedTemporaryFile() as pem:
+        pem.write(reader)
+        pem.flush()
+        words = ("cms", "-encrypt", "-binary", "-aes256", "-outform", "DER", pem.name)
+        return proc.run(["openssl", *words], stdin=reply).stdout
+
+
 @dataclass
 class Tells(Answers):
     """A step that prints its secret, as it is and encoded."""
@@ -159,37 +211,65 @@ class Tells(Answers):
 
         if "openssl req" in script:
             return Outcome(stdout=self.certificate)
-        if "/run/amibuild/fetch" not in script:
-            return super().__call__(script)
         encoded = base64.b64encode(f"user:{VALUE}".encode()).decode()
         said = f"Token: {VALUE}\nAuthorization: Basic {encoded}\n"
-        code = self.exit_codes.get("fetch", 0)
-        return Outcome(exit_code=code, stdout=reply(code, said.encode(), VALUE.encode()))
+        if "/run/amibuild/fetch" in script:
+            code, packed = self.exit_codes.get("fetch", 0), pack(said.encode(), VALUE.encode())
+        elif "/run/amibuild/hygiene" in script:
+            code, packed = 0, pack(b"", json.dumps(HYGIENE).encode())
+        else:
+            return super().__call__(script)
+        return Outcome(exit_code=code, stdout=announce(code, closed_for_the_reader(script, packed)))
 
 
 @pytest.mark.parametrize("exit_code", [0, 1])
 def test_a_bake_leaves_it_in_no_file_and_no_command(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exit_code: int
+    start: Start, tmp_path: Path, exit_code: int
 ) -> None:
-    monkeypatch.setenv("TOKEN", VALUE)
     made = project(tmp_path / "project", 'token = { env = "TOKEN" }')
     answers = Tells(exit_codes={"fetch": exit_code}, certificate=certificate())
     aws = start(script=answers)
     heard: list[str] = []
+
+    def bake_it() -> None:
+        bake(
+            made,
+            aws.cloud,
+            target="local",
+            if_changed=False,
+            on_error=OnError.CLEAN,
+            subscribers=[lambda shown: heard.append(repr(shown))],
+            on_result=lambda _: None,
+            environ={"TOKEN": VALUE},
+        )
+
     if exit_code:
         with pytest.raises(StepFailed) as caught:
-            builder.run(made, aws.cloud, lambda shown: heard.append(repr(shown)))
+            bake_it()
         assert f"Token: {MASK}" in caught.value.tail
         assert VALUE not in repr((caught.value, caught.value.tail))
     else:
-        builder.run(made, aws.cloud, lambda shown: heard.append(repr(shown)))
+        bake_it()
     token = Secret("token", VALUE)
     texts = {str(path): path.read_bytes() for path in made.directory.rglob("*") if path.is_file()}
-    assert any(name.endswith("fetch.log") for name in texts)
-    commands = aws.ssm.list_commands()["Commands"]
-    assert len(commands) > 3
-    texts["commands"] = json.dumps(commands, default=str).encode()
-    texts["story"] = "\n".join(heard).encode()
-    assert [name for name, text in texts.items() if token.is_in(text)] == []
     log = next(text for name, text in texts.items() if name.endswith("fetch.log"))
     assert log.decode().startswith(f"Token: {MASK}\nAuthorization: Basic ")
+    texts["story"] = "\n".join(heard).encode()
+    commands = aws.ssm.list_commands()["Commands"]
+    assert len(commands) > 3
+    for command in commands:
+        said = aws.ssm.get_command_invocation(
+            CommandId=command["CommandId"], InstanceId=command["InstanceIds"][0]
+        )
+        texts[command["Comment"]] = json.dumps([command, said], default=str).encode()
+        for part in re.findall(r"[A-Za-z0-9+/\n]{60,}={0,2}", said["StandardOutputContent"]):
+            texts[f"{command['Comment']}, decoded"] = opened(base64.b64decode(part + "=="))
+    assert [name for name, text in texts.items() if token.is_in(text)] == []
+
+
+def opened(content: bytes) -> bytes:
+    """What is in a reply, where it is one that anybody can open."""
+    try:
+        return gzip.decompress(content)
+    except OSError:
+        return content

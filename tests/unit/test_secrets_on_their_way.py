@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from amibuild import secret
+from amibuild.communicator import shell
 from amibuild.communicator.base import CommandResult, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed
@@ -56,7 +58,7 @@ def test_nothing_of_them_stays_whatever_the_step_does(
     assert left
     for path in left:
         assert b"s3cr3t" not in path.read_bytes()
-        assert path.suffix not in {".pem", ".cms", ".tar"}
+        assert path.name not in {"key.pem", "secrets.cms", "all.tar"}
     assert not (tmp_path / "run/step/secrets").exists()
 
 
@@ -73,6 +75,21 @@ def decoded(script: str) -> Iterator[bytes]:
     for part in script.split("<<'AMIBUILD'")[1:]:
         body = part.split("\n", 1)[1].split("\nAMIBUILD")[0]
         yield base64.b64decode(body)
+
+
+def test_what_it_says_goes_back_for_our_eyes_only(ssm: ShellSsm) -> None:
+    done = run(
+        ssm, 'cat "$AMIBUILD_SECRETS/other"; cat "$AMIBUILD_SECRETS/token" >"$AMIBUILD_RESULT"'
+    )
+    assert done.result.decode() == VALUE
+    said = [invocation.stdout + invocation.stderr for invocation in ssm.done.values()]
+    packed = base64.b64decode(said[-1].splitlines()[1])
+    with pytest.raises(tarfile.TarError):
+        shell.open_reply(packed)
+    token, other = Secret("token", VALUE), Secret("other", "another-secret-value")
+    assert not any(
+        one.is_in(text.encode()) for one in (token, other) for text in (*said, str(packed))
+    )
 
 
 def test_what_a_script_prints_of_them_is_masked_in_its_log(ssm: ShellSsm) -> None:
