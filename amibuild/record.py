@@ -252,7 +252,13 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
         },
         units_enabled=made.inventory.units_enabled,
         users=made.inventory.users,
-        hygiene=m.Hygiene(passed=made.proof.hygiene.passed),
+        hygiene=m.Hygiene(
+            passed=made.proof.hygiene.passed,
+            waived=tuple(
+                m.Waived(rule=w.rule, path=w.path, detail=w.detail)
+                for w in made.proof.hygiene.waived
+            ),
+        ),
         checks=[
             m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=c.message)
             for c in made.proof.report.checks

@@ -31,6 +31,7 @@ VOLUME_S = 600
 HYGIENE_S, HYGIENE_S_PER_GIB = 600, 60
 DEVICE = "/dev/sdf"
 FINISHED_DISK = "finished-disk"
+KNOWN_PUBLIC = "known_public"
 
 
 class Finding(BaseModel):
@@ -42,16 +43,20 @@ class Finding(BaseModel):
 
 
 class HygieneReport(BaseModel):
-    """What hygiene.py found on the finished disk."""
+    """What hygiene.py found on the finished disk. `waived` is what the recipe calls public."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     passed: tuple[str, ...]
     failed: tuple[Finding, ...]
+    waived: tuple[Finding, ...] = ()
 
 
 def as_checks(report: HygieneReport) -> tuple[CheckResult, ...]:
-    """For a report that knows only checks: one of each rule, or of each finding against it."""
+    """For a report that knows only checks: one of each rule, or of each finding against it.
+
+    What the recipe waives was not held against the image, and is told as skipped.
+    """
 
     def id_of(name: str) -> str:
         return f"{FINISHED_DISK}/hygiene.py::{name}"
@@ -63,7 +68,17 @@ def as_checks(report: HygieneReport) -> tuple[CheckResult, ...]:
         CheckResult(id_of(f"{f.rule}: {f.path}"), FINISHED_DISK, Outcome.FAILED, 0.0, f.detail)
         for f in report.failed
     ]
-    return (*passed, *failed)
+    waived = [
+        CheckResult(
+            id_of(f"{w.rule}: {w.path}"),
+            FINISHED_DISK,
+            Outcome.SKIPPED,
+            0.0,
+            f"{w.detail}; public by params.{SEAL}.{KNOWN_PUBLIC}",
+        )
+        for w in report.waived
+    ]
+    return (*passed, *failed, *waived)
 
 
 def make_disk_copy(
@@ -104,7 +119,7 @@ def known_public(steps: Sequence[BuildStep]) -> tuple[str, ...]:
         path
         for step in steps
         if step.name == SEAL
-        for path in step.facts.get("parameters", {}).get("known_public", ())
+        for path in step.facts.get("parameters", {}).get(KNOWN_PUBLIC, ())
     )
 
 

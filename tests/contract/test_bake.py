@@ -274,6 +274,22 @@ def test_a_failed_proof_leaves_no_image(start: Start, project: Project, half: st
     assert not (project.directory / "RUNBOOK.md").exists()
 
 
+def test_a_key_that_the_recipe_calls_public_is_on_record(start: Start, project: Project) -> None:
+    rule, path = "no private key in any block", "/opt/game/tests/key.pem"
+    waived = [
+        {"rule": rule, "path": path, "detail": f"is a rsa private key, at byte {at} of the disk"}
+        for at in (4096, 8192)
+    ]
+    answers = Answers()
+    answers.results["hygiene"] = {"passed": [rule], "failed": [], "waived": waived}
+    result = builder.run(project, start(script=answers).cloud)
+    assert result.manifest and result.runbook
+    written = json.loads(result.manifest.read_text())["hygiene"]
+    assert written == {"passed": [rule], "failed": [], "waived": waived}
+    (row,) = [line for line in result.runbook.read_text().splitlines() if path in line]
+    assert row.startswith("| Private keys called public | in `/opt/game/tests/key.pem`: ")
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
     start: Start, project: Project, stage: str
