@@ -62,15 +62,23 @@ class SsmCommunicator:
         self, job: RemoteJob, command: _Command, began: float, observer: Observer
     ) -> CommandResult:
         done = command.end(observer)
-        reply = shell.read_reply(done.stdout)
-        if reply is None:
+        try:
+            reply = shell.read_reply(done.stdout)
+            if reply is None:
+                raise CommandFailed(
+                    what=job.name,
+                    exit_code=done.exit_code,
+                    reason=_why(done, job.timeout_s),
+                    tail=(done.stderr or done.stdout).splitlines()[-20:],
+                )
+            log, result = shell.open_reply(self._whole(job.name, reply))
+        except shell.UNREADABLE as error:
             raise CommandFailed(
                 what=job.name,
                 exit_code=done.exit_code,
-                reason=_why(done, job.timeout_s),
-                tail=(done.stderr or done.stdout).splitlines()[-20:],
-            )
-        log, result = shell.open_reply(self._whole(job.name, reply))
+                reason=f"what the machine sent back can't be read: {error}",
+                tail=done.stderr.splitlines()[-20:],
+            ) from error
         return CommandResult(reply.exit_code, log, result, self._clock.monotonic() - began)
 
     def _deliver(self, job: RemoteJob, observer: Observer) -> str:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
-from amibuild.communicator.base import Communicator, RemoteJob, check
+from amibuild.communicator.base import Communicator, RemoteJob, check, handed_back
 from amibuild.errors import ResourceFailed
 from amibuild.files import write_atomically
 from amibuild.journal import ResourceKind
@@ -148,8 +148,8 @@ def hygiene_started(
         def report() -> HygieneReport:
             result = end(observer)
             write_atomically(log, result.log)
-            check("the look at the finished disk", result)
-            return HygieneReport.model_validate_json(result.result)
+            what = "the look at the finished disk"
+            return handed_back(what, check(what, result), HygieneReport)
 
         yield report
 

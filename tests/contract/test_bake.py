@@ -7,6 +7,7 @@ and clean-up are. tests/local/test_scenario.py has the same flow on real machine
 from __future__ import annotations
 
 import json
+import re
 import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from amibuild.errors import (
+    AmibuildError,
     AwsError,
     CommandFailed,
     HostError,
@@ -254,6 +256,42 @@ def test_a_failing_step_leaves_the_account_as_it_was(
         builder.run(project, aws.cloud)
     assert caught.value.tail == (f"{stage} says hello",)
     assert account(aws) == before
+
+
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ("minetest", "minetest: what the machine handed back can't be read: Input should be"),
+        ("inventory", "the inventory: what the machine handed back can't be read: Input should be"),
+        ("hygiene", "the look at the finished disk: what the machine handed back can't be read: "),
+        ("checks", "the machine's report can't be read: Input should be"),
+    ],
+)
+def test_a_machine_that_answers_nonsense_ends_the_bake_with_what_it_was_about(
+    start: Start, project: Project, job: str, said: str
+) -> None:
+    answers = Answers()
+    answers.results[job] = ["nonsense"]
+    aws = start(script=answers)
+    before = account(aws)
+    with pytest.raises(AmibuildError, match=re.escape(said)):
+        builder.run(project, aws.cloud)
+    assert account(aws) == before
+
+
+def test_a_measure_that_is_none_costs_the_papers_and_not_the_image(
+    start: Start, project: Project
+) -> None:
+    answers = Answers()
+    answers.results["checks"] = builder.checks(measures={"exposure": "much"})
+    aws = start(script=answers)
+    with pytest.raises(CommandFailed, match="what they measured can't be read: ") as caught:
+        builder.run(project, aws.cloud)
+    (image,) = list_images(aws.cloud, "game-host")
+    assert image.verified
+    assert caught.value.__notes__ == [
+        f"{image.id} is proven and stays; its papers are not all written"
+    ]
 
 
 @pytest.mark.parametrize("half", ["audit", "checks", "hygiene"])
