@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,6 +36,7 @@ from amibuild.registry import find_image, list_images
 from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
+from amibuild.wait import Waiting
 from tests.contract import builder
 from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, checks, new_project
 from tests.contract.conftest import Aws, Start
@@ -346,6 +348,49 @@ def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
         assert len(after.pop("images") - before.pop("images")) == 1
         assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
     assert after == before
+
+
+def interrupt_at_agent(stage: str) -> Callable[[Shown], None]:
+    """Ctrl-C while that stage waits for its machine's agent."""
+    begun: list[str] = []
+
+    def interrupt(shown: Shown) -> None:
+        if isinstance(shown, StepStarted):
+            begun.append(shown.step)
+        elif isinstance(shown, Waiting) and shown.what.endswith("agent") and begun[-1] == stage:
+            raise Interrupted("SIGINT")
+
+    return interrupt
+
+
+@pytest.mark.parametrize(("stage", "log"), [("connect", "builder"), ("verify", "verify")])
+def test_an_interrupt_keeps_the_console_of_the_machine_that_was_waited_for(
+    start: Start, project: Project, stage: str, log: str
+) -> None:
+    aws = start(script=Answers())
+    before = account(aws)
+    with pytest.raises(Interrupted) as caught:
+        builder.run(project, aws.cloud, interrupt_at_agent(stage))
+    (console,) = project.state_dir.glob(f"logs/*/{log}-console.log")
+    assert console.read_text().startswith("no machine behind i-")
+    assert caught.value.__notes__ == [f"its console: {console}"]
+    assert account(aws) == before
+
+
+def test_a_console_that_is_not_to_be_had_is_asked_for_once_and_holds_up_nothing(
+    start: Start, project: Project, tmp_path: Path
+) -> None:
+    aws = start(
+        "GetConsoleOutput:*=RequestLimitExceeded", script=Answers(), call_log=tmp_path / "calls"
+    )
+    before = account(aws)
+    with pytest.raises(Interrupted) as caught:
+        builder.run(project, aws.cloud, interrupt_at_agent("connect"))
+    (note,) = caught.value.__notes__
+    assert note.startswith("its console could not be kept: GetConsoleOutput on i-")
+    calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    assert [call["operation"] for call in calls].count("GetConsoleOutput") == 1
+    assert account(aws) == before
 
 
 def test_an_image_without_its_papers_is_told_to_stay(start: Start, project: Project) -> None:
