@@ -97,7 +97,7 @@ def bake(
     plan, reusable = plan_bake(project, cloud)
     check_writable(project)
     if if_changed and reusable is not None:
-        refuse(cloud, project.recipe)
+        refuse(project.recipe)
         share(cloud, reusable.id, reusable.snapshot_ids, project.recipe.publish.accounts)
         hand_over(project, pinned(reusable))
         result = _reused(project, reusable, round(clock.monotonic() - asked, 3))

@@ -77,6 +77,17 @@ def next_version(taken: list[str], today: datetime) -> str:
 
 
 @dataclass(frozen=True)
+class Partition:
+    """The part of AWS that a region is in: the second word of every ARN there, such as `aws-cn`.
+
+    `suffix` ends the names of its hosts, and with some services also of their principals.
+    """
+
+    name: str
+    suffix: str
+
+
+@dataclass(frozen=True)
 class EndpointAccess:
     """Where an EC2-like API listens and how to sign for it, when it is not AWS itself."""
 

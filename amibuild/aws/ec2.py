@@ -186,9 +186,14 @@ class Ec2:
             self._client.terminate_instances(InstanceIds=[instance_id])
 
     def console_output(self, instance_id: str) -> str:
-        """GetConsoleOutput, the latest there is. boto3 has decoded the base64 already."""
+        """GetConsoleOutput, the latest there is. boto3 has decoded the base64 already.
+
+        Without `Latest` EC2 answers with what it kept some time after the last start or stop (EC2
+        API reference), which of a machine that hangs while it boots is mostly nothing.
+        """
         with calling("GetConsoleOutput", self._region, instance_id):
-            return self._client.get_console_output(InstanceId=instance_id).get("Output", "")
+            found = self._client.get_console_output(InstanceId=instance_id, Latest=True)
+        return found.get("Output", "")
 
     def create_volume(
         self, snapshot_id: str, zone: str, kms_key: str | None, tags: Mapping[str, str], token: str

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 # Adaptive slows down by itself when the account is throttled; ten tries are about a minute.
 RETRIES = {"mode": "adaptive", "total_max_attempts": 10}
+AT_ONCE = Config(
+    connect_timeout=3,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 1},
+)
 
 
 class EndpointGone(BotoCoreError):
@@ -109,6 +114,14 @@ class Cloud:
     @cached_property
     def ec2(self) -> Ec2:
         return Ec2(self._ec2, self.region)
+
+    @cached_property
+    def ec2_at_once(self) -> Ec2:
+        """For what must not hold up a clean-up: a call that is not answered in seconds is none."""
+        client: EC2Client = self._session.client(
+            "ec2", endpoint_url=self._endpoint("ec2"), config=self._config().merge(AT_ONCE)
+        )
+        return Ec2(client, self.region)
 
     @cached_property
     def images(self) -> Images:

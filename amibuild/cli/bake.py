@@ -125,7 +125,7 @@ def plan(
             from amibuild.steps.preflight import refuse
 
             planned, reusable = plan_bake(project, opened.cloud)
-            refuse(opened.cloud, project.recipe)
+            refuse(project.recipe)
         from amibuild.library.artifact import not_pinned
 
         for note in not_pinned(planned.steps):

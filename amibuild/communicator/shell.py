@@ -14,6 +14,7 @@ import io
 import re
 import shlex
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ REPLY_BYTES = 17_400
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 REPLY_LIMIT_BYTES = 1024 * 1024
 LOG_CUT_BYTES = 512 * 1024
+UNREADABLE = (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError)
 HEADER = re.compile(r"amibuild-reply (?P<exit>\d+) (?P<size>\d+) (?P<sha256>[0-9a-f]{64})")
 
 
@@ -244,7 +246,10 @@ def clear(job_name: str) -> str:
 
 
 def read_reply(stdout: str) -> Reply | None:
-    """The first piece of a reply; None when the script never got so far."""
+    """The first piece of a reply; None when the script never got so far.
+
+    Raises: ValueError when it is not base64, like `read_piece`.
+    """
     header, _, body = stdout.partition("\n")
     found = HEADER.fullmatch(header.strip())
     if found is None:
@@ -257,7 +262,10 @@ def read_piece(stdout: str) -> bytes:
 
 
 def open_reply(packed: bytes) -> tuple[str, bytes]:
-    """The log as text and the result, from a whole reply."""
+    """The log as text and the result, from a whole reply.
+
+    Raises: UNREADABLE, when it is another thing than the machine was to send.
+    """
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
         found = {member.name: tar.extractfile(member) for member in tar.getmembers()}
         log, result = found.get("log"), found.get("result")

@@ -66,18 +66,26 @@ class SsmCommunicator:
         self, job: RemoteJob, command: _Command, began: float, observer: Observer
     ) -> CommandResult:
         done = command.end(observer)
-        reply = shell.read_reply(done.stdout)
-        if reply is None:
+        try:
+            reply = shell.read_reply(done.stdout)
+            if reply is None:
+                raise CommandFailed(
+                    what=job.name,
+                    exit_code=done.exit_code,
+                    reason=_why(done, job.timeout_s),
+                    tail=masked(self._last_words(job, done)).splitlines()[-TAIL_LINES:],
+                )
+            packed = self._whole(job.name, reply)
+            if job.is_secret:
+                packed = envelope.open_reply(packed)
+            log, result = shell.open_reply(packed)
+        except shell.UNREADABLE as error:
             raise CommandFailed(
                 what=job.name,
                 exit_code=done.exit_code,
-                reason=_why(done, job.timeout_s),
-                tail=masked(self._last_words(job, done)).splitlines()[-TAIL_LINES:],
-            )
-        packed = self._whole(job.name, reply)
-        if job.is_secret:
-            packed = self._opened(job.name, packed, reply.exit_code)
-        log, result = shell.open_reply(packed)
+                reason=f"what the machine sent back can't be read: {error}",
+                tail=masked(done.stderr).splitlines()[-TAIL_LINES:],
+            ) from error
         spent_s = self._clock.monotonic() - began
         return CommandResult(reply.exit_code, masked(log), result, spent_s)
 
@@ -131,13 +139,6 @@ class SsmCommunicator:
             StepFile(shell.READER_FILE, envelope.own_certificate()),
         )
         return replace(job, files=(*job.files, *brought))
-
-    def _opened(self, name: str, packed: bytes, exit_code: int) -> bytes:
-        try:
-            return envelope.open_reply(packed)
-        except ValueError as error:
-            reason = f"its reply can't be opened (ended with exit code {exit_code})"
-            raise CommandFailed(what=name, exit_code=exit_code, reason=reason) from error
 
     def _send_pieces(self, name: str, packed: bytes, observer: Observer) -> None:
         """Some at once: most of a command's time is its way to the machine and back."""

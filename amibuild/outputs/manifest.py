@@ -143,11 +143,22 @@ class Step(_Record):
     )
 
 
+class Waived(_Record):
+    """What would have failed, had the recipe not said that everybody has it."""
+
+    rule: str = Field(description="What was looked for")
+    path: str = Field(description="The file that holds it")
+    detail: str = Field(description="What it is, and where on the disk")
+
+
 class Hygiene(_Record):
     """What was looked for on the finished disk, where nothing runs that could hide it."""
 
     passed: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    waived: tuple[Waived, ...] = Field(
+        default=(), description="Private keys that params.seal.known_public calls public"
+    )
 
 
 class Check(_Record):

@@ -106,6 +106,7 @@ def _summary(m: Manifest) -> list[str]:
         *_boot(m),
         *_hardening(m),
         ("Finished disk", f"{len(m.hygiene.passed)} of {_asserted(m)} hygiene assertions passed"),
+        *_waived(m),
     ]
     return [
         f"## {_prose(m.image.name)}",
@@ -355,6 +356,15 @@ def _lynis(
     lost = ", ".join(map(_code, lynis.lost_to_host_kernel))
     asked = f"; of its tests {lost} ask the host's kernel" if lost else ""
     return name, f"{lynis.index} of 100 {where}, at least {lynis.floor}{asked}"
+
+
+def _waived(m: Manifest) -> list[tuple[str, str]]:
+    """Files, not keys: one may hold many."""
+    paths = dict.fromkeys(w.path for w in m.hygiene.waived)
+    if not paths:
+        return []
+    named = ", ".join(map(_code, paths))
+    return [("Private keys called public", f"in {named}: the recipe says that everybody has them")]
 
 
 def _used(m: Manifest) -> str:

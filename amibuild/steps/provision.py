@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from amibuild.communicator.base import Communicator, RemoteJob, check
+from amibuild.communicator.base import Communicator, RemoteJob, check, handed_back
 from amibuild.errors import CommandFailed, StepFailed
 from amibuild.files import write_atomically
 from amibuild.library.step import BuildStep, StepFile, StepKind
@@ -103,11 +103,12 @@ def run_step(
         said = masked(result.result.decode(errors="replace")).splitlines()
         notes = tuple(line for line in map(str.strip, said) if line)
     elif result.result:
-        size = Installed.model_validate_json(result.result).installed_bytes
+        size = handed_back(step.name, result, Installed).installed_bytes
     return StepRun(step, result.exit_code, result.elapsed_s, log, notes, size)
 
 
 def take_inventory(communicator: Communicator, observer: Observer) -> Inventory:
+    """Raises: CommandFailed, also when the machine answers something else."""
     script = files("amibuild.steps").joinpath("inventory.sh").read_text()
     result = communicator.run(RemoteJob("inventory", script, timeout_s=300), observer)
-    return Inventory.model_validate_json(check("the inventory", result).result)
+    return handed_back("the inventory", check("the inventory", result), Inventory)

@@ -35,6 +35,12 @@ def test_its_schema_is_the_golden_one(golden: Callable[[str, str], None]) -> Non
     golden("manifest.schema.json", json.dumps(schema(), indent=2) + "\n")
 
 
+def test_one_of_before_waived_keys_were_told_is_read() -> None:
+    old = json.loads(to_json(manifest()))
+    del old["hygiene"]["waived"]
+    assert from_json(json.dumps(old), Path("old.json")).hygiene.waived == ()
+
+
 def test_every_wrong_key_is_reported_with_the_file() -> None:
     body = json.loads(to_json(manifest()))
     body["digest"] = 7
