@@ -93,8 +93,9 @@ def document(recipe: Recipe, flow: Flow) -> dict[str, Any]:
 
 
 def _reap(recipe: Recipe) -> Iterator[Statement]:
-    yield Statement("Look", LOOKS, ("*",), _region(recipe))
-    yield Statement("RemoveWhatIsOurs", REMOVES, _ec2("*"), {**_having_tag(), **_region(recipe)})
+    # Of whatever region: there may be journals of others, and --all-regions looks into all.
+    yield Statement("Look", (*LOOKS, "ec2:DescribeRegions"), ("*",), {})
+    yield Statement("RemoveWhatIsOurs", REMOVES, _ec2("*"), _having_tag())
     if recipe.aws.bucket:
         bucket = (f"arn:aws:s3:::{recipe.aws.bucket}",)
         yield Statement("FindUploads", ("s3:ListBucket",), bucket, {})

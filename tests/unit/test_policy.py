@@ -26,6 +26,8 @@ BESIDES = {
     "kms:ReEncryptFrom",
     "kms:ReEncryptTo",
 }
+# Only reap looks beyond the recipe's region.
+OF_REAP = {"ec2:DescribeRegions"}
 # IAM calls these by another name.
 ACTIONS = {"HeadBucket": "s3:ListBucket", "ListObjectsV2": "s3:ListBucket"}
 SERVICES = {
@@ -76,7 +78,7 @@ def actions(recipe: Recipe, flow: Flow) -> set[str]:
 
 
 def test_a_bake_may_make_every_call_that_the_code_can_make_and_no_other() -> None:
-    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES
+    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES - OF_REAP
     assert actions(FULL, Flow.BAKE) >= BESIDES
 
 
@@ -91,7 +93,7 @@ def test_what_the_recipe_does_not_name_is_not_allowed() -> None:
 
 
 def test_reap_makes_nothing() -> None:
-    assert actions(FULL, Flow.REAP) < actions(FULL, Flow.BAKE)
+    assert actions(FULL, Flow.REAP) - actions(FULL, Flow.BAKE) == OF_REAP
     verbs = {action.partition(":")[2] for action in actions(FULL, Flow.REAP)}
     assert all(verb.startswith(REMOVAL) for verb in verbs)
 
