@@ -147,7 +147,8 @@ class Ec2:
                 ClientToken=token,
                 BlockDeviceMappings=[{"DeviceName": request.root_device, "Ebs": ebs}],  # type: ignore[typeddict-item]
                 NetworkInterfaces=[interface],  # type: ignore[list-item]
-                InstanceInitiatedShutdownBehavior="stop",
+                # Powers itself off when nobody renews its lease: then it shall be gone.
+                InstanceInitiatedShutdownBehavior="terminate",
                 MetadataOptions={
                     "HttpTokens": "required",
                     "HttpEndpoint": "enabled",

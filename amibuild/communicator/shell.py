@@ -20,6 +20,9 @@ from dataclasses import dataclass
 from amibuild.communicator.base import RemoteJob
 
 WORK = "/run/amibuild"
+# The timer that ends the machine when no job comes any more: first-boot.sh begins it.
+LEASE_UNIT = "amibuild-lease.timer"
+LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
 # 17,400 bytes are 23,200 characters of base64; with the header that stays under 24,000.
 REPLY_BYTES = 17_400
 # Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
@@ -162,13 +165,15 @@ trap 'rm -rf {at}/secrets' EXIT
 def start(job_name: str, *, envelope: str | None = None) -> str:
     """Runs the job and replies. The last command's exit code is what SSM reports.
 
-    The secrets of an `envelope` among its files are there, in memory, while it runs.
+    A job is a sign of life, so it sets the machine's lease back to its full length. The secrets of
+    an `envelope` among its files are there, in memory, while it runs.
     """
     at = quote(folder(job_name))
     opened = _open_envelope(job_name, envelope) if envelope else ""
     return f"""\
 {opened}cd {at}/work
 set +e
+[ ! -e {LEASE} ] || systemctl restart {LEASE_UNIT}
 (
     . ./environment.sh
     rm -f ./environment.sh
