@@ -152,7 +152,10 @@ class Cloud:
     @cached_property
     def secrets_manager(self) -> SecretsManager:
         client: SecretsManagerClient = self._session.client(
-            "secretsmanager", endpoint_url=self._endpoint("secretsmanager"), config=self._config()
+            "secretsmanager",
+            self.region,
+            endpoint_url=self._endpoint("secretsmanager"),
+            config=self._config(),
         )
         return SecretsManager(client, self.region)
 
