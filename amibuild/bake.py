@@ -22,9 +22,10 @@ from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import StepFailed
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
+from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
 from amibuild.library.step import StepKind
-from amibuild.names import Tag, expiry, new_bake_id
+from amibuild.names import Tag, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
 from amibuild.record import Made, check_writable, hand_over, is_of, papers_of, record
@@ -114,7 +115,7 @@ def bake(
     for secret in secrets.values():
         known.add_secret(secret)
     tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
-    temporary = {**tags, Tag.EXPIRES: expiry(began, project.lease)}
+    temporary = Lease(cloud, bake_id, tags, project.lease, clock)
     started = BakeStarted(
         bake_id=bake_id,
         image=plan.image,
@@ -127,7 +128,9 @@ def bake(
         version=__version__,
     )
     with (
-        Journal(journal_path(project.state_dir, bake_id), tuple(subscribers)) as journal,
+        Journal(
+            journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear)
+        ) as journal,
         told(journal, stages := Stages(journal, clock), started, on_error),
         Scope(
             journal,
@@ -181,7 +184,7 @@ def bake(
                     cloud, builder, timeout_s=recipe.builder.connect_timeout_s, observer=watch
                 )
                 communicator = connect(builder)
-                wait_for_first_boot(communicator, watch)
+                wait_for_first_boot(communicator, project.lease, watch)
             for step in provisioning:
                 try:
                     with stages.run(step.name, step.purpose):
@@ -226,8 +229,8 @@ def bake(
             scope.begin_removal(builder)
         with stages.run("verify", f"{image.id} on a fresh boot"):
             subject = Subject(
-                image, plan.steps, recipe, ready.networks, group, temporary, logs, failed, audited,
-                known,
+                image, plan.steps, recipe, ready.networks, group, temporary, project.lease, logs,
+                failed, audited, known,
             )  # fmt: skip
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
             if not proof.passed and on_error is OnError.KEEP:

@@ -121,12 +121,10 @@ def document(wanted: Wanted, flow: Flow) -> dict[str, Any]:
 
 
 def _reap(wanted: Wanted) -> Iterator[Statement]:
-    recipe = wanted.recipe
-    yield Statement("Look", LOOKS, ("*",), _region(recipe))
-    yield Statement(
-        "RemoveWhatIsOurs", REMOVES, _ec2(wanted, "*"), {**_temporary(), **_region(recipe)}
-    )
-    if bucket := recipe.aws.bucket:
+    # Of whatever region: there may be journals of others, and --all-regions looks into all.
+    yield Statement("Look", (*LOOKS, "ec2:DescribeRegions"), ("*",), {})
+    yield Statement("RemoveWhatIsOurs", REMOVES, _ec2(wanted, "*"), _temporary())
+    if bucket := wanted.recipe.aws.bucket:
         find = (wanted.arn("s3", literal(bucket)),)
         yield Statement("FindUploads", ("s3:ListBucket",), find, {})
         uploads = _objects(wanted, "payloads/*", "artifacts/*")

@@ -84,6 +84,12 @@ class Ec2:
             for subnet in sorted(found, key=lambda s: s["AvailabilityZone"])
         )
 
+    def enabled_regions(self) -> tuple[str, ...]:
+        """DescribeRegions: those that are enabled for the account, by name."""
+        with calling("DescribeRegions", self._region):
+            found = self._client.describe_regions()["Regions"]
+        return tuple(sorted(region["RegionName"] for region in found))
+
     def create_security_group(
         self, name: str, description: str, vpc_id: str, tags: Mapping[str, str]
     ) -> str:
@@ -141,7 +147,8 @@ class Ec2:
                 ClientToken=token,
                 BlockDeviceMappings=[{"DeviceName": request.root_device, "Ebs": ebs}],  # type: ignore[typeddict-item]
                 NetworkInterfaces=[interface],  # type: ignore[list-item]
-                InstanceInitiatedShutdownBehavior="stop",
+                # Powers itself off when nobody renews its lease: then it shall be gone.
+                InstanceInitiatedShutdownBehavior="terminate",
                 MetadataOptions={
                     "HttpTokens": "required",
                     "HttpEndpoint": "enabled",

@@ -82,15 +82,23 @@ class Cloud:
         profile: str | None = None,
         endpoints: Mapping[str, str] | None = None,
         access: EndpointAccess | None = None,
+        session: boto3.Session | None = None,
     ) -> None:
-        """`endpoints` are URLs by service name; with `access` every service is there instead."""
+        """`endpoints` are URLs by service name; with `access` every service is there instead.
+
+        `session` is that of another region's Cloud: a new one costs 0.2 s and a login of its own.
+        """
         self.region = Region(region)
         self._endpoints = dict(endpoints or {})
         self._access = access
+        self._session = session or self._new_session(profile)
+
+    def _new_session(self, profile: str | None) -> boto3.Session:
+        access = self._access
         try:
-            self._session = boto3.Session(
+            session = boto3.Session(
                 botocore_session=_without_profile() if access else None,
-                region_name=region,
+                region_name=self.region,
                 profile_name=None if access else profile,
                 aws_access_key_id=access.access_key_id if access else None,
                 aws_secret_access_key=access.secret_access_key if access else None,
@@ -100,7 +108,17 @@ class Cloud:
                 str(error), hint="aws.profile in the recipe, or AWS_PROFILE"
             ) from error
         # Before each try of each call, of every client that comes from this session.
-        self._session.events.register("before-send", self._refuse_when_gone)
+        session.events.register("before-send", self._refuse_when_gone)
+        return session
+
+    def in_region(self, region: str) -> Cloud:
+        """The same account at the same place, in another region."""
+        return Cloud(
+            region=region,
+            endpoints=self._endpoints,
+            access=self._access,
+            session=self._session,
+        )
 
     def secrets(self) -> dict[str, str]:
         """By name, what its calls are signed with."""
@@ -130,7 +148,7 @@ class Cloud:
     @cached_property
     def ssm(self) -> Ssm:
         client: SSMClient = self._session.client(
-            "ssm", endpoint_url=self._endpoint("ssm"), config=self._config()
+            "ssm", self.region, endpoint_url=self._endpoint("ssm"), config=self._config()
         )
         return Ssm(client, self.region)
 
@@ -138,6 +156,7 @@ class Cloud:
     def s3(self) -> S3:
         client: S3Client = self._session.client(
             "s3",
+            self.region,
             endpoint_url=self._endpoint("s3"),
             config=self._config().merge(Config(signature_version="s3v4")),
         )
@@ -146,21 +165,24 @@ class Cloud:
     @cached_property
     def secrets_manager(self) -> SecretsManager:
         client: SecretsManagerClient = self._session.client(
-            "secretsmanager", endpoint_url=self._endpoint("secretsmanager"), config=self._config()
+            "secretsmanager",
+            self.region,
+            endpoint_url=self._endpoint("secretsmanager"),
+            config=self._config(),
         )
         return SecretsManager(client, self.region)
 
     @cached_property
     def iam(self) -> Iam:
         client: IAMClient = self._session.client(
-            "iam", endpoint_url=self._endpoint("iam"), config=self._config()
+            "iam", self.region, endpoint_url=self._endpoint("iam"), config=self._config()
         )
         return Iam(client, self.region)
 
     @cached_property
     def _ec2(self) -> EC2Client:
         client: EC2Client = self._session.client(
-            "ec2", endpoint_url=self._endpoint("ec2"), config=self._config()
+            "ec2", self.region, endpoint_url=self._endpoint("ec2"), config=self._config()
         )
         return client
 

@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from amibuild.communicator.base import RemoteJob
 
 WORK = "/run/amibuild"
+# The timer that ends the machine when no job comes any more: first-boot.sh begins it.
+LEASE_UNIT = "amibuild-lease.timer"
+LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
 # 17,400 bytes are 23,200 characters of base64; with the header that stays under 24,000.
 REPLY_BYTES = 17_400
 # Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
@@ -188,13 +191,15 @@ _LAST_LINES = "tail -n 20 log | cut -c1-390 >&2\n"
 def start(job_name: str, *, secrets: bool = False) -> str:
     """Runs the job and replies. The last command's exit code is what SSM reports.
 
-    With `secrets` those are there, in memory, while it runs, and only the reader of the reply
-    learns what the job said.
+    A job is a sign of life, so it sets the machine's lease back to its full length. With `secrets`
+    those are there, in memory, while it runs, and only the reader of the reply learns what the job
+    said.
     """
     at = quote(folder(job_name))
     return f"""\
 {_open_envelope(job_name) if secrets else ""}cd {at}/work
 set +e
+[ ! -e {LEASE} ] || systemctl restart {LEASE_UNIT}
 (
     . ./environment.sh
     rm -f ./environment.sh

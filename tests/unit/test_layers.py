@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("amibuild.artifacts", "amibuild.bake", "amibuild.reap", "amibuild.record"),
     ("amibuild.verify",),
     ("amibuild.steps", "amibuild.registry"),
-    ("amibuild.communicator", "amibuild.scope", "amibuild.stage"),
+    ("amibuild.communicator", "amibuild.lease", "amibuild.scope", "amibuild.stage"),
     ("amibuild.aws",),
     (
         "amibuild.journal",

@@ -38,6 +38,8 @@ BESIDES = {
     "kms:ReEncryptFrom",
     "kms:ReEncryptTo",
 }
+# Only reap looks beyond the recipe's region.
+OF_REAP = {"ec2:DescribeRegions"}
 # IAM calls these by another name.
 ACTIONS = {"HeadBucket": "s3:ListBucket", "ListObjectsV2": "s3:ListBucket"}
 SERVICES = {
@@ -100,7 +102,7 @@ def actions(wanted: Wanted, flow: Flow) -> set[str]:
 
 
 def test_a_bake_may_make_every_call_that_the_code_can_make_and_no_other() -> None:
-    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES
+    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES - OF_REAP
     assert actions(FULL, Flow.BAKE) >= BESIDES
 
 
@@ -256,7 +258,7 @@ def test_a_step_that_is_not_there_is_told_as_plan_tells_it(tmp_path: Path) -> No
 
 
 def test_reap_makes_nothing() -> None:
-    assert actions(FULL, Flow.REAP) < actions(FULL, Flow.BAKE)
+    assert actions(FULL, Flow.REAP) - actions(FULL, Flow.BAKE) == OF_REAP
     verbs = {action.partition(":")[2] for action in actions(FULL, Flow.REAP)}
     assert all(verb.startswith(REMOVAL) for verb in verbs)
 
