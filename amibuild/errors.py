@@ -70,7 +70,9 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line else str(self.path)
         what = f"{self.key}: {self.problem}" if self.key else self.problem
-        return f"{where}: {what}" + (f"; {self.suggestion}" if self.suggestion else "")
+        told = f"{where}: {what}" + (f"; {self.suggestion}" if self.suggestion else "")
+        # A file may hold what a terminal obeys.
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in told)
 
 
 class RecipeError(UsageError):
