@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ from amibuild.journal import (
 from amibuild.wait import Waiting
 
 TAIL_LINES = 20
+COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
 
 
 class Style(Enum):
@@ -142,7 +144,8 @@ def failure_lines(error: Failure, history: History | None = None) -> Sequence[Li
     if isinstance(error, CommandFailed):
         if error.tail:
             lines.append(Line(f"the last {len(error.tail[-TAIL_LINES:])} lines of its output:"))
-            lines += [Line(f"  | {line}", Style.DIM) for line in error.tail[-TAIL_LINES:]]
+            tail = map(_harmless, error.tail[-TAIL_LINES:])
+            lines += [Line(f"  | {line}", Style.DIM) for line in tail]
         if error.log is not None:
             lines.append(Line(f"log: {error.log}"))
     if isinstance(error, VerifyFailed):
@@ -179,6 +182,12 @@ def _problem_lines(error: RecipeError) -> list[Line]:
             lines.append(Line(margin + shown.text, Style.DIM))
             lines.append(Line(f"{'| ':>{len(margin)}}{before}{mark}", Style.DIM))
     return lines
+
+
+def _harmless(line: str) -> str:
+    """A machine's output, without what a terminal would obey: its colours go, the rest shows."""
+    plain = COLOUR.sub("", line).expandtabs()
+    return "".join(c if c.isprintable() else "\ufffd" for c in plain)
 
 
 def _cells(text: str) -> int:

@@ -1,8 +1,8 @@
 """Whether an answer is one of the service that was called, before botocore reads it.
 
 What stands between here and AWS, such as a proxy or a login page, answers too, often with 200: its
-page would be read as "done" or "nothing there", and its 404 as "gone". An error of a server, 500 and
-more, is left to botocore, which tries again.
+page would be read as "done" or "nothing there", and its 404 as "gone". An error of a server, 500
+and more, is left to botocore, which tries again.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def calling(operation: str, region: str, resource: str | None = None) -> Iterato
             region=region,
             resource=resource,
             answered=False,
-            hint="does something stand in the way, such as a proxy, a login page or another server?",
+            hint="does something stand in the way, such as a proxy or a login page?",
         ) from error
     except BotoCoreError as error:
         raise AwsError(

@@ -14,6 +14,7 @@ import io
 import re
 import shlex
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,7 +25,15 @@ WORK = "/run/amibuild"
 REPLY_BYTES = 17_400
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
 LOG_HEAD_BYTES = 1024 * 1024
-HEADER = re.compile(r"amibuild-reply (?P<exit>\d+) (?P<size>\d+) (?P<sha256>[0-9a-f]{64})")
+HEADER = re.compile(
+    r"amibuild-reply (?P<exit>[0-9]{1,3}) (?P<size>[0-9]+) (?P<sha256>[0-9a-f]{64})"
+)
+# Of a log, which is cut at 8 MiB, and a result, packed or not: more is no reply of ours.
+REPLY_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class Damaged(Exception):
+    """What came back is not what was sent."""
 
 
 @dataclass(frozen=True)
@@ -171,24 +180,41 @@ def clear(job_name: str) -> str:
 
 
 def read_reply(stdout: str) -> Reply | None:
-    """The first piece of a reply; None when the script never got so far."""
+    """The first piece of a reply; None when the script never got so far. Raises: Damaged."""
     header, _, body = stdout.partition("\n")
     found = HEADER.fullmatch(header.strip())
     if found is None:
         return None
-    return Reply(int(found["exit"]), int(found["size"]), found["sha256"], base64.b64decode(body))
+    if len(found["size"]) > len(str(REPLY_LIMIT_BYTES)) or int(found["size"]) > REPLY_LIMIT_BYTES:
+        raise Damaged(f"it would have more than {REPLY_LIMIT_BYTES} bytes")
+    return Reply(int(found["exit"]), int(found["size"]), found["sha256"], read_piece(body))
 
 
 def read_piece(stdout: str) -> bytes:
-    return base64.b64decode(stdout)
+    """Raises: Damaged."""
+    try:
+        return base64.b64decode("".join(stdout.split()), validate=True)
+    except ValueError as error:  # binascii's own is one
+        raise Damaged(str(error)) from error
 
 
 def open_reply(packed: bytes) -> tuple[str, bytes]:
-    """The log as text and the result, from a whole reply."""
-    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
-        found = {member.name: tar.extractfile(member) for member in tar.getmembers()}
-        log, result = found.get("log"), found.get("result")
-        return (
-            log.read().decode(errors="replace") if log else "",
-            result.read() if result else b"",
-        )
+    """The log as text and the result, from a whole reply. Raises: Damaged.
+
+    It is as the machine made it, and that may be half of it when its disk is full.
+    """
+    try:
+        with gzip.open(io.BytesIO(packed)) as zipped:
+            unpacked = zipped.read(REPLY_LIMIT_BYTES + 1)
+        if len(unpacked) > REPLY_LIMIT_BYTES:
+            raise Damaged(f"unpacked it has more than {REPLY_LIMIT_BYTES} bytes")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+            # A link among them would be followed, round in a circle too.
+            found = {one.name: tar.extractfile(one) for one in tar.getmembers() if one.isreg()}
+            log, result = found.get("log"), found.get("result")
+            return (
+                log.read().decode(errors="replace") if log else "",
+                result.read() if result else b"",
+            )
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
+        raise Damaged(str(error)) from error

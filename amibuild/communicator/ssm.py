@@ -62,7 +62,17 @@ class SsmCommunicator:
         self, job: RemoteJob, command: _Command, began: float, observer: Observer
     ) -> CommandResult:
         done = command.end(observer)
-        reply = shell.read_reply(done.stdout)
+        try:
+            reply = shell.read_reply(done.stdout)
+            log, result = shell.open_reply(self._whole(job.name, reply)) if reply else ("", b"")
+        except shell.Damaged as error:
+            raise CommandFailed(
+                what=job.name,
+                exit_code=done.exit_code,
+                reason=f"its log came back damaged: {error}",
+                tail=done.stderr.splitlines()[-20:],
+                hint="a full disk of the machine does that too",
+            ) from error
         if reply is None:
             raise CommandFailed(
                 what=job.name,
@@ -70,7 +80,6 @@ class SsmCommunicator:
                 reason=_why(done, job.timeout_s),
                 tail=(done.stderr or done.stdout).splitlines()[-20:],
             )
-        log, result = shell.open_reply(self._whole(job.name, reply))
         return CommandResult(reply.exit_code, log, result, self._clock.monotonic() - began)
 
     def _deliver(self, job: RemoteJob, observer: Observer) -> str:
