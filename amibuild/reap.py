@@ -44,6 +44,10 @@ ORDER = (
 )
 
 
+# Of a bake whose journal is damaged where it says so.
+UNKNOWN = "another target"
+
+
 @dataclass(frozen=True)
 class Elsewhere:
     """A dead bake that left something in another target or region."""
@@ -133,7 +137,10 @@ class _Reaper:
             for id_, created in remains.resources.items()
             if id_ not in spared
         ]
-        if started is None or not (todo or remains.intents):
+        if not (todo or remains.intents):
+            return
+        if started is None:
+            self._without_start(path, remains, todo)
             return
         if (started.target, started.region) != (target, self._cloud.region):
             # There its ids mean nothing, and "not found" would be taken for "gone".
@@ -155,6 +162,36 @@ class _Reaper:
             if remains.ended is None:
                 spent = max((now - started.at).total_seconds(), 0.0)
                 journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
+
+    def _without_start(self, path: Path, remains: Remains, todo: Sequence[_Dead]) -> None:
+        """The line that tells the target is damaged: only what carries the bake's tags is here.
+
+        The rest may be in another target, where "not found" here says nothing.
+        """
+        bake_id, region = BakeId(path.stem), self._cloud.region
+        here: list[_Dead] = []
+        for dead in todo:
+            try:
+                found = self._remover.find(dead.kind, bake_id, dead.token, dead.id)
+            except AmibuildError as error:
+                self._leave(dead, error, None)
+                continue
+            if dead.id in found:
+                here.append(dead)
+            else:
+                self.report.elsewhere.append(Elsewhere(path.stem, UNKNOWN, region))
+        here += self._intended(remains, bake_id, None)
+        if self._dry_run:
+            self.report.would_remove += [(dead.kind, dead.id) for dead in here]
+            return
+        try:
+            journal = Journal(path, self._subscribers)
+        except JournalBusy:
+            self.report.live.append(path.stem)
+            return
+        with journal:
+            for dead in sorted(here, key=lambda one: ORDER.index(one.kind)):
+                self._remove(dead, journal)
 
     def from_tags(self, now: datetime) -> None:
         """What carries our tags and is past its date, whoever's journal knows it."""
