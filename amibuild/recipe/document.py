@@ -36,7 +36,6 @@ KINDS = {
     "dict_type": "a table",
     "float_type": "a number",
     "int_from_float": "a whole number",
-    "finite_number": "a whole number",
     "int_type": "a whole number",
     "list_type": "a list",
     "model_type": "a table",
