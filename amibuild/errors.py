@@ -47,7 +47,16 @@ class UsageError(AmibuildError):
     exit_code = 2
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
+class Excerpt:
+    """A line of a file as it can be shown, and which characters of it are meant."""
+
+    text: str
+    at: int
+    width: int
+
+
+@dataclass(frozen=True)
 class Problem:
     """One mistake in a file. `line` counts from 1; `key` is dotted, with [n] for list items."""
 
@@ -56,11 +65,14 @@ class Problem:
     key: str
     problem: str
     suggestion: str | None = None
+    excerpt: Excerpt | None = None
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line else str(self.path)
         what = f"{self.key}: {self.problem}" if self.key else self.problem
-        return f"{where}: {what}" + (f"; {self.suggestion}" if self.suggestion else "")
+        told = f"{where}: {what}" + (f"; {self.suggestion}" if self.suggestion else "")
+        # A file may hold what a terminal obeys.
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in told)
 
 
 class RecipeError(UsageError):

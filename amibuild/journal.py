@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from amibuild.errors import Leftover
 from amibuild.secret import all_masked
@@ -47,7 +49,7 @@ class Outcome(StrEnum):
 class _Event(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
 class BakeStarted(_Event):
@@ -166,6 +168,10 @@ Shown = Event | Waiting
 Subscriber = Callable[[Shown], None]
 
 
+# `at` is the first field of all events. In a text within one, the quotes would have a backslash.
+BEGIN = re.compile(rb'(?=\{"at":)')
+
+
 class JournalBusy(Exception):
     """The bake that writes this journal is alive."""
 
@@ -217,12 +223,16 @@ def _masked(event: Event) -> Event:
 
 
 def read(path: Path) -> Iterator[Event]:
-    """The events of a journal. A torn or unknown line is skipped: the rest is still true."""
+    """The events of a journal. A torn or unknown line is skipped: the rest is still true.
+
+    Where a line's end is damaged, or another writer's line follows a torn one, the next event is
+    still whole and is found by how each begins.
+    """
     for line in path.read_bytes().split(b"\n"):
-        try:
-            yield _EVENT.validate_json(line)
-        except ValidationError:
-            continue
+        for text in BEGIN.split(line):
+            # Nothing but a damaged end of a line can stand behind the last brace.
+            with suppress(ValidationError):
+                yield _EVENT.validate_json(text[: text.rfind(b"}") + 1])
 
 
 def is_live(path: Path) -> bool:

@@ -65,6 +65,10 @@ class Unreached:
     hint: str | None
 
 
+# Of a bake whose journal is damaged where it says so.
+UNKNOWN = "another target"
+
+
 @dataclass(frozen=True)
 class Elsewhere:
     """A dead bake that left something in another target or region."""
@@ -117,7 +121,7 @@ def reap(
     """
     moment = now or datetime.now(UTC)
     report = ReapReport()
-    dead = _dead_bakes(state_dir, report)
+    dead, damaged = _dead_bakes(state_dir, report)
     named = sorted({one.started.region for one in dead if one.started.target == target})
     report.regions += dict.fromkeys(regions or (cloud.region, *named))
     for one in dead:
@@ -135,14 +139,17 @@ def reap(
             for one in dead:
                 if (one.started.target, one.started.region) == (target, region):
                     reaper.from_journal(one, moment)
+            for headless in damaged if region == cloud.region else ():
+                reaper.from_damaged(headless)
             reaper.from_tags(moment)
         except AmibuildError as error:
             report.unreached.append(Unreached(region, error.message, error.hint))
     return report
 
 
-def _dead_bakes(state_dir: Path, report: ReapReport) -> list[_DeadBake]:
-    found = []
+def _dead_bakes(state_dir: Path, report: ReapReport) -> tuple[list[_DeadBake], list[Path]]:
+    """Those whose journal says where they were, and the journals that are damaged there."""
+    found, damaged = list[_DeadBake](), list[Path]()
     for path in sorted((state_dir / "journals").glob("*.jsonl")):
         if is_live(path):
             report.live.append(path.stem)
@@ -150,7 +157,9 @@ def _dead_bakes(state_dir: Path, report: ReapReport) -> list[_DeadBake]:
         remains = Remains(path)
         if remains.started is not None:
             found.append(_DeadBake(path, remains, remains.started))
-    return found
+        elif remains.resources or remains.intents:
+            damaged.append(path)
+    return found, damaged
 
 
 @dataclass(frozen=True)
@@ -221,6 +230,40 @@ class _Reaper:
             if remains.ended is None:
                 spent = max((now - bake.started.at).total_seconds(), 0.0)
                 journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
+
+    def from_damaged(self, path: Path) -> None:
+        """The line that tells the target is damaged: only what carries the bake's tags is here.
+
+        The rest may be in another target, where "not found" here says nothing.
+        """
+        remains, bake_id, region = Remains(path), BakeId(path.stem), self._cloud.region
+        here: list[_Dead] = []
+        for id_, created in remains.resources.items():
+            why = remains.kept.get(id_)
+            if why is not None and not (self._kept and why.why == KEPT_FOR_A_LOOK):
+                continue
+            dead = _Dead(created.kind, id_, created.token)
+            try:
+                found = self._remover.find(dead.kind, bake_id, dead.token, dead.id)
+            except AmibuildError as error:
+                self._leave(dead, error, None)
+                continue
+            if dead.id in found:
+                here.append(dead)
+            else:
+                self._report.elsewhere.append(Elsewhere(path.stem, UNKNOWN, region))
+        here += self._intended(remains, bake_id, None)
+        if self._dry_run:
+            self._report.would_remove += map(self._thing, here)
+            return
+        try:
+            journal = Journal(path, self._subscribers)
+        except JournalBusy:
+            self._report.live.append(path.stem)
+            return
+        with journal:
+            for dead in sorted(here, key=lambda one: ORDER.index(one.kind)):
+                self._remove(dead, journal)
 
     def from_tags(self, now: datetime) -> None:
         """What carries our tags and is past its date, whoever's journal knows it."""

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -39,6 +41,7 @@ from amibuild.journal import (
 from amibuild.wait import Waiting
 
 TAIL_LINES = 20
+COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
 
 
 class Style(Enum):
@@ -136,11 +139,13 @@ def event_line(event: Shown) -> Line | None:
 def failure_lines(error: Failure, history: History | None = None) -> Sequence[Line]:
     """The whole report of a failure, top to bottom."""
     history = history or History()
-    lines = [Line(_headline(error), Style.BAD)]
+    lines = _problem_lines(error) if isinstance(error, RecipeError) else []
+    lines = lines or [Line(_headline(error), Style.BAD)]
     if isinstance(error, CommandFailed):
         if error.tail:
             lines.append(Line(f"the last {len(error.tail[-TAIL_LINES:])} lines of its output:"))
-            lines += [Line(f"  | {line}", Style.DIM) for line in error.tail[-TAIL_LINES:]]
+            tail = map(_harmless, error.tail[-TAIL_LINES:])
+            lines += [Line(f"  | {line}", Style.DIM) for line in tail]
         if error.log is not None:
             lines.append(Line(f"log: {error.log}"))
     if isinstance(error, VerifyFailed):
@@ -165,10 +170,34 @@ def failure_lines(error: Failure, history: History | None = None) -> Sequence[Li
     return lines
 
 
+def _problem_lines(error: RecipeError) -> list[Line]:
+    """Each mistake, and below it its line of the file with a mark under the place."""
+    lines = []
+    for problem in error.problems:
+        lines.append(Line(str(problem), Style.BAD))
+        if problem.line and (shown := problem.excerpt):
+            margin = f"{problem.line:>6} | "
+            before = " " * _cells(shown.text[: shown.at])
+            mark = "^" * max(_cells(shown.text[shown.at : shown.at + shown.width]), 1)
+            lines.append(Line(margin + shown.text, Style.DIM))
+            lines.append(Line(f"{'| ':>{len(margin)}}{before}{mark}", Style.DIM))
+    return lines
+
+
+def _harmless(line: str) -> str:
+    """A machine's output, without what a terminal would obey: its colours go, the rest shows."""
+    plain = COLOUR.sub("", line).expandtabs()
+    return "".join(c if c.isprintable() else "\ufffd" for c in plain)
+
+
+def _cells(text: str) -> int:
+    """How wide a terminal shows it."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
 def _headline(error: Failure) -> str:
     match error:
-        case RecipeError():
-            return error.message
         case Interrupted():
             return error.message
         case LeftoverError():

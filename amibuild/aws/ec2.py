@@ -66,11 +66,15 @@ class Ec2:
         """
         with calling("DescribeSubnets", self._region, subnet_id):
             if subnet_id:
-                found = self._client.describe_subnets(SubnetIds=[subnet_id])["Subnets"]
+                answer = self._client.describe_subnets(SubnetIds=[subnet_id])
             else:
-                found = self._client.describe_subnets(
+                answer = self._client.describe_subnets(
                     Filters=[{"Name": "default-for-az", "Values": ["true"]}]
-                )["Subnets"]
+                )
+            found = [
+                Network(subnet["SubnetId"], subnet["VpcId"], subnet["AvailabilityZone"])
+                for subnet in answer["Subnets"]
+            ]
         if not found:
             raise NotFound(
                 operation="DescribeSubnets",
@@ -79,10 +83,7 @@ class Ec2:
                 region=self._region,
                 hint="name one: aws.subnet",
             )
-        return tuple(
-            Network(subnet["SubnetId"], subnet["VpcId"], subnet["AvailabilityZone"])
-            for subnet in sorted(found, key=lambda s: s["AvailabilityZone"])
-        )
+        return tuple(sorted(found, key=lambda network: network.zone))
 
     def enabled_regions(self) -> tuple[str, ...]:
         """DescribeRegions: those that are enabled for the account, by name."""
@@ -161,27 +162,27 @@ class Ec2:
                 ],
                 **optional,
             )
-        return InstanceId(made["Instances"][0]["InstanceId"])
+            return InstanceId(made["Instances"][0]["InstanceId"])
 
     def instance(self, instance_id: str) -> InstanceFacts:
         """DescribeInstances for one. Raises: NotFound."""
         with calling("DescribeInstances", self._region, instance_id):
             found = self._client.describe_instances(InstanceIds=[instance_id])
-        instances = [i for r in found["Reservations"] for i in r["Instances"]]
-        if not instances:
-            raise NotFound(
-                operation="DescribeInstances",
-                code="InvalidInstanceID.NotFound",
-                message="no such instance",
-                region=self._region,
-                resource=instance_id,
-            )
-        instance = instances[0]
-        return InstanceFacts(
-            id=InstanceId(instance["InstanceId"]),
-            state=instance["State"]["Name"],
-            reason=instance.get("StateReason", {}).get("Message", ""),
-            zone=instance["Placement"]["AvailabilityZone"],
+            instances = [i for r in found["Reservations"] for i in r["Instances"]]
+            if instances:
+                instance = instances[0]
+                return InstanceFacts(
+                    id=InstanceId(instance["InstanceId"]),
+                    state=instance["State"]["Name"],
+                    reason=instance.get("StateReason", {}).get("Message", ""),
+                    zone=instance["Placement"]["AvailabilityZone"],
+                )
+        raise NotFound(
+            operation="DescribeInstances",
+            code="InvalidInstanceID.NotFound",
+            message="no such instance",
+            region=self._region,
+            resource=instance_id,
         )
 
     def stop_instance(self, instance_id: str) -> None:

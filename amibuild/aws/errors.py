@@ -18,6 +18,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
+from amibuild.aws.answers import StrangeAnswer
 from amibuild.errors import AwsError, Denied, Duplicate, InUse, NoCapacity, NotFound, Throttled
 
 _BY_CODE: dict[str, type[AwsError]] = {
@@ -71,7 +72,8 @@ _HINTS: dict[type[AwsError], str] = {
 def calling(operation: str, region: str, resource: str | None = None) -> Iterator[None]:
     """Around one call: whatever botocore raises inside leaves as an AwsError.
 
-    `operation` is the API's name, such as RunInstances; `resource` what it is about.
+    `operation` is the API's name, such as RunInstances; `resource` what it is about. What is taken
+    out of the answer is taken inside too: it may lack it.
     """
     try:
         yield
@@ -96,7 +98,18 @@ def calling(operation: str, region: str, resource: str | None = None) -> Iterato
             answered=False,
             hint=f"is there a region {region}, and is its endpoint reachable from here?",
         ) from error
-    except (ResponseParserError, BotoCoreError) as error:
+    except (StrangeAnswer, ResponseParserError, KeyError, IndexError) as error:
+        # It may have been carried out all the same, by who answered or behind it.
+        raise AwsError(
+            operation=operation,
+            code=StrangeAnswer.__name__,
+            message=_strangeness(error),
+            region=region,
+            resource=resource,
+            answered=False,
+            hint="does something stand in the way, such as a proxy or a login page?",
+        ) from error
+    except BotoCoreError as error:
         raise AwsError(
             operation=operation,
             code=type(error).__name__,
@@ -105,6 +118,16 @@ def calling(operation: str, region: str, resource: str | None = None) -> Iterato
             resource=resource,
             answered=False,
         ) from error
+
+
+def _strangeness(error: Exception) -> str:
+    match error:
+        case StrangeAnswer():
+            return str(error)
+        case KeyError() | IndexError():
+            return f"the answer lacks what was asked for: {error}"
+        case _:
+            return "the answer can't be read: " + str(error).partition("\n")[0]
 
 
 def _from_client_error(

@@ -21,7 +21,7 @@ class Iam:
         """GetInstanceProfile: the names of its roles (there is at most one). Raises: NotFound."""
         with calling("GetInstanceProfile", self._region, profile):
             found = self._client.get_instance_profile(InstanceProfileName=profile)
-        return [role["RoleName"] for role in found["InstanceProfile"]["Roles"]]
+            return [role["RoleName"] for role in found["InstanceProfile"]["Roles"]]
 
     def policies(self, role: str) -> set[str]:
         """The names of its policies (ListAttachedRolePolicies), of its inline ones too

@@ -47,15 +47,15 @@ class Images:
         """DescribeImages for one. Raises: NotFound."""
         with calling("DescribeImages", self._region, image_id):
             found = self._client.describe_images(ImageIds=[image_id])["Images"]
-        if not found:
-            raise NotFound(
-                operation="DescribeImages",
-                code="InvalidAMIID.NotFound",
-                message="no such image",
-                region=self._region,
-                resource=image_id,
-            )
-        return _image(found[0])
+            if found:
+                return _image(found[0])
+        raise NotFound(
+            operation="DescribeImages",
+            code="InvalidAMIID.NotFound",
+            message="no such image",
+            region=self._region,
+            resource=image_id,
+        )
 
     def search(self, *, owners: Sequence[str], filters: Mapping[str, Sequence[str]]) -> list[Image]:
         """DescribeImages by owner and filters, newest first."""
@@ -82,7 +82,7 @@ class Images:
                     {"ResourceType": "snapshot", "Tags": tag_list(tags)},
                 ],
             )
-        return AmiId(made["ImageId"])
+            return AmiId(made["ImageId"])
 
     def tag(self, ids: Sequence[str], tags: Mapping[str, str]) -> None:
         """CreateTags."""

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader
 
 from amibuild import __version__
+from amibuild.aws.answers import refuse_strange
 from amibuild.aws.ec2 import Ec2
 from amibuild.aws.iam import Iam
 from amibuild.aws.images import Images
@@ -109,6 +110,9 @@ class Cloud:
             ) from error
         # Before each try of each call, of every client that comes from this session.
         session.events.register("before-send", self._refuse_when_gone)
+        # With the stars it comes before botocore's own look at S3's answers, which would make an
+        # error of the server of a page, and try again ten times.
+        session.events.register("before-parse.*.*", refuse_strange)
         return session
 
     def in_region(self, region: str) -> Cloud:

@@ -58,7 +58,7 @@ class Ssm:
             found = self._client.describe_instance_information(
                 Filters=[{"Key": "InstanceIds", "Values": [instance_id]}]
             )["InstanceInformationList"]
-        return found[0]["PingStatus"] if found else "not registered"
+            return found[0]["PingStatus"] if found else "not registered"
 
     def send(self, instance_id: str, script: str, *, comment: str, timeout_s: int) -> str:
         """SendCommand with AWS-RunShellScript; the command's id.
@@ -81,14 +81,15 @@ class Ssm:
                 raw = self._client.get_command_invocation(
                     CommandId=command_id, InstanceId=instance_id
                 )
+                status = raw["Status"]
         except NotFound as error:
             if error.code != "InvocationDoesNotExist":
                 raise
             return Invocation("Pending", "Pending", None, "", "")
         code = raw.get("ResponseCode", -1)
         return Invocation(
-            status=raw["Status"],
-            details=raw.get("StatusDetails", raw["Status"]),
+            status=status,
+            details=raw.get("StatusDetails", status),
             exit_code=code if code >= 0 else None,
             stdout=raw.get("StandardOutputContent", ""),
             stderr=raw.get("StandardErrorContent", ""),
@@ -107,7 +108,7 @@ class Ssm:
         try:
             with calling("GetServiceSetting", self._region, HOST_MANAGEMENT):
                 setting = self._client.get_service_setting(SettingId=HOST_MANAGEMENT)
+                value = setting["ServiceSetting"].get("SettingValue", "")
         except NotFound:
             return None
-        value = setting["ServiceSetting"].get("SettingValue", "")
         return None if value in {"", "$None"} else value

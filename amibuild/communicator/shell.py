@@ -28,10 +28,17 @@ LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
 REPLY_BYTES = 17_400
 # Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
-REPLY_LIMIT_BYTES = 1024 * 1024
+PACKED_LIMIT_BYTES = 1024 * 1024
 LOG_CUT_BYTES = 512 * 1024
-UNREADABLE = (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError)
-HEADER = re.compile(r"amibuild-reply (?P<exit>\d+) (?P<size>\d+) (?P<sha256>[0-9a-f]{64})")
+HEADER = re.compile(
+    r"amibuild-reply (?P<exit>[0-9]{1,3}) (?P<size>[0-9]+) (?P<sha256>[0-9a-f]{64})"
+)
+# Of a log, which is cut at 8 MiB, and a result, packed or not: more is no reply of ours.
+REPLY_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class Damaged(Exception):
+    """What came back is not what was sent."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +232,7 @@ cut_log() {{
 for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
     cut_log $limit >sent/log
     tar -czf reply.tar.gz -C sent log result
-    [ "$(stat -c %s reply.tar.gz)" -gt {REPLY_LIMIT_BYTES} ] || break
+    [ "$(stat -c %s reply.tar.gz)" -gt {PACKED_LIMIT_BYTES} ] || break
 done
 {_CLOSE_REPLY if secrets else ""}\
 echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
@@ -251,30 +258,41 @@ def clear(job_name: str) -> str:
 
 
 def read_reply(stdout: str) -> Reply | None:
-    """The first piece of a reply; None when the script never got so far.
-
-    Raises: ValueError when it is not base64, like `read_piece`.
-    """
+    """The first piece of a reply; None when the script never got so far. Raises: Damaged."""
     header, _, body = stdout.partition("\n")
     found = HEADER.fullmatch(header.strip())
     if found is None:
         return None
-    return Reply(int(found["exit"]), int(found["size"]), found["sha256"], base64.b64decode(body))
+    if len(found["size"]) > len(str(REPLY_LIMIT_BYTES)) or int(found["size"]) > REPLY_LIMIT_BYTES:
+        raise Damaged(f"it would have more than {REPLY_LIMIT_BYTES} bytes")
+    return Reply(int(found["exit"]), int(found["size"]), found["sha256"], read_piece(body))
 
 
 def read_piece(stdout: str) -> bytes:
-    return base64.b64decode(stdout)
+    """Raises: Damaged."""
+    try:
+        return base64.b64decode("".join(stdout.split()), validate=True)
+    except ValueError as error:  # binascii's own is one
+        raise Damaged(str(error)) from error
 
 
 def open_reply(packed: bytes) -> tuple[str, bytes]:
-    """The log as text and the result, from a whole reply.
+    """The log as text and the result, from a whole reply. Raises: Damaged.
 
-    Raises: UNREADABLE, when it is another thing than the machine was to send.
+    It is as the machine made it, and that may be half of it when its disk is full.
     """
-    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
-        found = {member.name: tar.extractfile(member) for member in tar.getmembers()}
-        log, result = found.get("log"), found.get("result")
-        return (
-            log.read().decode(errors="replace") if log else "",
-            result.read() if result else b"",
-        )
+    try:
+        with gzip.open(io.BytesIO(packed)) as zipped:
+            unpacked = zipped.read(REPLY_LIMIT_BYTES + 1)
+        if len(unpacked) > REPLY_LIMIT_BYTES:
+            raise Damaged(f"unpacked it has more than {REPLY_LIMIT_BYTES} bytes")
+        with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
+            # A link among them would be followed, round in a circle too.
+            found = {one.name: tar.extractfile(one) for one in tar.getmembers() if one.isreg()}
+            log, result = found.get("log"), found.get("result")
+            return (
+                log.read().decode(errors="replace") if log else "",
+                result.read() if result else b"",
+            )
+    except (OSError, EOFError, ValueError, zlib.error, tarfile.TarError) as error:
+        raise Damaged(str(error)) from error

@@ -68,24 +68,25 @@ class SsmCommunicator:
         done = command.end(observer)
         try:
             reply = shell.read_reply(done.stdout)
-            if reply is None:
-                raise CommandFailed(
-                    what=job.name,
-                    exit_code=done.exit_code,
-                    reason=_why(done, job.timeout_s),
-                    tail=masked(self._last_words(job, done)).splitlines()[-TAIL_LINES:],
-                )
-            packed = self._whole(job.name, reply)
-            if job.is_secret:
+            packed = self._whole(job.name, reply) if reply else b""
+            if reply and job.is_secret:
                 packed = envelope.open_reply(packed)
-            log, result = shell.open_reply(packed)
-        except shell.UNREADABLE as error:
+            log, result = shell.open_reply(packed) if reply else ("", b"")
+        except (shell.Damaged, ValueError) as error:
             raise CommandFailed(
                 what=job.name,
                 exit_code=done.exit_code,
-                reason=f"what the machine sent back can't be read: {error}",
+                reason=f"its log came back damaged: {error}",
                 tail=masked(done.stderr).splitlines()[-TAIL_LINES:],
+                hint="a full disk of the machine does that too",
             ) from error
+        if reply is None:
+            raise CommandFailed(
+                what=job.name,
+                exit_code=done.exit_code,
+                reason=_why(done, job.timeout_s),
+                tail=masked(self._last_words(job, done)).splitlines()[-TAIL_LINES:],
+            )
         spent_s = self._clock.monotonic() - began
         return CommandResult(reply.exit_code, masked(log), result, spent_s)
 

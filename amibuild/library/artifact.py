@@ -53,8 +53,12 @@ def pin_command(url: str) -> str:
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
     told = shown(value)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"{told!r} is not an address: {error}") from None
     if any(c.isspace() or not c.isprintable() for c in value):
         raise ValueError(f"{told!r} or its query holds white space; write it as %20")
     match parts.scheme:

@@ -14,6 +14,7 @@ from amibuild.library.provisioner import ParameterType, Provisioner, Provisioner
 from amibuild.library.service import Service, ServiceFile, service_user
 from amibuild.library.step import StepFile
 from amibuild.recipe.document import Document, did_you_mean, overlaid_document, read_document
+from amibuild.recipe.excerpt import excerpt
 from amibuild.recipe.locate import KeyPath
 from amibuild.recipe.model import STEP_NAME
 
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 INSTALLER = "artifacts/artifacts.sh"
 STRICT_MODE = "set -euo pipefail"
+BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def _name_problems(folder: Path) -> Iterator[Problem]:
 
 def _read_document(path: Path, problems: list[Problem]) -> Document | None:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RecipeError([Problem(path, None, "", "is no plain file")])
         return read_document(path)
     except RecipeError as error:
         problems += error.problems
@@ -156,21 +160,36 @@ def _read_document(path: Path, problems: list[Problem]) -> Document | None:
 
 def _read_script(folder: Path, problems: list[Problem]) -> str:
     path = folder / "run.sh"
-    script = (_read(path, problems) or b"").decode(errors="surrogateescape")
-    if not script:
+    content = _read(path, problems)
+    if content is None:
         return ""
-    first = script.partition("\n")[0]
-    if not first.startswith("#!") or not first.endswith("bash"):
+    script = content.decode(errors="surrogateescape")
+
+    def wrong(reason: str, place: slice | None = None, suggestion: str | None = None) -> None:
+        line = script.count("\n", 0, place.start) + 1 if place else None
+        shown = excerpt(script, place) if place else None
+        problems.append(Problem(path, line, "", reason, suggestion, shown))
+
+    first = script.partition("\n")[0].rstrip("\r")
+    if not script.strip():
+        wrong("is empty")
+        return script
+    if script.startswith(BYTE_ORDER_MARK):
+        wrong("begins with a byte order mark, which bash can't read", slice(0, 1), "save without")
+    elif not first.startswith("#!") or not first.endswith("bash"):
         reason = "must begin with #!/usr/bin/env bash, for bash is what runs it"
-        problems.append(Problem(path, 1, "", reason))
+        wrong(reason, slice(0, len(first)))
     if STRICT_MODE not in script.splitlines():
-        reason = f"needs the line {STRICT_MODE}, or a failed command would go unseen"
-        problems.append(Problem(path, None, "", reason))
+        wrong(f"needs the line {STRICT_MODE}, or a failed command would go unseen")
     if "\r" in script:
-        line = script.partition("\r")[0].count("\n") + 1
-        problems.append(Problem(path, line, "", "has a carriage return, which bash can't read"))
-    if any("\udc80" <= c <= "\udcff" for c in script):
-        problems.append(Problem(path, None, "", "is not UTF-8"))
+        at = script.index("\r")
+        reason = "has a carriage return, which bash can't read"
+        wrong(reason, slice(at, at + 1), "save it with line ends as Linux has them")
+    broken = next((at for at, c in enumerate(script) if "\udc80" <= c <= "\udcff"), None)
+    if broken is not None:
+        byte = ord(script[broken]) - 0xDC00
+        reason = f"is not UTF-8: byte 0x{byte:02x} can't stand here"
+        wrong(reason, slice(broken, broken + 1), "save it as UTF-8")
     return script
 
 
@@ -182,11 +201,20 @@ def _read_checks(folder: Path, problems: list[Problem]) -> tuple[StepFile, ...]:
             continue
         try:
             ast.parse(content)
-        except (SyntaxError, ValueError) as error:
-            line = error.lineno if isinstance(error, SyntaxError) else None
-            problems.append(Problem(path, line, "", f"is not Python: {error}"))
+        except SyntaxError as error:
+            problems.append(_python_problem(path, error))
+        except ValueError as error:
+            problems.append(Problem(path, None, "", f"is not Python: {error}"))
         checks.append(StepFile(path.name, content))
     return tuple(checks)
+
+
+def _python_problem(path: Path, error: SyntaxError) -> Problem:
+    shown = None
+    if error.lineno and error.text is not None:
+        at = max((error.offset or 1) - 1, 0)
+        shown = excerpt(error.text, slice(at, at + 1))
+    return Problem(path, error.lineno, "", f"is not Python: {error.msg}", excerpt=shown)
 
 
 def _read_files(
@@ -197,23 +225,31 @@ def _read_files(
     What Python leaves where it ran a file is left out, or a test of it would change the image.
     """
     files = []
-    for path in sorted((folder / name).rglob("*")):
+    top = folder / name
+    if top.is_symlink() or (top.exists() and not top.is_dir()):
+        problems.append(Problem(top, None, "", "must be a folder, and no link to one"))
+        return ()
+    for path in sorted(top.rglob("*")):
         if "__pycache__" in path.parts:
             continue
         if path.is_symlink():
             reason = "is a link: what it points to on the machine may be something else"
             problems.append(Problem(path, None, "", reason))
-        elif path.is_file():
+        elif not path.is_dir():
             content = _read(path, problems)
             if content is not None:
                 mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
-                relative = path.relative_to(folder / name).as_posix()
+                relative = path.relative_to(top).as_posix()
                 files.append(StepFile(prefix + relative, content, mode))
     return tuple(files)
 
 
 def _read(path: Path, problems: list[Problem]) -> bytes | None:
     try:
+        # A pipe would be waited for, and a device may have no end.
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            problems.append(Problem(path, None, "", "is no plain file"))
+            return None
         return path.read_bytes()
     except FileNotFoundError:
         problems.append(Problem(path, None, "", "is missing"))

@@ -18,7 +18,7 @@ from amibuild.library.folder import Read, read_provisioner, read_service
 from amibuild.library.provisioner import Provisioner, compile_provisioner
 from amibuild.library.service import Service
 from amibuild.library.step import BuildStep, StepFile
-from amibuild.recipe.document import Document, did_you_mean
+from amibuild.recipe.document import Document, did_you_mean, known_are
 from amibuild.recipe.load import load_recipe, read_recipe_document
 from amibuild.recipe.locate import KeyPath
 from amibuild.recipe.model import Recipe
@@ -102,9 +102,9 @@ def load_library(recipe_dir: Path, recipe: Recipe) -> Library:
     provision = recipe.provision
     problems: list[Problem] = []
 
-    problems += _unknown_names(recipe, "steps", "provisioner", provisioner_folders, provision.steps)
-    problems += _unknown_names(recipe, "services", "service", known_services, provision.services)
-    problems += _misplaced_names(recipe, provisioner_folders)
+    problems += _unknown_names(recipe, "steps", provisioner_folders, known_services)
+    problems += _unknown_names(recipe, "services", known_services, provisioner_folders)
+    problems += _misplaced_names(recipe, known_services)
     used = [*FIRST, *(s for s in provision.steps if s not in (*FIRST, *LAST)), *LAST]
     provisioners, found = _read_all(used, provisioner_folders, read_provisioner)
     problems += found
@@ -165,17 +165,26 @@ def _read_all(
     return found, problems
 
 
+KINDS = {"steps": "provisioner", "services": "service"}
+
+
 def _unknown_names(
-    recipe: Recipe, key: str, what: str, known: Mapping[str, Path], names: tuple[str, ...]
+    recipe: Recipe, key: str, known: Mapping[str, Path], others: Mapping[str, Path]
 ) -> Iterator[Problem]:
+    """`others` are those that stand under the other key."""
+    (other_key,) = KINDS.keys() - {key}
+    names: tuple[str, ...] = getattr(recipe.provision, key)
+    to_name = known.keys() - {*FIRST, *LAST}
     for index, name in enumerate(names):
         if name not in known:
-            suggestion = did_you_mean(name, known) or f"there are {', '.join(sorted(known))}"
+            suggestion = did_you_mean(name, to_name) or f"there are {', '.join(sorted(to_name))}"
+            if name in others:
+                suggestion = f"it is a {KINDS[other_key]}: name it in provision.{other_key}"
             at: KeyPath = ("provision", key, index)
-            yield recipe.origin.problem(at, f"there is no {what} called {name}", suggestion)
+            yield recipe.origin.problem(at, f"there is no {KINDS[key]} called {name}", suggestion)
 
 
-def _misplaced_names(recipe: Recipe, provisioners: Mapping[str, Path]) -> Iterator[Problem]:
+def _misplaced_names(recipe: Recipe, known_services: Mapping[str, Path]) -> Iterator[Problem]:
     steps, services = recipe.provision.steps, recipe.provision.services
     for index, name in enumerate(steps):
         if name in (*FIRST, *LAST):
@@ -184,9 +193,10 @@ def _misplaced_names(recipe: Recipe, provisioners: Mapping[str, Path]) -> Iterat
             problem = f"{name} is added {where} by amibuild itself"
             yield recipe.origin.problem(at, problem, "leave it out")
     for index, name in enumerate(services):
-        if name in steps or name in (*FIRST, *LAST):
+        if name in known_services and name in (*steps, *FIRST, *LAST):
             at = ("provision", "services", index)
-            yield recipe.origin.problem(at, f"a step is called {name} too")
+            problem = f"a step is called {name} too"
+            yield recipe.origin.problem(at, problem, "give the service another name")
 
 
 def _order_problems(
@@ -197,6 +207,7 @@ def _order_problems(
 ) -> Iterator[Problem]:
     """A step stands after those that it needs, or it would run on a machine that lacks them."""
     steps = recipe.provision.steps
+    in_circles: set[str] = set()
     for index, name in enumerate(steps):
         provisioner = provisioners.get(name)
         for needed in provisioner.after if provisioner else ():
@@ -205,13 +216,18 @@ def _order_problems(
                 continue
             if needed not in folders:
                 suggestion = did_you_mean(needed, folders)
-                problem = f"{name} needs {needed} before it, which does not exist"
+                problem = (
+                    f"{name} needs {needed} before it, as its provisioner.toml says in `after`, "
+                    "and there is no such step"
+                )
                 yield recipe.origin.problem(at, problem, suggestion)
-            elif needed == name or (
-                needed in provisioners and name in _all_needed(needed, provisioners)
-            ):
-                problem = f"{name} and {needed} each need the other before them"
-                yield recipe.origin.problem(at, problem)
+            elif needed == name:
+                continue  # told where its own file is read
+            elif circle := _way(needed, name, provisioners):
+                if in_circles.isdisjoint(circle):
+                    problem = f"{' needs '.join((name, *circle))}: none of them can be the first"
+                    yield recipe.origin.problem(at, problem)
+                in_circles |= {*circle}
             elif needed in steps:
                 problem = f"{name} needs {needed} before it"
                 yield recipe.origin.problem(at, problem, f"move {needed} up")
@@ -220,17 +236,20 @@ def _order_problems(
                 yield recipe.origin.problem(at, problem, f'add "{needed}" to provision.steps')
 
 
-def _all_needed(name: str, provisioners: Mapping[str, Provisioner]) -> set[str]:
-    """All that a step needs, and what those need."""
-    needed: set[str] = set()
-    waiting = [name]
+def _way(start: str, end: str, provisioners: Mapping[str, Provisioner]) -> tuple[str, ...]:
+    """From a step over what it needs, and what that needs, to another; empty where none leads."""
+    seen: set[str] = set()
+    waiting: list[tuple[str, ...]] = [(start,)]
     while waiting:
-        provisioner = provisioners.get(waiting.pop())
+        way = waiting.pop(0)
+        if way[-1] == end:
+            return way
+        provisioner = provisioners.get(way[-1])
         for one in provisioner.after if provisioner else ():
-            if one not in needed:
-                needed.add(one)
-                waiting.append(one)
-    return needed
+            if one not in seen:
+                seen.add(one)
+                waiting.append((*way, one))
+    return ()
 
 
 def _secret_problems(recipe: Recipe, provisioners: Mapping[str, Provisioner]) -> Iterator[Problem]:
@@ -260,7 +279,9 @@ def _parameter_problems(
         if step not in used:
             problem = f"{step} is not a step of this recipe"
             meant = [name for name in used if name in known]
-            yield recipe.origin.problem(table, problem, did_you_mean(step, meant))
+            suggestion = f'add "{step}" to provision.steps' if step in known else None
+            suggestion = suggestion or did_you_mean(step, meant)
+            yield recipe.origin.problem(table, problem, suggestion)
             continue
         provisioner = provisioners.get(step)
         if provisioner is None:  # its own file is wrong, which is reported already
@@ -268,9 +289,10 @@ def _parameter_problems(
         for name, value in values.items():
             parameter = provisioner.parameters.get(name)
             if parameter is None:
-                suggestion = did_you_mean(name, provisioner.parameters)
+                there = provisioner.parameters
+                suggestion = did_you_mean(name, there) or known_are(there)
                 problem = f"{step} has no parameter {name}"
-                yield recipe.origin.problem((*table, name), problem, suggestion)
+                yield recipe.origin.problem((*table, name), problem, suggestion, of_key=True)
             elif refused := parameter.refuse(value):
                 yield recipe.origin.problem((*table, name), *refused)
     for step, provisioner in provisioners.items():

@@ -20,8 +20,9 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts, name_of
 from amibuild.library.step import BuildStep, StepFile, StepKind
-from amibuild.recipe.document import did_you_mean
+from amibuild.recipe.document import Misplaced, did_you_mean
 from amibuild.recipe.model import Once, ParameterValue, SecretName, Section, StepName, Whole
+from amibuild.recipe.model import Parameter as GivenValue
 
 PARAMETER_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 ENVIRONMENT_PREFIX = "PARAM_"
@@ -62,7 +63,7 @@ class Parameter(Section):
         f"artifact: a file that is fetched as URL{PINNED}CHECKSUM says, or none when empty."
     )
     description: str = Field(min_length=1, description="What it is for, in a sentence.")
-    default: ParameterValue | None = Field(
+    default: GivenValue | None = Field(
         default=None, description="Its value when the recipe gives none; none makes it required."
     )
     choices: tuple[str, ...] = Field(
@@ -104,7 +105,7 @@ class Parameter(Section):
     @model_validator(mode="after")
     def _default_fits(self) -> Parameter:
         if self.default is not None and (problem := self.refuse(self.default)):
-            raise ValueError(f"default {problem[0]}")
+            raise Misplaced(problem[0], "default", suggestion=problem[1])
         return self
 
     def refuse(self, value: ParameterValue) -> tuple[str, str | None] | None:
@@ -178,7 +179,8 @@ def _refuse_artifact(value: str) -> tuple[str, str | None] | None:
 def _parameter_names(parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
     for name in parameters:
         if PARAMETER_NAME.fullmatch(name) is None:
-            raise ValueError(f"{name!r} is not a name of lower-case words joined by _")
+            problem = f"{name!r} is not a name of lower-case words joined by _"
+            raise Misplaced(problem, name, of_key=True)
     return parameters
 
 

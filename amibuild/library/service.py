@@ -19,6 +19,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from amibuild.library.artifact import Brings
 from amibuild.library.service_tables import Data, Logs, OneLine, Players, Port, Protocol, Secret
 from amibuild.library.step import StepFile
+from amibuild.recipe.document import Misplaced
+from amibuild.recipe.locate import KeyPath
 from amibuild.recipe.model import Once, StepName, Switch, Whole
 
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -53,16 +55,17 @@ class StopSignal(StrEnum):
 
 
 def _packages(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
+    for index, value in enumerate(values):
         if PACKAGE.fullmatch(value) is None:
-            raise ValueError(f"{value!r} is not the name of a Debian package")
+            raise Misplaced(f"{value!r} is not the name of a Debian package", index)
     return values
 
 
 def _units(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
+    for index, value in enumerate(values):
         if UNIT.fullmatch(value) is None:
-            raise ValueError(f"{value!r} is not the name of a unit, such as luanti-server.service")
+            problem = f"{value!r} is not the name of a unit, such as luanti-server.service"
+            raise Misplaced(problem, index)
     return values
 
 
@@ -154,7 +157,7 @@ class ServiceFile(Brings):
     @classmethod
     def _whole_path(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if value and not value[0].startswith(("/", "{install}/")):
-            raise ValueError(f"the program {value[0]!r} must be a whole path, such as /usr/bin/x")
+            raise Misplaced(f"the program {value[0]!r} must be a whole path, such as /usr/bin/x", 0)
         return value
 
     @field_validator("environment")
@@ -162,7 +165,8 @@ class ServiceFile(Brings):
     def _variables(cls, value: Mapping[str, str]) -> Mapping[str, str]:
         for name in value:
             if VARIABLE.fullmatch(name) is None:
-                raise ValueError(f"{name!r} is not the name of an environment variable")
+                problem = f"{name!r} is not the name of an environment variable"
+                raise Misplaced(problem, name, of_key=True)
         return value
 
     @field_validator("ports")
@@ -171,32 +175,36 @@ class ServiceFile(Brings):
         for index, port in enumerate(value):
             for other in value[:index]:
                 if port.name == other.name:
-                    raise ValueError(f"two ports are called {port.name}")
+                    raise Misplaced(f"two ports are called {port.name}", index, "name")
                 if (port.port, port.protocol) == (other.port, other.protocol):
-                    raise ValueError(f"{port.port}/{port.protocol} stands here twice")
+                    twice = f"{port.port}/{port.protocol} stands here twice"
+                    raise Misplaced(twice, index, "port")
         return value
 
     @field_validator("secrets")
     @classmethod
     def _secrets_differ(cls, value: tuple[Secret, ...]) -> tuple[Secret, ...]:
         names = [secret.name for secret in value]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two secrets are called {name}")
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise Misplaced(f"two secrets are called {name}", index, "name")
         return value
 
     @model_validator(mode="after")
     def _players_use_its_ports(self) -> ServiceFile:
         players = self.players
-        wanted = [
-            *((name, Protocol.TCP) for name in players.tcp),
-            *((name, Protocol.UDP) for name in players.udp),
-            *([(players.http.port, Protocol.TCP)] if players.http else []),
+        http = players.http
+        wanted: list[tuple[KeyPath, str, Protocol]] = [
+            *((("tcp", index), name, Protocol.TCP) for index, name in enumerate(players.tcp)),
+            *((("udp", index), name, Protocol.UDP) for index, name in enumerate(players.udp)),
+            *([(("http", "port"), http.port, Protocol.TCP)] if http else []),
         ]
         known = {(port.name, port.protocol) for port in self.ports}
-        for name, protocol in wanted:
+        for at, name, protocol in wanted:
             if (name, protocol) not in known:
-                raise ValueError(f"players: there is no {protocol} port called {name}")
+                there = ", ".join(f"{port.name} ({port.protocol})" for port in self.ports)
+                problem = f"there is no {protocol} port called {name}, only {there}"
+                raise Misplaced(problem, "players", *at)
         return self
 
 

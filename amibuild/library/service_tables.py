@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from amibuild.recipe.document import Misplaced
 from amibuild.recipe.model import Once, Section, StepName, Switch, Whole
 
 # A parameter's path or a secret's name or ARN. Source: PutParameter and CreateSecret in the API
@@ -67,6 +68,12 @@ def _tag_value(value: str) -> str:
     return value
 
 
+def _page(value: str) -> str:
+    if not value.startswith("/") or any(c.isspace() for c in value):
+        raise ValueError(f"{value!r} is not the path of a page, such as /status.json")
+    return value
+
+
 class Port(Section):
     """A port that the service listens on."""
 
@@ -94,7 +101,8 @@ class Data(Section):
     @model_validator(mode="after")
     def _backup_has_a_volume(self) -> Data:
         if self.backup and not self.volume:
-            raise ValueError("backup needs volume = true: what is backed up is the volume")
+            problem = "needs volume = true: what is backed up is the volume"
+            raise Misplaced(problem, "backup")
         return self
 
 
@@ -116,7 +124,9 @@ class HttpProbe(Section):
     """The service's own page that tells how many play, as JSON."""
 
     port: StepName = Field(description="The name of its TCP port.")
-    path: str = Field(default="/", pattern=r"^/[^\s]*$", description="What is asked for.")
+    path: Annotated[str, AfterValidator(_page)] = Field(
+        default="/", description="What is asked for."
+    )
     key: str = Field(min_length=1, description="The key that holds the number, dotted if deeper.")
 
 
@@ -140,7 +150,7 @@ class Players(Section):
         if sum(ways) > 1:
             raise ValueError("give one way to count: ports (tcp, udp), http or command")
         if self.command and not self.command[0].startswith("/"):
-            raise ValueError(f"the program {self.command[0]!r} must be a whole path")
+            raise Misplaced(f"the program {self.command[0]!r} must be a whole path", "command", 0)
         return self
 
 

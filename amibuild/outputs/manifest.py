@@ -9,12 +9,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from amibuild.errors import Problem, RecipeError
 from amibuild.library.artifact import shown
@@ -48,8 +47,8 @@ class Bake(_Record):
     """The run that made it."""
 
     id: str = Field(description="Bake id; journal and logs carry it")
-    started: datetime = Field(description="UTC")
-    ended: datetime = Field(description="UTC, when the image was proven")
+    started: AwareDatetime = Field(description="UTC")
+    ended: AwareDatetime = Field(description="UTC, when the image was proven")
     target: str = Field(description="local or aws")
     user: str = Field(description="Who ran it")
     host: str = Field(description="Where it ran")

@@ -5,6 +5,7 @@ Recipes, provisioners and services all come in through here, so that their mista
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 import tomllib
@@ -17,13 +18,18 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from amibuild.errors import Problem, RecipeError
-from amibuild.recipe.locate import KeyPath, dotted, key_lines, nearest_line
+from amibuild.recipe.excerpt import excerpt
+from amibuild.recipe.locate import KeyPath, Spot, dotted, key_spots, nearest_spot
+from amibuild.recipe.syntax import syntax_problem
 from amibuild.recipe.toml import NESTED, parse_toml, too_deep
 
 M = TypeVar("M", bound=BaseModel)
 
-SYNTAX_ERROR_AT = re.compile(r"^(?P<what>.*) \((?:at line (?P<line>\d+)|at end of document).*\)$")
 COMMAND_LINE = Path("--set")
+# A thousand times what a recipe has. More is another file, or one without an end.
+LARGEST = 1024 * 1024
+# More names than this are no help, but a list to search.
+FEW = 12
 KINDS = {
     "bool_type": "true or false",
     "date_type": "a date",
@@ -45,20 +51,44 @@ LIMITS = {
 }
 
 
+class Misplaced(ValueError):
+    """What a validator raises when the mistake is only a part of the value: `at` leads to it."""
+
+    def __init__(
+        self, problem: str, *at: str | int, suggestion: str | None = None, of_key: bool = False
+    ) -> None:
+        super().__init__(problem)
+        self.at: KeyPath = at
+        self.suggestion = suggestion
+        self.of_key = of_key
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where values came from. Never part of a comparison: two equal recipes may be two files."""
 
     path: Path = field(default=Path("amibuild.toml"), compare=False)
-    lines: Mapping[KeyPath, int] = field(default_factory=dict, compare=False)
+    text: str = field(default="", compare=False)
+    spots: Mapping[KeyPath, Spot] = field(default_factory=dict, compare=False)
     overridden: frozenset[KeyPath] = field(default=frozenset(), compare=False)
 
-    def problem(self, key: KeyPath, problem: str, suggestion: str | None = None) -> Problem:
-        """A mistake at `key`: in the file, or on the command line when `--set` gave the value."""
+    def problem(
+        self, key: KeyPath, problem: str, suggestion: str | None = None, *, of_key: bool = False
+    ) -> Problem:
+        """A mistake at `key`: in the file, or on the command line when `--set` gave the value.
+
+        It is shown at the value or, with `of_key`, at the key itself.
+        """
         if any(key[: len(given)] == given for given in self.overridden):
             return Problem(COMMAND_LINE, None, dotted(key), problem, suggestion)
-        line = nearest_line(self.lines, key)
-        return Problem(self.path, line, dotted(key), problem, suggestion)
+        spot = nearest_spot(self.spots, key)
+        if spot is None:
+            return Problem(self.path, None, dotted(key), problem, suggestion)
+        place = spot.key if of_key or spot.value is None else spot.value
+        # Somebody may have written the value of a secret itself there.
+        hidden = key[:1] == ("secrets",) and not any(isinstance(part, int) for part in key[1:2])
+        shown = None if hidden else excerpt(self.text, place)
+        return Problem(self.path, spot.line, dotted(key), problem, suggestion, shown)
 
 
 @dataclass(frozen=True)
@@ -79,12 +109,17 @@ class Document:
         found = error["input"]
         kind = error["type"]
         if kind == "extra_forbidden":
-            return self.origin.problem(key, "is not a known key", _known_key(model, key))
+            suggestion = _known_key(model, key)
+            return self.origin.problem(key, "is not a known key", suggestion, of_key=True)
         if kind == "missing":
-            return self.origin.problem(key, "is missing")
+            what = _description(model, key)
+            return self.origin.problem(key, f"is missing: {what}" if what else "is missing")
+        if kind == "string_too_short" and error["ctx"]["min_length"] == 1:
+            return self.origin.problem(key, "is empty")
         if kind in ("enum", "literal_error"):
             expected = re.findall(r"'([^']*)'", str(error["ctx"]["expected"]))
-            problem = f"{found!r} is not one of {', '.join(expected)}"
+            value = repr(found) if isinstance(found, str) else _kind_of(found)
+            problem = f"{value} is not one of {', '.join(expected)}"
             return self.origin.problem(key, problem, did_you_mean(str(found), expected))
         if kind in KINDS:
             problem = f"must be {KINDS[kind]}, and is {_kind_of(found)}"
@@ -92,7 +127,11 @@ class Document:
         if kind in LIMITS:
             return self.origin.problem(key, LIMITS[kind].format(**error["ctx"]))
         if kind == "value_error":
-            return self.origin.problem(key, str(error["ctx"]["error"]))
+            raised = error["ctx"]["error"]
+            if isinstance(raised, Misplaced):
+                at = (*key, *raised.at)
+                return self.origin.problem(at, str(raised), raised.suggestion, of_key=raised.of_key)
+            return self.origin.problem(key, str(raised))
         return self.origin.problem(key, error["msg"][:1].lower() + error["msg"][1:])
 
 
@@ -102,11 +141,13 @@ class LayeredOrigin(Origin):
 
     layers: Sequence[Document] = field(default=(), compare=False)
 
-    def problem(self, key: KeyPath, problem: str, suggestion: str | None = None) -> Problem:
+    def problem(
+        self, key: KeyPath, problem: str, suggestion: str | None = None, *, of_key: bool = False
+    ) -> Problem:
         """A mistake in the file that gave the value, or in the first where none did."""
         depths = [_depth(layer.values, key) for layer in self.layers]
         winner = self.layers[depths.index(max(depths))]
-        return winner.origin.problem(key, problem, suggestion)
+        return winner.origin.problem(key, problem, suggestion, of_key=of_key)
 
 
 def overlaid_document(layers: Sequence[Document]) -> Document:
@@ -117,7 +158,7 @@ def overlaid_document(layers: Sequence[Document]) -> Document:
     values: Mapping[str, Any] = {}
     for layer in reversed(layers):
         values = _joined(values, layer.values)
-    origin = LayeredOrigin(first.origin.path, first.origin.lines, layers=layers)
+    origin = LayeredOrigin(first.origin.path, first.origin.text, first.origin.spots, layers=layers)
     return Document(origin, values)
 
 
@@ -143,30 +184,46 @@ def _depth(values: Mapping[str, Any], key: KeyPath) -> int:
 def read_document(path: Path) -> Document:
     """Raises: RecipeError when it can't be read, is not UTF-8 or is not TOML."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(LARGEST + 1)
     except FileNotFoundError as error:
         hint = "amibuild init writes one" if path.name == "amibuild.toml" else None
         raise RecipeError([Problem(path, None, "", "there is no such file", hint)]) from error
     except OSError as error:
         problem = f"can't be read: {error.strerror}"
         raise RecipeError([Problem(path, None, "", problem)]) from error
+    if len(raw) > LARGEST:
+        problem = f"is larger than {LARGEST} bytes, which nothing that is read here needs"
+        raise RecipeError([Problem(path, None, "", problem)])
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        problem = f"is not UTF-8: byte 0x{raw[error.start]:02x} can't stand here"
-        raise RecipeError([Problem(path, line, "", problem)]) from error
+        raise RecipeError([_encoding_problem(path, raw, error.start)]) from error
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     try:
         values = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError([_syntax_problem(path, text, str(error))]) from error
-    origin = Origin(path, key_lines(text))
+        raise RecipeError([syntax_problem(path, text, str(error))]) from error
+    origin = Origin(path, text, key_spots(text))
     if deep := too_deep(values):
         # Its whole key path is nothing to read.
-        line = min(at for key, at in origin.lines.items() if key[: len(deep)] == deep)
-        raise RecipeError([Problem(path, line, dotted(deep[:1]), f"is {NESTED}")])
+        inside = (spot for key, spot in origin.spots.items() if key[: len(deep)] == deep)
+        spot = min(inside, key=lambda one: one.line)
+        shown = excerpt(text, spot.key)
+        raise RecipeError(
+            [Problem(path, spot.line, dotted(deep[:1]), f"is {NESTED}", excerpt=shown)]
+        )
     return Document(origin, values)
+
+
+def _encoding_problem(path: Path, raw: bytes, at: int) -> Problem:
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return Problem(path, None, "", "is UTF-16", "save it as UTF-8")
+    line = raw.count(b"\n", 0, at) + 1
+    place = len(raw[:at].decode())
+    shown = excerpt(raw.decode(errors="replace"), slice(place, place + 1))
+    problem = f"is not UTF-8: byte 0x{raw[at]:02x} can't stand here"
+    return Problem(path, line, "", problem, "save it as UTF-8", shown)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
@@ -176,20 +233,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     return f"did you mean {candidates[close[0]]}?" if close else None
 
 
+def known_are(known: Iterable[str]) -> str | None:
+    """All that could have been meant, when they are few enough to read."""
+    names = list(known)
+    return f"known are {', '.join(names)}" if 0 < len(names) <= FEW else None
+
+
 def _follows(error: ErrorDetails, all_errors: Sequence[ErrorDetails]) -> bool:
     """A list that is too short because its items are wrong is no mistake of its own."""
     at = error["loc"]
     inside = (e for e in all_errors if len(e["loc"]) > len(at) and e["loc"][: len(at)] == at)
     return error["type"] == "too_short" and any(inside)
-
-
-def _syntax_problem(path: Path, text: str, message: str) -> Problem:
-    found = SYNTAX_ERROR_AT.match(message)
-    if found is None:
-        return Problem(path, None, "", f"is not TOML: {message}")
-    line = int(found["line"]) if found["line"] else text.rstrip("\n").count("\n") + 1
-    what = found["what"][:1].lower() + found["what"][1:]
-    return Problem(path, line, "", f"is not TOML: {what}")
 
 
 def _known_key(model: type[BaseModel], key: KeyPath) -> str | None:
@@ -200,7 +254,7 @@ def _known_key(model: type[BaseModel], key: KeyPath) -> str | None:
     if suggestion is not None:
         return suggestion
     elsewhere = [dotted(k) for k in known_keys(model) if k[-1] == wrong]
-    return f"did you mean {elsewhere[0]}?" if elsewhere else None
+    return f"did you mean {elsewhere[0]}?" if elsewhere else known_are(siblings)
 
 
 def known_keys(model: type[BaseModel], prefix: KeyPath = ()) -> list[KeyPath]:
@@ -215,6 +269,19 @@ def known_keys(model: type[BaseModel], prefix: KeyPath = ()) -> list[KeyPath]:
 
 
 def _fields_at(model: type[BaseModel], key: KeyPath) -> Sequence[str]:
+    """As a file names them."""
+    found = _model_at(model, key)
+    return [info.alias or name for name, info in found.model_fields.items()] if found else []
+
+
+def _description(model: type[BaseModel], key: KeyPath) -> str | None:
+    """What a key is for, in the words that an editor shows."""
+    found = _model_at(model, key[:-1])
+    info = found.model_fields.get(str(key[-1])) if found else None
+    return info.description.rstrip(".") if info and info.description else None
+
+
+def _model_at(model: type[BaseModel], key: KeyPath) -> type[BaseModel] | None:
     current: type[BaseModel] | None = model
     for part in key:
         if isinstance(part, int) or current is None:
@@ -222,7 +289,7 @@ def _fields_at(model: type[BaseModel], key: KeyPath) -> Sequence[str]:
         info = current.model_fields.get(part)
         # A part that names no field is a key of the user's own, such as a parameter's name.
         current = _model_in(info.annotation) if info is not None else current
-    return list(current.model_fields) if current is not None else []
+    return current
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -245,7 +312,7 @@ def _kind_of(value: object) -> str:
         case int():
             return "a whole number"
         case float():
-            return "a number"
+            return str(value)
         case list():
             return "a list"
         case dict():

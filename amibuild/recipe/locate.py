@@ -1,14 +1,17 @@
-"""On which line of a TOML text each key and list item stands.
+"""Where in a TOML text each key, list item and value stands.
 
-tomllib gives values without positions, and a mistake is mended fastest when its line is named.
+tomllib gives values without positions, and a mistake is mended fastest when its place is shown.
 This reads text that tomllib has already accepted, so it only has to tell where things begin.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from bisect import bisect_left
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 KeyPath = tuple[str | int, ...]
 
@@ -24,20 +27,32 @@ STRING = re.compile(
 BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 
 
-def key_lines(text: str) -> Mapping[KeyPath, int]:
-    """The line of each key, counted from 1; list items are numbered from 0.
+@dataclass(frozen=True)
+class Spot:
+    """The line of a key, counted from 1, and from where to where it and its value stand.
+
+    A list item is its own value; a table's header has none.
+    """
+
+    line: int
+    key: slice
+    value: slice | None = None
+
+
+def key_spots(text: str) -> Mapping[KeyPath, Spot]:
+    """Each key; list items are numbered from 0.
 
     Source: the grammar of TOML 1.0.
     """
     return _Scanner(text).scan()
 
 
-def nearest_line(lines: Mapping[KeyPath, int], key: KeyPath) -> int | None:
-    """The line of a key or, where it is missing from the text, of the table it belongs to."""
+def nearest_spot(spots: Mapping[KeyPath, Spot], key: KeyPath) -> Spot | None:
+    """Where a key stands or, where it is missing from the text, the table it belongs to."""
     for length in range(len(key), 0, -1):
-        line = lines.get(key[:length])
-        if line is not None:
-            return line
+        spot = spots.get(key[:length])
+        if spot is not None:
+            return spot if length == len(key) else replace(spot, value=None)
     return None
 
 
@@ -48,7 +63,9 @@ def dotted(key: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += f".{part}" if text else part
+            # Quoted as TOML has it, which also keeps a terminal from obeying it.
+            name = part if BARE_KEY.fullmatch(part) else json.dumps(part)
+            text += f".{name}" if text else name
     return text
 
 
@@ -56,10 +73,11 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
-        self.lines: dict[KeyPath, int] = {}
+        self.line_ends = [found.start() for found in re.finditer("\n", text)]
+        self.spots: dict[KeyPath, Spot] = {}
         self.array_lengths: dict[KeyPath, int] = {}
 
-    def scan(self) -> Mapping[KeyPath, int]:
+    def scan(self) -> Mapping[KeyPath, Spot]:
         table: KeyPath = ()
         self._skip_blank()
         while self.at < len(self.text):
@@ -68,24 +86,25 @@ class _Scanner:
             else:
                 self._assignment(table)
             self._skip_blank()
-        return self.lines
+        return self.spots
 
     def _header(self) -> KeyPath:
-        line = self._line()
+        line, start = self._line(), self.at
         is_array = self.text.startswith("[[", self.at)
         self.at += 2 if is_array else 1
-        *parents, last = self._keys()
+        *parents, last = (name for name, _ in self._keys())
         self.at = self.text.index("]" * (2 if is_array else 1), self.at) + (2 if is_array else 1)
         table: KeyPath = ()
         for part in parents:
             table = self._newest((*table, part))
         table = (*table, last)
-        self.lines.setdefault(table, line)
+        spot = Spot(line, slice(start, self.at))
+        self.spots.setdefault(table, spot)
         if is_array:
             index = self.array_lengths.get(table, 0)
             self.array_lengths[table] = index + 1
             table = (*table, index)
-            self.lines[table] = line
+            self.spots[table] = spot
         return table
 
     def _newest(self, key: KeyPath) -> KeyPath:
@@ -96,13 +115,16 @@ class _Scanner:
     def _assignment(self, table: KeyPath) -> None:
         line = self._line()
         key = table
-        for part in self._keys():
+        where = slice(self.at, self.at)
+        for part, where in self._keys():
             key = (*key, part)
-            self.lines.setdefault(key, line)
+            self.spots.setdefault(key, Spot(line, where))
         self._skip_blank()
         self.at += 1  # the equals sign
         self._skip_blank()
+        start = self.at
         self._value(key)
+        self.spots[key] = Spot(line, where, slice(start, self.at))
 
     def _value(self, key: KeyPath) -> None:
         first = self.text[self.at]
@@ -126,24 +148,27 @@ class _Scanner:
             if self.text.startswith(",", self.at):
                 self.at += 1
             elif closing == "]":
-                self.lines[(*key, index)] = self._line()
+                line, start = self._line(), self.at
                 self._value((*key, index))
+                item = slice(start, self.at)
+                self.spots[(*key, index)] = Spot(line, item, item)
                 index += 1
             else:
                 self._assignment(key)
 
-    def _keys(self) -> list[str]:
-        """A dotted key, with quoted parts unquoted."""
-        parts: list[str] = []
+    def _keys(self) -> list[tuple[str, slice]]:
+        """A dotted key, with quoted parts unquoted, and where each part stands."""
+        parts: list[tuple[str, slice]] = []
         while True:
             self._skip_blank()
             found = STRING.match(self.text, self.at)
             if found:
-                parts.append(str(tomllib.loads(f"k = {found.group()}")["k"]))
+                name = str(tomllib.loads(f"k = {found.group()}")["k"])
             else:
                 found = BARE_KEY.match(self.text, self.at)
                 assert found is not None, "tomllib accepted this text, so a key stands here"
-                parts.append(found.group())
+                name = found.group()
+            parts.append((name, slice(*found.span())))
             self.at = found.end()
             self._skip_blank()
             if not self.text.startswith(".", self.at):
@@ -156,4 +181,4 @@ class _Scanner:
             self.at = found.end()
 
     def _line(self) -> int:
-        return self.text.count("\n", 0, self.at) + 1
+        return bisect_left(self.line_ends, self.at) + 1

@@ -6,6 +6,7 @@ in an editor, so each has one.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import string
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from amibuild.names import IMAGE_NAME
-from amibuild.recipe.document import Origin
+from amibuild.recipe.document import Misplaced, Origin
 
 T = TypeVar("T")
 
@@ -28,13 +29,30 @@ URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 STEP_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 SECRET_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
-NETWORK = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}/\d{1,2}")
 
 
 class Section(BaseModel):
     """A table of the recipe. Nothing in it can be changed, and a key that it lacks is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=False)
+
+
+def _network(value: str) -> str:
+    try:
+        ipaddress.IPv4Interface(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not a network such as 203.0.113.7/32") from None
+    if "/" not in value:
+        raise ValueError(f"{value!r} is not a network such as {value}/32")
+    return value
+
+
+def _printable(value: str) -> str:
+    """A backslash in double quotes, as in a path of Windows, makes a control character."""
+    if not value.isprintable():
+        problem = f"{value!r} holds a character that nothing shows"
+        raise Misplaced(problem, suggestion=r"a backslash in double quotes is written \\")
+    return value
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
@@ -49,7 +67,7 @@ def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
 def _without_repeats(values: tuple[T, ...]) -> tuple[T, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"{value!r} stands here twice")
+            raise Misplaced(f"{value!r} stands here twice", index)
     return values
 
 
@@ -61,6 +79,7 @@ StepName = Annotated[
 SecretName = Annotated[str, _matching(SECRET_NAME, "a name of lower-case words joined by _")]
 InstanceType = Annotated[str, _matching(INSTANCE_TYPE, "an instance type such as c7i.large")]
 RegionName = Annotated[str, _matching(REGION, "a region such as us-east-1")]
+Printable = Annotated[str, AfterValidator(_printable)]
 Once = AfterValidator(_without_repeats)
 
 
@@ -115,7 +134,7 @@ class Image(Section):
 
 
 class SourceFilter(Section):
-    name: str = Field(min_length=1, description="Name pattern, such as debian-13-amd64-*.")
+    name: Printable = Field(min_length=1, description="Name pattern, such as debian-13-amd64-*.")
     owners: Annotated[tuple[str, ...], Once] = Field(
         min_length=1, description="Account ids, or amazon, aws-marketplace or self."
     )
@@ -124,7 +143,7 @@ class SourceFilter(Section):
 class Source(Section):
     """The image to start from: exactly one of the three ways to name it."""
 
-    ssm: str | None = Field(
+    ssm: Printable | None = Field(
         default=None, min_length=1, description="SSM parameter that holds the AMI id."
     )
     id: Annotated[str, _matching(AMI_ID, "an AMI id such as ami-0123456789abcdef0")] | None = Field(
@@ -209,36 +228,34 @@ class Aws(Section):
     """Where in AWS, and by which means."""
 
     region: RegionName = Field(default="us-east-1", description="Region that the bake runs in.")
-    profile: str | None = Field(
+    profile: Printable | None = Field(
         default=None, min_length=1, description="Profile of ~/.aws/config to use."
     )
     subnet: Annotated[str, _matching(SUBNET, "a subnet id such as subnet-0a1b2c3d")] | None = Field(
         default=None,
         description="Subnet to launch in; the default VPC's when left out.",
     )
-    instance_profile: str | None = Field(
+    instance_profile: Printable | None = Field(
         default=None,
         min_length=1,
         description="Instance profile that lets the machine register with SSM.",
     )
-    bucket: str | None = Field(
+    bucket: Printable | None = Field(
         default=None,
         min_length=3,
         max_length=63,
         description="Bucket for payloads over 64 KB and copies of the manifests.",
     )
-    kms_key: str | None = Field(
+    kms_key: Printable | None = Field(
         default=None, min_length=1, description="KMS key for the disks; aws/ebs when left out."
     )
     public_ip: Switch | None = Field(
         default=None,
         description="Whether the machines get a public address; as the subnet says when left out.",
     )
-    source_cidr: Annotated[str, _matching(NETWORK, "a network such as 203.0.113.7/32")] | None = (
-        Field(
-            default=None,
-            description="Who may reach port 22 with the ssh communicator; this host when left out.",
-        )
+    source_cidr: Annotated[str, AfterValidator(_network)] | None = Field(
+        default=None,
+        description="Who may reach port 22 with the ssh communicator; this host when left out.",
     )
     endpoints: Mapping[str, Annotated[str, _matching(URL, "a URL")]] = Field(
         default_factory=dict, description="Endpoint URL by service, such as ec2, ssm or s3."
@@ -250,7 +267,7 @@ def _mirror(value: str) -> str:
     if value.startswith("s3://"):
         if not bucket:
             raise ValueError(f"{value!r} names no bucket: s3://BUCKET/PREFIX")
-    elif "://" in value:
+    elif "://" in value or "\\" in value:
         raise ValueError(f"{value!r} is not s3://BUCKET/PREFIX or a folder")
     return value
 
@@ -258,7 +275,7 @@ def _mirror(value: str) -> str:
 class Artifacts(Section):
     """Where files that are no packages are looked for first."""
 
-    mirror: Annotated[str, AfterValidator(_mirror)] | None = Field(
+    mirror: Annotated[Printable, AfterValidator(_mirror)] | None = Field(
         default=None,
         min_length=1,
         description="s3://BUCKET/PREFIX or a folder beside the recipe; see `artifacts mirror`.",
@@ -294,7 +311,7 @@ class Channels(Section):
 
 
 class Terraform(Section):
-    directory: str = Field(
+    directory: Printable = Field(
         default="terraform", min_length=1, description="Folder that the handoff files go to."
     )
 
@@ -310,18 +327,14 @@ class SecretSource(Section):
     """Where the value of a secret comes from: exactly one of the three."""
 
     env: str | None = Field(
-        default=None, min_length=1, description="Variable of the environment that amibuild runs in."
+        default=None, min_length=1, description="Variable of the environment of amibuild."
     )
-    ssm: str | None = Field(
-        default=None, min_length=1, description="SSM parameter of type SecureString."
-    )
+    ssm: str | None = Field(default=None, min_length=1, description="SSM SecureString parameter.")
     secretsmanager: str | None = Field(
         default=None, min_length=1, description="Name or ARN of a secret of Secrets Manager."
     )
     key: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Of a secret of Secrets Manager that is JSON: the key of the value.",
+        default=None, min_length=1, description="Of one of Secrets Manager that is JSON: the key."
     )
 
     @model_validator(mode="after")
@@ -346,8 +359,7 @@ class Recipe(Section):
     builder: Builder = Field(default=Builder(), description="The machine the image is made on.")
     provision: Provision = Field(default=Provision(), description="What is done to the machine.")
     secrets: Mapping[SecretName, SecretSource] = Field(
-        default_factory=dict,
-        description="Where the secrets that steps read come from, by name. Never their values.",
+        default_factory=dict, description="Where secrets that steps read come from, by name."
     )
     verify: Verify = Field(default=Verify(), description="The fresh machine that proves the image.")
     aws: Aws = Field(default=Aws(), description="Where in AWS, and by which means.")

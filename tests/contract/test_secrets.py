@@ -24,6 +24,7 @@ from amibuild.project import Project, load_project
 from amibuild.scope import OnError
 from amibuild.secret import MASK, Secret
 from amibuild.steps.secrets import read_secrets, withheld
+from amibuild.wording import failure_lines
 from tests.contract.builder import HYGIENE, Answers, announce, pack
 from tests.contract.conftest import Aws, Start
 
@@ -171,10 +172,13 @@ def test_a_recipe_that_names_them_wrongly(
     assert told in caught.value.message
 
 
-def test_one_written_into_the_recipe_is_refused_and_not_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ['token = "{}"', "token = {}", "token = [", 'token = {{ "{}" }}'])
+def test_one_written_into_the_recipe_is_refused_and_not_shown(tmp_path: Path, line: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        project(tmp_path, f'token = "{VALUE}"')
-    assert VALUE not in caught.value.message
+        project(tmp_path, line.format(VALUE))
+    shown = "\n".join(told.text for told in failure_lines(caught.value))
+    assert "amibuild.toml:" in shown
+    assert VALUE not in shown + repr(caught.value.problems)
 
 
 def certificate() -> str:

@@ -101,12 +101,17 @@ def test_all_mistakes_are_told_at_once(path: Path) -> None:
 
 
 def test_a_missing_section_is_told(path: Path) -> None:
-    assert told(path, "[builder]\nvolume_gib = 4\n") == ["amibuild.toml: image: is missing"]
+    assert told(path, "[builder]\nvolume_gib = 4\n") == [
+        "amibuild.toml: image: is missing: What the image is called"
+    ]
 
 
 def test_a_missing_key_is_told_at_its_table(path: Path) -> None:
     text = '[image]\nname = "x1"\n[source.filter]\nname = "debian-*"\n'
-    assert told(path, text) == ["amibuild.toml:3: source.filter.owners: is missing"]
+    assert told(path, text) == [
+        "amibuild.toml:3: source.filter.owners: is missing:"
+        " Account ids, or amazon, aws-marketplace or self"
+    ]
 
 
 def test_a_key_in_the_wrong_table_is_led_home(path: Path) -> None:
@@ -114,9 +119,9 @@ def test_a_key_in_the_wrong_table_is_led_home(path: Path) -> None:
     assert problem.suggestion == "did you mean builder.volume_gib?"
 
 
-def test_a_key_like_no_other_gets_no_suggestion(path: Path) -> None:
+def test_a_key_like_no_other_is_told_with_those_that_there_are(path: Path) -> None:
     (problem,) = problems(path, SMALLEST + "zzz = 1\n")
-    assert problem.suggestion is None
+    assert problem.suggestion == "known are name, description"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,7 @@ def test_a_wrong_value_is_told_once_with_its_reason(path: Path, text: str, probl
 
 def test_a_syntax_error_has_its_line(path: Path) -> None:
     (problem,) = problems(path, SMALLEST + "[builder]\nvolume_gib = \n")
-    assert (problem.line, problem.problem) == (4, "is not TOML: invalid value")
+    assert (problem.line, problem.problem) == (4, "is not TOML: a value is missing")
 
 
 def test_a_text_that_breaks_off_is_told_at_its_last_line(path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amibuild.recipe.locate import KeyPath, dotted, key_lines, nearest_line
+from amibuild.recipe.locate import KeyPath, dotted, key_spots, nearest_spot
 
 EVERYTHING = '''\
 # a comment with [brackets] and "quotes"
@@ -87,11 +87,11 @@ def paths(value: Any, prefix: KeyPath = ()) -> set[KeyPath]:
 
 @pytest.mark.parametrize(("key", "line"), EXPECTED.items())
 def test_a_key_is_found_on_its_line(key: KeyPath, line: int) -> None:
-    assert key_lines(EVERYTHING)[key] == line
+    assert key_spots(EVERYTHING)[key].line == line
 
 
 def test_every_key_that_tomllib_reads_has_a_line_and_no_other_has() -> None:
-    found = set(key_lines(EVERYTHING))
+    found = set(key_spots(EVERYTHING))
     implied = {("spaced",)}  # only ever named as part of [ spaced . "out" ]
     assert found | implied == paths(tomllib.loads(EVERYTHING)) | {("many",)}
 
@@ -120,14 +120,35 @@ def test_any_document_is_scanned_to_its_end(entries: dict[str, str]) -> None:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError:  # two spellings of one key
         return
-    assert set(key_lines(text)) == paths(document)
+    assert set(key_spots(text)) == paths(document)
 
 
 def test_a_missing_key_is_told_at_the_table_that_lacks_it() -> None:
-    lines = key_lines("[a]\nb = 1\n[a.c]\n")
-    assert nearest_line(lines, ("a", "c", "d", "e")) == 3
-    assert nearest_line(lines, ("a", "x")) == 1
-    assert nearest_line(lines, ("z",)) is None
+    text = "[a]\nb = 1\n[a.c]\n"
+    found = [nearest_spot(key_spots(text), key) for key in (("a", "c", "d", "e"), ("a", "x"))]
+    assert [text[spot.key] for spot in found if spot] == ["[a.c]", "[a]"]
+    assert nearest_spot(key_spots(text), ("z",)) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "its_text", "value"),
+    [
+        (("table", "quoted key"), '"quoted key"', "'literal [x]'"),
+        (("table", "dotted"), "dotted", None),
+        (("table", "dotted", "inner"), "inner", "3"),
+        (("table", "list", 2, 1), '"]"', '"]"'),
+        (("table", "inline", "b"), "b", "{ c = [10,\n  20] }"),
+        (("table", "when"), "when", "2026-11-22 10:00:00"),
+        (("many", 1, "sub"), "[many.sub]", None),
+        (("spaced", "out"), '[ spaced . "out" ]', None),
+    ],
+)
+def test_a_key_and_its_value_are_known_to_the_letter(
+    key: KeyPath, its_text: str, value: str | None
+) -> None:
+    spot = key_spots(EVERYTHING)[key]
+    assert EVERYTHING[spot.key] == its_text
+    assert (EVERYTHING[spot.value] if spot.value else None) == value
 
 
 def test_a_path_is_written_as_a_person_would() -> None:

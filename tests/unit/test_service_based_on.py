@@ -81,7 +81,7 @@ def test_a_mistake_is_told_in_the_file_that_it_is_in(tmp_path: Path) -> None:
 def test_a_list_that_is_replaced_is_not_filled_up_from_below(tmp_path: Path) -> None:
     second = 'based_on = "first"\n[[ports]]\nname = "game"\nprotocol = "udp"\n'
     assert based(tmp_path, first=BASE, second=second) == [
-        "second/service.toml:2: ports[0].port: is missing"
+        "second/service.toml:2: ports[0].port: is missing: Its number"
     ]
 
 

@@ -35,7 +35,7 @@ def test_a_probe_that_cannot_work_is_told(players: dict[str, Any], problem: str)
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"data": {"backup": ("world",)}}, "backup needs volume = true"),
+        ({"data": {"backup": ("world",)}}, "needs volume = true"),
         ({"data": {"volume": True, "backup": ("../x",)}}, "not a path below the state directory"),
         ({"data": {"volume": True, "backup": ("/etc",)}}, "not a path below the state directory"),
         ({"logs": {"files": ("/var/log/x",)}}, "must be below {state}"),
@@ -66,12 +66,12 @@ def test_every_mistake_in_a_service_is_told(tmp_path: Path) -> None:
         protocol = "upd"
         """,
     ) == [
-        "service.toml: purpose: is missing",
-        "service.toml:1: packages: 'luanti server' is not the name of a Debian package",
-        "service.toml:2: replaces_units: 'luanti' is not the name of a unit,"
+        "service.toml: purpose: is missing: What it is, in a sentence",
+        "service.toml:1: packages[0]: 'luanti server' is not the name of a Debian package",
+        "service.toml:2: replaces_units[0]: 'luanti' is not the name of a unit,"
         " such as luanti-server.service",
-        "service.toml:3: command: the program 'server' must be a whole path, such as /usr/bin/x",
-        "service.toml:6: environment: 'A-B' is not the name of an environment variable",
+        "service.toml:3: command[0]: the program 'server' must be a whole path, such as /usr/bin/x",
+        "service.toml:7: environment.A-B: 'A-B' is not the name of an environment variable",
         "service.toml:10: ports[0].port: must be at most 65535",
         "service.toml:11: ports[0].protocol: 'upd' is not one of tcp, udp; did you mean udp?",
         "service.toml:4: memory_mib: must be at least 16",

@@ -5,7 +5,8 @@
 ARTIFACTS.json is a list of {"sha256", "into", "strip", "unpack"}, with "name" for a plain file.
 Nothing is ever written outside of FOLDER, nor through a link, and no link leads out of it: every
 entry is written by hand, into folders that are looked at before. Modes are 755 and 644, the owner
-is who runs this; devices, sockets and setuid bits stay behind.
+is who runs this; devices, sockets and setuid bits stay behind. What would unpack to more than is
+free, or to far more than its own size, is a bomb and ends before it has filled the disk.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import sys
 import tarfile
 import zipfile
@@ -25,6 +27,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 CHUNK = 1024 * 1024
+# Text packs 20 times smaller, a disk of zeros 1,000 times. What is small may do what it likes.
+GROWS = 200
+SMALL = 1024 * 1024 * 1024
+# An empty file takes room, too.
+LEAST = 4096
+# So much stays free on the disk for what else runs there.
+SPARE = 256 * 1024 * 1024
 PROGRAM_STARTS = (b"\x7fELF", b"#!")
 UNIX = 3  # a zip's create_system, the only one whose modes mean anything
 
@@ -42,7 +51,29 @@ BROKEN = (
     EOFError,
     NotImplementedError,  # a zip's compression that Python lacks
     OSError,
+    OverflowError,
+    ValueError,  # a header's number or name that is none
+    KeyError,  # a zip's entry that its list does not have
+    RuntimeError,  # a zip's password, a nesting without an end
+    struct.error,
+    MemoryError,
 )
+
+
+class Room:
+    """How many bytes may still be written."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        self.free = shutil.disk_usage(folder).free - SPARE
+        self.allowed = max(SMALL, path.stat().st_size * GROWS)
+
+    def take(self, size: int) -> None:
+        self.free -= size
+        self.allowed -= size
+        if self.allowed < 0:
+            raise Unsafe(f"it unpacks to more than {GROWS} times its size, as a bomb does")
+        if self.free < 0:
+            raise Unsafe(f"it does not fit: {SPARE >> 20} MiB of the disk must stay free")
 
 
 @dataclass(frozen=True)
@@ -117,8 +148,9 @@ def parts_of(name: str) -> tuple[str, ...]:
 
 def unpack(path: Path, folder: Path, strip: int = 0) -> int:
     """The entries below `folder`, without their first `strip` folders; how many there were."""
-    count = 0
+    count, room = 0, Room(path, folder)
     for entry in entries(path):
+        room.take(LEAST)
         parts = parts_of(entry.name)[strip:]
         if not parts:
             continue
@@ -131,7 +163,7 @@ def unpack(path: Path, folder: Path, strip: int = 0) -> int:
             _link(folder, target, entry, strip)
         else:
             assert entry.body is not None
-            _write(target, entry.body, executable=entry.executable)
+            _write(target, entry.body, room, executable=entry.executable)
     if not count:
         raise Unsafe(f"nothing is left of it without its first {strip} folders")
     return count
@@ -150,14 +182,16 @@ def enter(folder: Path, parts: Sequence[str]) -> Path:
     return here
 
 
-def _write(target: Path, body: IO[bytes], *, executable: bool) -> None:
+def _write(target: Path, body: IO[bytes], room: Room, *, executable: bool) -> None:
     if target.is_dir() and not target.is_symlink():
         raise Unsafe(f"{target.name} is a folder and a file")
     target.unlink(missing_ok=True)
     # O_EXCL: what was just removed does not come back as a link.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(target, flags, 0o600), "wb") as out:
-        shutil.copyfileobj(body, out, CHUNK)
+        while chunk := body.read(CHUNK):
+            room.take(len(chunk))
+            out.write(chunk)
         os.fchmod(out.fileno(), 0o755 if executable else 0o644)
 
 
@@ -201,7 +235,8 @@ def place(path: Path, folder: Path, name: str) -> None:
     with path.open("rb") as body:
         executable = body.read(4).startswith(PROGRAM_STARTS)
         body.seek(0)
-        _write(folder / parts_of(name)[-1], body, executable=executable)
+        target = folder / parts_of(name)[-1]
+        _write(target, body, Room(path, folder), executable=executable)
 
 
 def unpack_all(artifacts: Sequence[Mapping[str, Any]], fetched: Path, folder: Path) -> None:
