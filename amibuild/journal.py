@@ -35,6 +35,7 @@ class ResourceKind(StrEnum):
     SNAPSHOT = "snapshot"
     VOLUME = "volume"
     OBJECT = "object"
+    LOCK = "lock"
 
 
 class Outcome(StrEnum):
