@@ -25,6 +25,7 @@ from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_pa
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
 from amibuild.library.step import StepKind
+from amibuild.lock import Standing
 from amibuild.names import Tag, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
@@ -39,6 +40,7 @@ from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
 from amibuild.steps.console import console_kept
 from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
+from amibuild.steps.lock import Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
 from amibuild.steps.provision import StepRun, run_step, take_inventory
 from amibuild.steps.secrets import read_secrets
@@ -46,7 +48,7 @@ from amibuild.steps.upload import BucketUpload
 from amibuild.verify.boot import Subject, audit, prove, require
 from amibuild.verify.known import KnownValues
 from amibuild.verify.report import CheckResult
-from amibuild.wait import Clock, SystemClock
+from amibuild.wait import Clock, SystemClock, Waiting
 
 
 @dataclass(frozen=True)
@@ -87,23 +89,60 @@ def bake(
     on_error: OnError,
     subscribers: Sequence[Subscriber],
     on_result: Callable[[BakeResult], None],
+    lock_timeout_s: float = 0.0,
     clock: Clock | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> BakeResult:
     """`environ` is where the recipe's secrets are looked for that come from the environment.
 
-    Raises: VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
+    Raises: Locked, VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
     clock = clock or SystemClock()
-    asked = clock.monotonic()
-    plan, reusable = plan_bake(project, cloud)
-    check_writable(project)
-    if if_changed and reusable is not None:
-        refuse(project.recipe)
-        share(cloud, reusable.id, reusable.snapshot_ids, project.recipe.publish.accounts)
-        hand_over(project, pinned(reusable))
-        result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
-        on_result(result)
-        return result
+    asked, left_s = clock.monotonic(), lock_timeout_s
+
+    def show(waiting: Waiting) -> None:
+        for subscriber in subscribers:
+            subscriber(waiting)
+
+    while True:
+        plan, reusable = plan_bake(project, cloud)
+        check_writable(project)
+        if if_changed and reusable is not None:
+            refuse(project.recipe)
+            share(cloud, reusable.id, reusable.snapshot_ids, project.recipe.publish.accounts)
+            hand_over(project, pinned(reusable))
+            result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
+            on_result(result)
+            return result
+        began = clock.monotonic()
+        free, waited = wait_until_free(
+            cloud, plan.image, project.state_dir, timeout_s=left_s, clock=clock, observer=show
+        )
+        left_s = max(left_s - (clock.monotonic() - began), 0.0)
+        if waited:
+            continue  # the other bake may have made this very image
+        try:
+            return _bake(
+                project, cloud, plan, free, target=target, on_error=on_error,
+                subscribers=subscribers, on_result=on_result, clock=clock, environ=environ,
+            )  # fmt: skip
+        except Overtaken:  # nothing is there yet but a journal
+            continue
+
+
+def _bake(
+    project: Project,
+    cloud: Cloud,
+    plan: Plan,
+    free: Standing,
+    *,
+    target: str,
+    on_error: OnError,
+    subscribers: Sequence[Subscriber],
+    on_result: Callable[[BakeResult], None],
+    clock: Clock,
+    environ: Mapping[str, str],
+) -> BakeResult:
+    """The bake of a plan, once nobody has the image's lock. Raises: Overtaken."""
     bootstrap = bootstrap_user_data(plan.steps, cloud.region)
     recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
     logs = project.state_dir / "logs" / bake_id
@@ -132,6 +171,10 @@ def bake(
             journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear)
         ) as journal,
         told(journal, stages := Stages(journal, clock), started, on_error),
+        # Of its own: whatever is kept for a look, the next bake may begin.
+        Scope(
+            journal, CloudRemover(cloud, clock), bake_id=bake_id, region=cloud.region, clock=clock
+        ) as locking,
         Scope(
             journal,
             CloudRemover(cloud, clock),
@@ -142,6 +185,8 @@ def bake(
         ) as scope,
     ):
         watch = journal.show
+        held = take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock)
+        stages.before_each = held.renew
         with stages.run("preflight", "checks what can be refused before it costs"):
             ready = preflight(cloud, recipe, plan.steps, places)
             for note in ready.notes:

@@ -15,6 +15,7 @@ AmibuildError                exit code 1
 ├── CommandFailed            1   a command on a machine ended with an exit code other than 0
 │   └── StepFailed           1   the script of a step did, and said so itself
 ├── WaitTimeout              1   a deadline passed
+├── Locked                   1   another bake of the image is at work
 ├── ResourceFailed           1   a resource reached a state that it cannot leave
 ├── VerifyFailed             3   the finished image did not pass its checks
 └── LeftoverError            4   something could not be removed
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -190,6 +192,33 @@ class ResourceFailed(AmibuildError):
         super().__init__(f"{what} is {state}{because}", hint=hint)
         self.what = what
         self.state = state
+
+
+class Locked(AmibuildError):
+    """Another bake of the image is at work: who, since when, until when at most."""
+
+    def __init__(
+        self,
+        *,
+        image: str,
+        bake_id: str,
+        who: str,
+        since: datetime,
+        until: datetime,
+        waited_s: float,
+    ) -> None:
+        still = f"after {waited_s:.0f} s {image} is still" if waited_s else f"{image} is"
+        super().__init__(
+            f"{still} being baked: bake {bake_id} of {who} has its lock since "
+            f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}; it ends with that bake, or at "
+            f"{until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} unless renewed",
+            hint="--lock-timeout 30m waits; `amibuild reap`, run where a bake died, ends its lock",
+        )
+        self.image = image
+        self.bake_id = bake_id
+        self.who = who
+        self.since = since
+        self.until = until
 
 
 class VerifyFailed(AmibuildError):

@@ -37,6 +37,7 @@ class ResourceKind(StrEnum):
     SNAPSHOT = "snapshot"
     VOLUME = "volume"
     OBJECT = "object"
+    LOCK = "lock"
 
 
 class Outcome(StrEnum):

@@ -106,6 +106,8 @@ BAKE_USES = (
     "ec2:StopInstances",
 )
 SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
+LOCK_LOOKS = ("ssm:GetParametersByPath",)
+LOCK_USES = ("ssm:DeleteParameters", "ssm:PutParameter")
 CREATING = ("CreateImage", "CreateSecurityGroup", "CreateVolume", "RunInstances")
 
 
@@ -124,6 +126,10 @@ def _reap(wanted: Wanted) -> Iterator[Statement]:
     # Of whatever region: there may be journals of others, and --all-regions looks into all.
     yield Statement("Look", (*LOOKS, "ec2:DescribeRegions"), ("*",), {})
     yield Statement("RemoveWhatIsOurs", REMOVES, _ec2(wanted, "*"), _temporary())
+    locks = _locks(wanted, "*", region="*")
+    yield Statement("LookAtLocks", LOCK_LOOKS, locks, {})
+    # A lock is released by a last word, not removed.
+    yield Statement("ReleaseLocks", ("ssm:PutParameter",), locks[1:], {})
     if bucket := wanted.recipe.aws.bucket:
         find = (wanted.arn("s3", literal(bucket)),)
         yield Statement("FindUploads", ("s3:ListBucket",), find, {})
@@ -183,6 +189,9 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
         {},
     )
     yield from _secrets(wanted)
+    locks = _locks(wanted, literal(recipe.image.name), region=here)
+    yield Statement("LookAtTheLock", LOCK_LOOKS, locks, {})
+    yield Statement("TakeTheLock", LOCK_USES, locks[1:], {})
     yield from _bucket(wanted)
     yield from _artifacts(wanted)
     yield from _key(wanted)
@@ -304,6 +313,14 @@ def _ec2(wanted: Wanted, *kinds: str) -> tuple[str, ...]:
 def literal(text: str) -> str:
     """For where IAM takes wildcards and variables (IAM user guide, policy variables)."""
     return WILD.sub(lambda found: f"${{{found[0]}}}", text)
+
+
+def _locks(wanted: Wanted, image: str, *, region: str) -> tuple[str, ...]:
+    """The folder of an image's lock, and what is in it."""
+    folder = f"parameter/amibuild/{image}/lock"
+    return tuple(
+        wanted.arn("ssm", name, region=region, account="*") for name in (folder, f"{folder}/*")
+    )
 
 
 def _region(recipe: Recipe) -> dict[str, dict[str, Any]]:

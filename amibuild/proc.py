@@ -6,6 +6,7 @@ Arguments are lists, never shell text. A failure carries the program's own last 
 from __future__ import annotations
 
 import errno
+import getpass
 import logging
 import os
 import select
@@ -137,6 +138,26 @@ def never_stops(process: Process) -> None:
                 os.kill(process.pid, signal.SIGCONT)
 
     threading.Thread(target=watch, name=f"never-stops-{process.pid}", daemon=True).start()
+
+
+def user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as CI containers have
+        return str(os.getuid())
+
+
+def place() -> str:
+    """Within what a process id and its beginning mean one process: this boot, this namespace.
+
+    Empty where that can't be told. Source: proc(5), sys/kernel/random; namespaces(7).
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def began(pid: int) -> int | None:

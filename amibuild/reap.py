@@ -44,6 +44,7 @@ ORDER = (
     ResourceKind.SNAPSHOT,
     ResourceKind.SECURITY_GROUP,
     ResourceKind.OBJECT,
+    ResourceKind.LOCK,
 )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import logging
-import os
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from amibuild import __version__
+from amibuild import __version__, proc
 from amibuild.aws.images import Image
 from amibuild.errors import (
     AmibuildError,
@@ -193,13 +191,6 @@ def _earlier(newest: Path, image: str) -> list[m.Manifest]:
     return found
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, as CI containers have
-        return str(os.getuid())
-
-
 @contextmanager
 def _readable_measures() -> Iterator[None]:
     """Checks record them, on the machine, and one of a recipe's own may record anything."""
@@ -247,7 +238,7 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
             started=made.began,
             ended=datetime.now(UTC),
             target=made.target,
-            user=_user(),
+            user=proc.user(),
             host=socket.gethostname(),
             amibuild_version=__version__,
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from amibuild.errors import AmibuildError, Interrupted
@@ -20,11 +20,15 @@ from amibuild.wait import Clock, SystemClock
 
 
 class Stages:
-    """The stretches of one flow. `seconds` has each that ended well, in order."""
+    """The stretches of one flow. `seconds` has each that ended well, in order.
+
+    `before_each` is called before a stretch begins.
+    """
 
     def __init__(self, journal: Journal, clock: Clock | None = None) -> None:
         self._journal = journal
         self._clock = clock or SystemClock()
+        self.before_each: Callable[[], None] = lambda: None
         self._began = self._clock.monotonic()
         self.seconds: dict[str, float] = {}
 
@@ -34,6 +38,7 @@ class Stages:
 
     @contextmanager
     def run(self, name: str, what: str) -> Iterator[None]:
+        self.before_each()
         began = self._clock.monotonic()
         self._journal.write(StepStarted(step=name, what=what))
         try:

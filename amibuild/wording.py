@@ -33,6 +33,7 @@ from amibuild.journal import (
     Noted,
     Outcome,
     Removed,
+    ResourceKind,
     Shown,
     StepEnded,
     StepFailed,
@@ -74,7 +75,7 @@ class History:
         match shown:
             case BakeStarted(recipe=recipe, target=target):
                 self.of = (recipe, "--target", target)
-            case Removed(kind=kind, id=id_):
+            case Removed(kind=kind, id=id_) if kind is not ResourceKind.LOCK:
                 self.removed.append(f"{kind} {id_}")
             case Kept(kind=kind, id=id_, why=why) if why == KEPT_FOR_A_LOOK:
                 self.kept.append(f"{kind} {id_}")
@@ -118,6 +119,8 @@ def event_line(event: Shown) -> Line | None:
             first = event.error.split("\n")[0]
             took = duration_text(event.seconds)
             return Line(f"{event.step}  failed after {took}: {first}", Style.BAD)
+        case Created(kind=ResourceKind.LOCK) | Removed(kind=ResourceKind.LOCK):
+            return None  # with each bake, and it costs nothing
         case Created():
             return Line(f"  {event.kind} {event.id} created", Style.DIM)
         case Removed():

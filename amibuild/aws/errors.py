@@ -38,9 +38,11 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "IncorrectState": InUse,  # a volume that is still being made
     "InvalidSnapshot.InUse": InUse,
     "VolumeInUse": InUse,
+    "TooManyUpdates": InUse,  # two calls for one parameter at a time
     "InvalidAMIName.Duplicate": Duplicate,
     "InvalidGroup.Duplicate": Duplicate,
     "InvalidKeyPair.Duplicate": Duplicate,
+    "ParameterAlreadyExists": Duplicate,
     "InsufficientInstanceCapacity": NoCapacity,
     "InsufficientCapacity": NoCapacity,
     "InstanceLimitExceeded": NoCapacity,

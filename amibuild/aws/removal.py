@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import assert_never
 
+from amibuild import lock
 from amibuild.aws.session import Cloud
 from amibuild.errors import InUse, NotFound
 from amibuild.journal import ResourceKind
@@ -38,6 +40,9 @@ class CloudRemover:
                 return self._cloud.images.snapshots_tagged(tags)
             case ResourceKind.OBJECT:
                 return [name] if self._cloud.s3.exists(*_bucket_and_key(name)) else []
+            case ResourceKind.LOCK:
+                found = self._cloud.ssm.parameters_below(name.rpartition("/")[0])
+                return [name] if lock.is_of(found.get(name, ""), bake_id) else []
             case _:
                 assert_never(kind)
 
@@ -61,13 +66,16 @@ class CloudRemover:
                 case ResourceKind.OBJECT:
                     bucket, key = _bucket_and_key(id_)
                     self._cloud.s3.delete(bucket, key)
+                case ResourceKind.LOCK:
+                    self._once_unused(id_, self._release, observer)
                 case _:
                     assert_never(kind)
         except NotFound:
             return  # already gone is a success
 
     def command(self, kind: ResourceKind, id_: str) -> str:
-        region = self._cloud.cli("s3" if kind is ResourceKind.OBJECT else "ec2")
+        service = {ResourceKind.OBJECT: "s3", ResourceKind.LOCK: "ssm"}.get(kind, "ec2")
+        region = self._cloud.cli(service)
         match kind:
             case ResourceKind.INSTANCE:
                 return f"aws ec2 terminate-instances {region} --instance-ids {id_}"
@@ -84,6 +92,9 @@ class CloudRemover:
                 return f"aws ec2 delete-snapshot {region} --snapshot-id {id_}"
             case ResourceKind.OBJECT:
                 return f"aws s3 rm {region} {id_}"
+            case ResourceKind.LOCK:
+                value = shlex.quote(lock.RELEASED)
+                return f"aws ssm put-parameter {region} --overwrite --name {id_} --value {value}"
             case _:
                 assert_never(kind)
 
@@ -127,6 +138,10 @@ class CloudRemover:
                 self._once_unused(snapshot, self._cloud.images.delete_snapshot, observer)
             except NotFound:
                 continue
+
+    def _release(self, name: str) -> None:
+        """Overwritten without a look: a generation that is no longer the highest is nobody's."""
+        self._cloud.ssm.overwrite_parameter(name, lock.RELEASED)
 
     def _once_unused(self, id_: str, delete: Callable[[str], None], observer: Observer) -> None:
         """EC2 goes on seeing a user of it for some seconds after that user is gone."""

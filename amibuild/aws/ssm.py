@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,30 @@ class Ssm:
         with calling("GetParameter", self._region, name):
             found = self._client.get_parameter(Name=name, WithDecryption=True)["Parameter"]
         return found["Value"] if found["Type"] == "SecureString" else None
+
+    def parameters_below(self, path: str) -> dict[str, str]:
+        """GetParametersByPath, all pages of one level: values by name."""
+        with calling("GetParametersByPath", self._region, path):
+            pages = self._client.get_paginator("get_parameters_by_path").paginate(Path=path)
+            return {p["Name"]: p["Value"] for page in pages for p in page["Parameters"]}
+
+    def create_parameter(self, name: str, value: str) -> None:
+        """PutParameter of a new one. Raises: Duplicate, InUse."""
+        self._put(name, value, overwrite=False)
+
+    def overwrite_parameter(self, name: str, value: str) -> None:
+        """PutParameter, whether it is there or not. Raises: InUse."""
+        self._put(name, value, overwrite=True)
+
+    def _put(self, name: str, value: str, *, overwrite: bool) -> None:
+        with calling("PutParameter", self._region, name):
+            self._client.put_parameter(Name=name, Value=value, Type="String", Overwrite=overwrite)
+
+    def delete_parameters(self, names: Sequence[str]) -> None:
+        """DeleteParameters; those that are not there are no error. It takes ten at once."""
+        for first in range(0, len(names), 10):
+            with calling("DeleteParameters", self._region, names[first]):
+                self._client.delete_parameters(Names=names[first : first + 10])
 
     def ping(self, instance_id: str) -> str:
         """DescribeInstanceInformation: Online, ConnectionLost, or `not registered`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from amibuild.plan import Plan
     from amibuild.registry import ImageFacts
 
+DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
+
 
 def bake(
     context: typer.Context,
@@ -37,6 +40,14 @@ def bake(
         OnErrorName,
         typer.Option("--on-error", help="Remove what was made, or keep it for a look."),
     ] = OnErrorName.CLEAN,
+    lock_timeout: Annotated[
+        str,
+        typer.Option(
+            "--lock-timeout",
+            metavar="DURATION",
+            help="How long to wait, such as 30m, while another bake makes this image.",
+        ),
+    ] = "0s",
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -45,6 +56,7 @@ def bake(
         from amibuild.project import load_project
 
         refuse_scripted(machine)
+        lock_timeout_s = duration_s("--lock-timeout", lock_timeout)
         # The recipe first: its mistakes need neither boto3 nor an endpoint.
         project = load_project(recipe, overrides or ())
         from amibuild.cli.target import open_target
@@ -72,6 +84,7 @@ def bake(
                 subscribers=(run.show,),
                 on_result=tell,
                 environ=environ,
+                lock_timeout_s=lock_timeout_s,
             )
 
 
@@ -84,6 +97,17 @@ def refuse_scripted(machine: MachineName) -> None:
             "--machine none boots nothing, so no image can be made or proven with it",
             hint="it is for scripted tests: amibuild local up --machine none",
         )
+
+
+def duration_s(option: str, text: str) -> float:
+    """The seconds of `90s`, `30m` or `1h30m`, as Terraform takes them. Raises: UsageError."""
+    found = DURATION.fullmatch(text)
+    if not text or found is None:
+        from amibuild.errors import UsageError
+
+        raise UsageError(f"{option}: {text!r} is no duration", hint="such as 90s, 30m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return hours * 3600.0 + minutes * 60 + seconds
 
 
 def bake_json(result: BakeResult) -> dict[str, Any]:

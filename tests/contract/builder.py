@@ -14,20 +14,24 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tarfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from amibuild import signals
 from amibuild.aws.session import Cloud
 from amibuild.bake import BakeResult, bake
+from amibuild.errors import AmibuildError, Interrupted
 from amibuild.journal import Shown, StepStarted, Subscriber
 from amibuild.names import EndpointAccess
 from amibuild.project import Project, load_project
 from amibuild.scope import OnError
-from amibuild.wait import Waiting
+from amibuild.wait import Look, Waiting, until
 
 if TYPE_CHECKING:
     from amibuild.local.machines.script import Outcome
@@ -163,6 +167,7 @@ def run(
     *subscribers: Subscriber,
     if_changed: bool = False,
     on_error: OnError = OnError.CLEAN,
+    lock_timeout_s: float = 0.0,
 ) -> BakeResult:
     told: list[BakeResult] = []
     result = bake(
@@ -173,6 +178,7 @@ def run(
         on_error=on_error,
         subscribers=subscribers,
         on_result=told.append,
+        lock_timeout_s=lock_timeout_s,
     )
     assert told == [result]
     return result
@@ -193,24 +199,52 @@ def die_at(when: str) -> Subscriber:
     return hear
 
 
+def held_up(gate: Path) -> Subscriber:
+    """At the first step it waits until that file is there."""
+
+    def hear(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == "os":
+            until(lambda: Look("shut", gate.exists() or None), what=str(gate), timeout_s=60)
+
+    return hear
+
+
 def killed_at(moment: str, url: str, folder: Path) -> int | None:
     """How a bake's process ended that dies at that moment; what it said is in `folder`/said.
 
     It is forked from a process in which all is imported and read already: 0.3 s, where a new
     interpreter takes 2 s to get as far.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.contract.warm"])
-    process = context.Process(target=_bake_until_killed, args=(moment, url, folder))
-    process.start()
+    process = started(url, folder, die_at=moment)
     process.join()
     return process.exitcode
 
 
-def _bake_until_killed(moment: str, url: str, folder: Path) -> None:
+def started(
+    url: str, folder: Path, *, die_at: str = "", gate: Path | None = None, lock_timeout_s: float = 0
+) -> BaseProcess:
+    """A bake in a process of its own; its exit code is 0 or that of its error, its last words are
+    the image's id or the error."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.contract.warm"])
+    process = context.Process(
+        target=_bake, args=(url, folder, die_at, gate, lock_timeout_s), daemon=True
+    )
+    process.start()
+    return process
+
+
+def _bake(url: str, folder: Path, moment: str, gate: Path | None, lock_timeout_s: float) -> None:
     project = new_project(folder)
     said = os.open(folder / "said", os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
     os.dup2(said, 2)
     cloud = Cloud(region="us-east-1", access=EndpointAccess(url, "AKIAIOSFODNN7EXAMPLE", "x"))
-    run(project, cloud, die_at(moment))
+    hearing = [die_at(moment), *([held_up(gate)] if gate else [])]
+    with signals.catch():
+        try:
+            result = run(project, cloud, *hearing, lock_timeout_s=lock_timeout_s)
+        except (AmibuildError, Interrupted) as error:
+            sys.stdout.write(error.message)
+            sys.exit(error.exit_code)
+        sys.stdout.write(result.image_id)

@@ -419,12 +419,12 @@ def test_an_interrupt_inside_a_call_is_not_taken_for_a_lost_connection(aws: Aws)
         cloud.ec2.instance("i-0123456789abcdef0")
 
 
-# Between intent and creation, between creation and what follows, and in the clean-up: group,
+# Between intent and creation, between creation and what follows, and in the clean-up: lock, group,
 # builder, image, verify machine, disk copy.
 MOMENTS = [
     *STAGES,
-    *(f"{event}:{number}" for event in ("intended", "created") for number in range(1, 6)),
-    *(f"removed:{number}" for number in range(1, 5)),
+    *(f"{event}:{number}" for event in ("intended", "created") for number in range(1, 7)),
+    *(f"removed:{number}" for number in range(1, 6)),
 ]
 
 

@@ -97,6 +97,12 @@ def test_nothing_can_be_baked_on_machines_that_are_not_there(tmp_path: Path) -> 
     assert "--machine none" in done.stderr.decode()
 
 
+def test_a_lock_timeout_that_is_none_is_refused_before_anything(tmp_path: Path) -> None:
+    done = amibuild("bake", tmp_path / "amibuild.toml", "--lock-timeout", "soon")
+    assert done.exit_code == 2
+    assert "--lock-timeout: 'soon' is no duration" in done.stderr.decode()
+
+
 @pytest.mark.parametrize("folder", ["/proc/foo", "/dev/null", "x" * 300])
 def test_a_folder_that_can_hold_no_recipe_is_told_without_a_traceback(folder: str) -> None:
     done = amibuild("init", folder)

@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "amibuild.journal",
         "amibuild.library",
+        "amibuild.lock",
         "amibuild.outputs",
         "amibuild.plan",
         "amibuild.policy",

@@ -260,7 +260,9 @@ def test_a_step_that_is_not_there_is_told_as_plan_tells_it(tmp_path: Path) -> No
 def test_reap_makes_nothing() -> None:
     assert actions(FULL, Flow.REAP) - actions(FULL, Flow.BAKE) == OF_REAP
     verbs = {action.partition(":")[2] for action in actions(FULL, Flow.REAP)}
-    assert all(verb.startswith(REMOVAL) for verb in verbs)
+    assert all(verb.startswith(REMOVAL) for verb in verbs - {"GetParametersByPath", "PutParameter"})
+    (put,) = (s for s in statements(FULL, Flow.REAP) if "ssm:PutParameter" in s.actions)
+    assert put.resources == ("arn:aws:ssm:*:*:parameter/amibuild/*/lock/*",)
 
 
 @pytest.mark.parametrize("flow", list(Flow))
@@ -277,7 +279,7 @@ def test_whatever_changes_something_is_bound_to_a_tag_or_to_a_name(
 REMOVAL = ("Describe", "List", "Delete", "Deregister", "Terminate")
 LOOKS = ("Describe", "Get", "List", "CancelCommand")
 # What is used and stays as it is; what can be tagged only while amibuild makes it; and what the
-# names of a profile and a bucket bind.
+# names of a profile, a bucket and an image bind.
 UNBOUND = {
     "StartFrom",
     "MakeGroupsIn",
@@ -285,7 +287,15 @@ UNBOUND = {
     "GiveItsRole",
     "UseItsObjects",
     "RemoveUploads",
+    "TakeTheLock",
+    "ReleaseLocks",
 }
+
+
+def test_a_bake_reaches_no_other_images_lock() -> None:
+    locks = [s for s in statements(FULL, Flow.BAKE) if s.sid.endswith("TheLock")]
+    path = "arn:aws:ssm:eu-west-1:*:parameter/amibuild/game-host/lock"
+    assert [s.resources for s in locks] == [(path, f"{path}/*"), (f"{path}/*",)]
 
 
 def test_machines_get_the_recipes_profile_and_no_other() -> None:
