@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,61 +27,22 @@ from amibuild.errors import (
 from amibuild.journal import Noted, Shown, StepStarted, read
 from amibuild.project import Project
 from amibuild.reap import reap
-from amibuild.recipe.model import Recipe
 from amibuild.registry import find_image, list_images
 from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
 from tests.contract import builder
-from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, checks, new_project
+from tests.contract.account import account, await_ends
+from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, changed, checks, new_project
 from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 
-def account(aws: Aws) -> dict[str, set[str]]:
-    """Everything in the account that costs money or stands in the way."""
-    ec2 = aws.ec2
-    instances = ec2.describe_instances()["Reservations"]
-    return {
-        "instances": {
-            i["InstanceId"]
-            for r in instances
-            for i in r["Instances"]
-            if i["State"]["Name"] != "terminated"
-        },
-        "images": {i["ImageId"] for i in ec2.describe_images(Owners=["self"])["Images"]},
-        "snapshots": {
-            s["SnapshotId"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
-        },
-        "volumes": {v["VolumeId"] for v in ec2.describe_volumes()["Volumes"]},
-        "groups": {g["GroupId"] for g in ec2.describe_security_groups()["SecurityGroups"]},
-    }
-
-
-def await_ends(aws: Aws) -> None:
-    """A machine whose end a bake has begun goes on ending when the bake is killed."""
-
-    def ending() -> str:
-        found = aws.ec2.describe_instances()["Reservations"]
-        states = {i["State"]["Name"] for r in found for i in r["Instances"]}
-        return "some are ending" if "shutting-down" in states else "none is ending"
-
-    aws.until(ending, "none is ending")
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return new_project(tmp_path / "project")
-
-
-def changed(project: Project, **sections: dict[str, object]) -> Project:
-    """The project with other values in its recipe."""
-    body = project.recipe.model_dump(mode="json", exclude_none=True)
-    for section, values in sections.items():
-        body[section] = {**body[section], **values}
-    return replace(project, recipe=Recipe.model_validate(body))
 
 
 def test_only_the_image_and_its_snapshot_stay(start: Start, project: Project) -> None:

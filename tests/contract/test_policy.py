@@ -15,9 +15,8 @@ from amibuild.reap import reap
 from amibuild.recipe.model import Recipe
 from amibuild.scope import OnError
 from tests.contract import builder
-from tests.contract.builder import Answers, new_project
+from tests.contract.builder import Answers, changed, new_project
 from tests.contract.conftest import Start
-from tests.contract.test_bake import changed
 
 BUCKET, KEY = "a-bucket-of-ours", "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
 HINT = "`amibuild policy bake` prints all that it needs"
