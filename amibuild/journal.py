@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from amibuild.errors import Leftover
+from amibuild.errors import Leftover, LeftoverError
 from amibuild.wait import Waiting
 
 # Why something was kept that is no result: `reap` and the story go by it.
@@ -259,6 +259,25 @@ class Remains:
 
 def leftover(event: LeftBehind) -> Leftover:
     return Leftover(event.kind, event.id, event.region, event.reason, event.command)
+
+
+def left_behind(
+    error: Exception, kind: ResourceKind, id_: str, region: str, command: str
+) -> list[LeftBehind]:
+    """What a failed removal of `id_` has left: that, or what the error names instead."""
+    if not isinstance(error, LeftoverError):
+        reason = str(error)
+        return [LeftBehind(kind=kind, id=id_, region=region, reason=reason, command=command)]
+    return [
+        LeftBehind(
+            kind=ResourceKind(one.kind),
+            id=one.id,
+            region=one.region,
+            reason=one.reason,
+            command=one.command,
+        )
+        for one in error.leftovers
+    ]
 
 
 def journal_path(state_dir: Path, bake_id: str) -> Path:

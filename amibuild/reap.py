@@ -21,13 +21,13 @@ from amibuild.journal import (
     Created,
     Journal,
     JournalBusy,
-    LeftBehind,
     Outcome,
     Remains,
     Removed,
     ResourceKind,
     Subscriber,
     is_live,
+    left_behind,
     leftover,
 )
 from amibuild.names import BakeId, Tag
@@ -208,16 +208,11 @@ class _Reaper:
         self.report.removed.append((dead.kind, dead.id))
 
     def _leave(self, dead: _Dead, error: AmibuildError, journal: Journal | None) -> None:
-        event = LeftBehind(
-            kind=dead.kind,
-            id=dead.id,
-            region=self._cloud.region,
-            reason=error.message,
-            command=self._remover.command(dead.kind, dead.id),
-        )
-        if journal:
-            journal.write(event)
-        self.report.left.append(leftover(event))
+        command = self._remover.command(dead.kind, dead.id)
+        for event in left_behind(error, dead.kind, dead.id, self._cloud.region, command):
+            if journal:
+                journal.write(event)
+            self.report.left.append(leftover(event))
 
     def _temporary(self) -> list[tuple[_Dead, Mapping[str, str]]]:
         """All that has an end by its tags. A verified image, or its snapshot, has none."""
