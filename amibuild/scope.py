@@ -166,6 +166,9 @@ class Scope:
             # Else the intent stays in the journal without an id: `reap` looks again.
         except AmibuildError as search_error:
             error.add_note(f"whether {kind} {token} exists is not known: {search_error.message}")
+            if kind is ResourceKind.OBJECT:
+                # Its name is its id, and S3 removes what is not there as well.
+                self._arm(kind, name, token)
         else:
             for id_ in found:
                 self._arm(kind, id_, token)
