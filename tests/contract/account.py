@@ -61,17 +61,24 @@ def stored(aws: Aws) -> Account:
 
 def attached(aws: Aws) -> dict[str, str]:
     """What goes with something else: volume -> its instance, snapshot -> its image."""
+    found = aws.ec2.describe_instances(Filters=[NOT_GONE])["Reservations"]
     owners = {
-        v["VolumeId"]: a["InstanceId"]
-        for v in aws.ec2.describe_volumes()["Volumes"]
-        for a in v["Attachments"]
-        if a["DeleteOnTermination"]
+        mapping["Ebs"]["VolumeId"]: instance["InstanceId"]
+        for reservation in found
+        for instance in reservation["Instances"]
+        for mapping in instance["BlockDeviceMappings"]
+        if mapping["Ebs"]["DeleteOnTermination"]
     }
     for image in aws.ec2.describe_images(Owners=["self"])["Images"]:
         for mapping in image["BlockDeviceMappings"]:
             if "SnapshotId" in mapping.get("Ebs", {}):
                 owners[mapping["Ebs"]["SnapshotId"]] = image["ImageId"]
     return owners
+
+
+def with_attached(ids: set[str], owners: dict[str, str]) -> set[str]:
+    """These, and what goes when they go; `owners` is what `attached` gave."""
+    return ids | {thing for thing, owner in owners.items() if owner in ids}
 
 
 def made_twice() -> list[str]:

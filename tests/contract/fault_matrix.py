@@ -1,10 +1,8 @@
 """Every AWS call of a bake and of its clean-up, with every fault that is possible for it.
 
-The calls are not written down here: four bakes are recorded (RUNS), and a cell is made of each
-call that they make, at its first and at its last occurrence, with each kind of fault that its sort
-can have (POSSIBLE). A cell is one more bake with that fault. What is in the account afterwards must
-be what was there before, the result, and exactly what was reported with exit code 4; and after
-`reap`, without faults, only the result.
+Some bakes are recorded (fault_cells.RUNS), and each cell that follows from their calls is one more
+bake with its fault. What is in the account afterwards must be what was there before, the result,
+and exactly what was reported with exit code 4; and after `reap`, without faults, only the result.
 
 `python -m tests.contract.fault_matrix` runs all of it and prints its size and result.
 """
@@ -15,10 +13,9 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from time import monotonic
 
@@ -32,169 +29,20 @@ from amibuild.local.service import Options, Service
 from amibuild.project import Project, load_project
 from amibuild.reap import reap
 from amibuild.scope import OnError
-from tests.contract.account import account, attached, await_ends, made_twice, stored
+from tests.contract.account import account, attached, await_ends, made_twice, stored, with_attached
 from tests.contract.builder import Answers, changed
 from tests.contract.conftest import KEY, REGION, Aws
+from tests.contract.fault_cells import PASSING, RUNS, Call, Cell, Kind, Run, cells
 from tests.contract.swift import SwiftClock, swift
 
+# In one account: what has ended is listed for an hour.
+BAKES_EACH = 30
 BUCKET, PROFILE, ROLE = "a-bucket-of-ours", "a-profile", "a-role"
 POLICY = """{"Version": "2012-10-17", "Statement":
 [{"Effect": "Allow", "Action": "ssm:*", "Resource": "*"}]}"""
 KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
 # One step: a second one brings no other calls.
 RECIPE = '[image]\nname = "game-host"\n[provision]\nsteps = ["os"]\nservices = []\n'
-
-
-class Sort(StrEnum):
-    READ = "read"
-    CREATE = "create"
-    CHANGE = "change"
-    REMOVE = "remove"
-
-
-class Kind(StrEnum):
-    THROTTLED = "throttled once"
-    THROTTLED_ON = "throttled from then on"
-    SERVER = "5xx once"
-    SERVER_ON = "5xx from then on, though it acts"
-    LOST = "acted, the answer lost"
-    LOST_ON = "acted, every answer lost from then on"
-    DENIED = "access denied from then on"
-    SHORT = "capacity short once"
-    SHORT_ON = "capacity short from then on"
-    DEAD = "dead state"
-    UNSEEN = "not found for the first seconds"
-
-
-_ANY = (Kind.THROTTLED, Kind.THROTTLED_ON, Kind.SERVER, Kind.DENIED)
-_ACTS = (*_ANY, Kind.SERVER_ON, Kind.LOST, Kind.LOST_ON)
-POSSIBLE: Mapping[Sort, tuple[Kind, ...]] = {
-    # A read does nothing that a lost answer could hide, needs no room, and what it reads is
-    # either old or covered by the call that made it.
-    Sort.READ: _ANY,
-    # What is made may be short, may die, and may not be seen at first (NEW, SHORTAGES, DEATHS).
-    Sort.CREATE: (*_ACTS, Kind.SHORT, Kind.SHORT_ON, Kind.DEAD, Kind.UNSEEN),
-    # What is changed or removed was made by the same bake: it may not be found yet.
-    Sort.CHANGE: (*_ACTS, Kind.UNSEEN),
-    Sort.REMOVE: (*_ACTS, Kind.UNSEEN),
-}
-_PREFIXES = {
-    Sort.READ: ("Describe", "Get", "Head", "List"),
-    Sort.CREATE: ("Create", "Run", "Send", "Put"),
-    Sort.REMOVE: ("Delete", "Deregister", "Terminate"),
-    Sort.CHANGE: ("Attach", "Cancel", "Modify", "Stop"),
-}
-_CHANGES_OF_TAGS = ("CreateTags", "DeleteTags")
-# Which reads do not show it yet.
-NEW = {
-    "RunInstances": ("instance",),
-    "CreateImage": ("image", "snapshot"),
-    "CreateSecurityGroup": ("security-group",),
-    "CreateVolume": ("volume",),
-    "SendCommand": ("command",),
-    "PutObject": (),  # S3 shows what it has at once, since 2020 (S3 User Guide, consistency)
-}
-# Source: EC2 API reference, "Error codes". Commands and objects need no room.
-SHORTAGES = {
-    "RunInstances": "InsufficientInstanceCapacity",
-    "CreateImage": "ConcurrentSnapshotLimitExceeded",
-    "CreateSecurityGroup": "SecurityGroupLimitExceeded",
-    "CreateVolume": "VolumeLimitExceeded",
-}
-# The places inside (local/faults.py) where what this call has made dies, or never gets ready.
-DEATHS = {
-    "RunInstances": ("boot:{n}=out of memory", "boot:{n}=never", "agent:{n}=never", "agent:{n}=0"),
-    "CreateImage": ("capture:{n}=disk full", "capture:{n}=invalid", "capture:{n}=never"),
-}
-# What a call answers that does not see yet what it is about.
-NOT_FOUND = {
-    "AttachVolume": "InvalidVolume.NotFound",
-    "CancelCommand": "InvalidCommandId",
-    "CreateTags": "InvalidAMIID.NotFound",
-    "DeleteObject": "NoSuchKey",
-    "DeleteSecurityGroup": "InvalidGroup.NotFound",
-    "DeleteSnapshot": "InvalidSnapshot.NotFound",
-    "DeleteTags": "InvalidAMIID.NotFound",
-    "DeleteVolume": "InvalidVolume.NotFound",
-    "DeregisterImage": "InvalidAMIID.NotFound",
-    "ModifyImageAttribute": "InvalidAMIID.NotFound",
-    "ModifySnapshotAttribute": "InvalidSnapshot.NotFound",
-    "StopInstances": "InvalidInstanceID.NotFound",
-    "TerminateInstances": "InvalidInstanceID.NotFound",
-}
-UNSEEN_FOR = 3
-# In one account: what has ended is listed for an hour.
-BAKES_EACH = 30
-_CODES = {
-    "ec2": ("RequestLimitExceeded", "InternalError", "UnauthorizedOperation"),
-    "ssm": ("ThrottlingException", "InternalServerError", "AccessDeniedException"),
-    "s3": ("SlowDown", "InternalError", "AccessDenied"),
-    "iam": ("Throttling", "InternalFailure", "AccessDenied"),
-}
-# After these a bake ends as it would without a fault.
-PASSING = frozenset({Kind.THROTTLED, Kind.SERVER, Kind.LOST})
-
-
-def sort_of(call: str) -> Sort:
-    """Raises: KeyError for a call of no known sort, so that it can't stay out of the matrix."""
-    if call in _CHANGES_OF_TAGS:
-        return Sort.CHANGE
-    for sort, prefixes in _PREFIXES.items():
-        if call.startswith(prefixes):
-            return sort
-    raise KeyError(f"is {call} a read, or what does it do?")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A bake that is recorded: with everything that the recipe can have, or without; and how it
-    goes wrong by itself, so that its clean-up is seen too."""
-
-    name: str
-    full: bool = True
-    unproven: bool = False
-    faults: tuple[str, ...] = ()
-
-
-RUNS = (
-    Run("the whole"),
-    Run("without a bucket or a profile", full=False),
-    Run("its checks can't run", unproven=True),
-    # Its answer says that nothing was stored, and is wrong: the bake looks for it.
-    Run("an upload fails", faults=("PutObject:1=InvalidRequest:after",)),
-)
-
-
-@dataclass(frozen=True)
-class Call:
-    service: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """`faults` are ordered beside those of the run. `first` is the call's first occurrence."""
-
-    run: Run
-    call: Call
-    nth: int
-    first: bool
-    kind: Kind
-    faults: tuple[str, ...]
-
-    @property
-    def codes(self) -> list[str]:
-        """With which of these a call has failed, when the fault has hit."""
-        return [fault.partition("=")[2].removesuffix(":after") for fault in self.faults]
-
-    @property
-    def must_hit(self) -> bool:
-        """Not a place inside, nor a last look that another host need not take."""
-        inside = self.kind is Kind.DEAD or self.faults[0].startswith("visible:")
-        return not inside and (self.first or sort_of(self.call.name) is not Sort.READ)
-
-    def __str__(self) -> str:
-        return f"{self.call.name}:{self.nth} {self.kind} ({self.run.name}) {' '.join(self.faults)}"
 
 
 @dataclass(frozen=True)
@@ -216,61 +64,6 @@ class Outcome:
     not_reaped: list[str]
     after_reap: set[str]
     calls: Counter[Call]
-
-
-def cells(recorded: Mapping[Run, Outcome]) -> list[Cell]:
-    """Each call once, in the first run that makes it."""
-    seen: set[Call] = set()
-    found: list[Cell] = []
-    for run, outcome in recorded.items():
-        for call in sorted(set(outcome.calls) - seen, key=lambda call: call.name):
-            seen.add(call)
-            for nth in sorted({1, outcome.calls[call]}):
-                found += _cells_of(run, call, nth)
-    return found
-
-
-def _cells_of(run: Run, call: Call, nth: int) -> Iterator[Cell]:
-    for kind in POSSIBLE[sort_of(call.name)]:
-        for faults in _orders(call, nth, kind):
-            yield Cell(run, call, nth, nth == 1, kind, faults)
-
-
-def _orders(call: Call, nth: int, kind: Kind) -> list[tuple[str, ...]]:
-    """What is ordered from the endpoint for this kind; none where the call can't have it."""
-    name = call.name
-    throttled, server, denied = _CODES[call.service]
-    match kind:
-        case Kind.THROTTLED:
-            return [(f"{name}:{nth}={throttled}",)]
-        case Kind.THROTTLED_ON:
-            return [(f"{name}:{nth}+={throttled}",)]
-        case Kind.SERVER:
-            return [(f"{name}:{nth}={server}",)]
-        case Kind.SERVER_ON:
-            return [(f"{name}:{nth}+={server}:after",)]
-        case Kind.LOST:
-            return [(f"{name}:{nth}=ConnectionLost:after",)]
-        case Kind.LOST_ON:
-            return [(f"{name}:{nth}+=ConnectionLost:after",)]
-        case Kind.DENIED:
-            return [(f"{name}:{nth}+={denied}",)]
-        case Kind.SHORT:
-            return [(f"{name}:{nth}={code}",) for code in _having(SHORTAGES, name)]
-        case Kind.SHORT_ON:
-            return [(f"{name}:{nth}+={code}",) for code in _having(SHORTAGES, name)]
-        case Kind.DEAD:
-            return [(place.format(n=nth),) for place in DEATHS.get(name, ())]
-        case Kind.UNSEEN:
-            if sort_of(name) is Sort.CREATE:
-                # It is of everything that the call makes: once is enough.
-                kinds = NEW[name] if nth == 1 else ()
-                return [(f"visible:{kind}={UNSEEN_FOR}",) for kind in kinds]
-            return [(f"{name}:{nth}-{nth + UNSEEN_FOR - 1}={NOT_FOUND[name]}",)]
-
-
-def _having(codes: Mapping[str, str], name: str) -> list[str]:
-    return [codes[name]] if name in codes else []
 
 
 class Lab:
@@ -316,8 +109,8 @@ class Lab:
             after = _settled(aws, self._before)
             owners = attached(aws) if after != self._before else {}
             made = _result(told, owners)
-            reported = {leftover.id for leftover in error.leftovers} if error else set()
-            reported |= {thing for thing, owner in owners.items() if owner in reported}
+            left = {leftover.id for leftover in error.leftovers} if error else set()
+            reported = with_attached(left, owners)
             report = reap(aws.cloud, project.state_dir, target="local", dry_run=False, clock=clock)
             reaped = _whole(aws) if report.removed else after
             outcome = Outcome(
@@ -427,12 +220,11 @@ def _settled(aws: Aws, before: set[str]) -> set[str]:
     return there
 
 
-def _result(told: BakeResult | None, owners: Mapping[str, str]) -> set[str]:
+def _result(told: BakeResult | None, owners: dict[str, str]) -> set[str]:
     """What a bake that handed over a result leaves on purpose."""
     if told is None:
         return set()
-    snapshots = {thing for thing, owner in owners.items() if owner == told.image_id}
-    return {told.image_id, _manifest(told), *snapshots}
+    return {_manifest(told), *with_attached({told.image_id}, owners)}
 
 
 def _manifest(told: BakeResult) -> str:
@@ -451,6 +243,11 @@ def _forget(aws: Aws, told: BakeResult | None, made: set[str]) -> None:
         aws.s3.delete_object(Bucket=BUCKET, Key=key)
 
 
+def _is_bare(error: AmibuildError | None, call: Call) -> bool:
+    """An error about this call that says nothing of what to do."""
+    return isinstance(error, AwsError) and error.operation == call.name and error.hint is None
+
+
 def problems(cell: Cell, seen: Outcome, plain: Outcome) -> list[str]:
     """What is wrong with how a cell went; `plain` is its run without the fault."""
     found = []
@@ -465,8 +262,7 @@ def problems(cell: Cell, seen: Outcome, plain: Outcome) -> list[str]:
         found.append(f"made twice: {seen.twice}")
     if cell.kind in PASSING and (seen.done, type(seen.error)) != (plain.done, type(plain.error)):
         found.append(f"ended otherwise than without it: {seen.error!r}")
-    told = cell.kind in {Kind.DENIED, Kind.SHORT_ON} and isinstance(seen.error, AwsError)
-    if told and seen.error is not None and seen.error.hint is None:
+    if cell.kind in {Kind.DENIED, Kind.SHORT_ON} and _is_bare(seen.error, cell.call):
         found.append(f"no hint: {seen.error!r}")
     if cell.must_hit and not set(cell.codes) & set(seen.failures):
         found.append(f"the fault never hit: {dict(seen.failures)}")
@@ -490,9 +286,12 @@ class Tally:
         else:
             self.clean += 1
 
+    @property
+    def cells(self) -> int:
+        return self.clean + self.reported + len(self.wrong)
+
     def __str__(self) -> str:
-        number = self.clean + self.reported + len(self.wrong)
-        text = f"{number} cells: {self.clean} clean, {self.reported} with reported leftovers"
+        text = f"{self.cells} cells: {self.clean} clean, {self.reported} with reported leftovers"
         return f"{text}, {len(self.wrong)} wrong" if self.wrong else text
 
 
@@ -508,7 +307,7 @@ def main() -> int:
     tally = Tally()
     with tempfile.TemporaryDirectory() as name, closing(Lab(Path(name), session())) as lab:
         recorded = lab.record()
-        for cell in cells(recorded):
+        for cell in cells({run: seen.calls for run, seen in recorded.items()}):
             if all(word in str(cell) for word in sys.argv[1:]):
                 tally.add(cell, lab.perform(cell.run, cell.faults), recorded[cell.run])
     for line in tally.wrong:

@@ -7,7 +7,6 @@ and clean-up are. tests/local/test_scenario.py has the same flow on real machine
 from __future__ import annotations
 
 import json
-import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
 from tests.contract import builder
-from tests.contract.account import account, await_ends
+from tests.contract.account import account
 from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, changed, checks, new_project
 from tests.contract.conftest import Aws, Start
 
@@ -234,26 +233,6 @@ def test_a_failed_proof_leaves_no_image(start: Start, project: Project, half: st
     assert not (project.directory / "RUNBOOK.md").exists()
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
-    start: Start, project: Project, stage: str
-) -> None:
-    def interrupt(shown: Shown) -> None:
-        if isinstance(shown, StepStarted) and shown.step == stage:
-            raise Interrupted("SIGINT")
-
-    aws = start(script=Answers())
-    before = account(aws)
-    kept = stage == "record"  # the image is proven by then: it is the result
-    with pytest.raises(Interrupted):
-        builder.run(project, aws.cloud, interrupt)
-    after = account(aws)
-    if kept:
-        assert len(after.pop("images") - before.pop("images")) == 1
-        assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
-    assert after == before
-
-
 def test_an_image_without_its_papers_is_told_to_stay(start: Start, project: Project) -> None:
     def close(shown: Shown) -> None:
         if isinstance(shown, StepStarted) and shown.step == "record":
@@ -279,41 +258,6 @@ def test_an_interrupt_inside_a_call_is_not_taken_for_a_lost_connection(aws: Aws)
     events.register("before-send.ec2.DescribeInstances", interrupt)
     with pytest.raises(Interrupted):
         cloud.ec2.instance("i-0123456789abcdef0")
-
-
-# Between intent and creation, between creation and what follows, and in the clean-up: group,
-# builder, image, verify machine, disk copy.
-MOMENTS = [
-    *STAGES,
-    *(f"{event}:{number}" for event in ("intended", "created") for number in range(1, 6)),
-    *(f"removed:{number}" for number in range(1, 5)),
-]
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_after_kill_9_at_any_moment_reap_finds_it_all(
-    start: Start, tmp_path: Path, moment: str
-) -> None:
-    aws = start(script=Answers())
-    before = account(aws)
-    folder = tmp_path / "project"
-    ended = builder.killed_at(moment, aws.service.url, folder)
-    assert ended == -signal.SIGKILL, (folder / "said").read_text()
-    await_ends(aws)
-    there = account(aws)
-    dry = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
-    assert account(aws) == there, "a dry run changes nothing"
-    report = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=False)
-    assert report.left == []
-    assert sorted(report.removed) == sorted(dry.would_remove)
-    after = account(aws)
-    if moment == "record" or moment.startswith("removed:"):
-        # Proven by then: the image is the result, whoever writes it down.
-        assert len(after.pop("images") - before.pop("images")) == 1
-        assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
-    assert after == before
-    again = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
-    assert again.would_remove == []
 
 
 def test_reap_leaves_the_journal_of_another_target_alone(start: Start, project: Project) -> None:
