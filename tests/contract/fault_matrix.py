@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 
 import boto3
 
@@ -314,7 +314,7 @@ def main() -> int:
                 tally.add(cell, lab.perform(cell.run, cell.faults), recorded[cell.run])
     for line in tally.wrong:
         sys.stderr.write(f"{line}\n")
-    sys.stdout.write(f"{tally}, in {monotonic() - began:.0f} s\n")
+    sys.stdout.write(f"{tally}, in {monotonic() - began:.0f} s, {process_time():.0f} s of a core\n")
     return 1 if tally.wrong else 0
 
 
