@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from amibuild.aws.session import Cloud
 from amibuild.errors import AmibuildError, UsageError
-from amibuild.library.artifact import Artifact, name_of, not_pinned, shown
+from amibuild.library.artifact import Artifact, bucket_and_key, name_of, not_pinned, shown
 from amibuild.library.every_service.fetch import FetchFailed, fetch, sha256_of
 from amibuild.library.every_service.unpack import BROKEN, entries, parts_of
 from amibuild.library.step import BuildStep, Source
-from amibuild.steps.artifacts import Places, bucket_and_key, check_file, check_regular
+from amibuild.steps.artifacts import Places, check_file, check_regular
 from amibuild.steps.upload import URL_VALID_S
 
 Say = Callable[[str], None]

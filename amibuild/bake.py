@@ -9,7 +9,7 @@ awaited before the end.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +22,10 @@ from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import StepFailed
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
+from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
 from amibuild.library.step import StepKind
-from amibuild.names import Tag, expiry, new_bake_id
+from amibuild.names import Tag, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
 from amibuild.record import Made, check_writable, hand_over, is_of, papers_of, record
@@ -40,6 +41,7 @@ from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
 from amibuild.steps.preflight import preflight, refuse
 from amibuild.steps.provision import StepRun, run_step, take_inventory
+from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.boot import Subject, audit, prove, require
 from amibuild.verify.known import KnownValues
@@ -86,14 +88,17 @@ def bake(
     subscribers: Sequence[Subscriber],
     on_result: Callable[[BakeResult], None],
     clock: Clock | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> BakeResult:
-    """Raises: VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
+    """`environ` is where the recipe's secrets are looked for that come from the environment.
+
+    Raises: VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
     clock = clock or SystemClock()
     asked = clock.monotonic()
     plan, reusable = plan_bake(project, cloud)
     check_writable(project)
     if if_changed and reusable is not None:
-        refuse(cloud, project.recipe)
+        refuse(project.recipe)
         share(cloud, reusable.id, reusable.snapshot_ids, project.recipe.publish.accounts)
         hand_over(project, pinned(reusable))
         result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
@@ -104,10 +109,13 @@ def bake(
     logs = project.state_dir / "logs" / bake_id
     places = Places(project.directory, recipe.artifacts.mirror)
     commit = commit_of(project.directory)
+    secrets = read_secrets(cloud, recipe, plan.steps, environ)
     known = KnownValues()
     known.add_those_of(cloud)
+    for secret in secrets.values():
+        known.add_secret(secret)
     tags = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(bake_id)}
-    temporary = {**tags, Tag.EXPIRES: expiry(began, project.lease)}
+    temporary = Lease(cloud, bake_id, tags, project.lease, clock)
     started = BakeStarted(
         bake_id=bake_id,
         image=plan.image,
@@ -120,7 +128,9 @@ def bake(
         version=__version__,
     )
     with (
-        Journal(journal_path(project.state_dir, bake_id), tuple(subscribers)) as journal,
+        Journal(
+            journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear)
+        ) as journal,
         told(journal, stages := Stages(journal, clock), started, on_error),
         Scope(
             journal,
@@ -174,12 +184,13 @@ def bake(
                     cloud, builder, timeout_s=recipe.builder.connect_timeout_s, observer=watch
                 )
                 communicator = connect(builder)
-                wait_for_first_boot(communicator, watch)
+                wait_for_first_boot(communicator, project.lease, watch)
             for step in provisioning:
                 try:
                     with stages.run(step.name, step.purpose):
-                        runs.append(run_step(communicator, step, logs, watch, sources(step)))
-                        for note in runs[-1].notes:
+                        ran = run_step(communicator, step, logs, watch, sources(step), secrets)
+                        runs.append(ran)
+                        for note in ran.notes:
                             journal.write(Noted(text=f"{step.name}: {note}"))
                 except StepFailed as error:
                     # Services stand side by side, so the others go on: one bake tells of all that
@@ -196,7 +207,7 @@ def bake(
                         communicator, provisioning, logs, recipe.verify.timeout_s, watch
                     )
             with stages.run(seal.name, seal.purpose):
-                runs.append(run_step(communicator, seal, logs, watch))
+                runs.append(run_step(communicator, seal, logs, watch, secrets=secrets))
         with stages.run("shutdown", f"stops {builder}"):
             cloud.ec2.stop_instance(builder)
             wait_until_stopped(
@@ -218,8 +229,8 @@ def bake(
             scope.begin_removal(builder)
         with stages.run("verify", f"{image.id} on a fresh boot"):
             subject = Subject(
-                image, plan.steps, recipe, ready.networks, group, temporary, logs, failed, audited,
-                known,
+                image, plan.steps, recipe, ready.networks, group, temporary, project.lease, logs,
+                failed, audited, known,
             )  # fmt: skip
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
             if not proof.passed and on_error is OnError.KEEP:

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from amibuild.errors import Leftover, LeftoverError
+from amibuild.secret import all_masked
 from amibuild.wait import Waiting
 
 # Why something was kept that is no result: `reap` and the story go by it.
@@ -197,6 +198,7 @@ class Journal:
 
     def write(self, event: Event) -> None:
         """On the disk when this returns, then shown."""
+        event = _masked(event)
         os.write(self._file, event.model_dump_json().encode() + b"\n")
         os.fsync(self._file)
         self.show(event)
@@ -205,6 +207,13 @@ class Journal:
         """Only shown: a look of a polling loop is nothing that anybody reads later."""
         for subscriber in self._subscribers:
             subscriber(shown)
+
+
+def _masked(event: Event) -> Event:
+    """Its texts, not the line: that stays JSON whatever a secret looks like."""
+    told = event.model_dump()
+    shown = all_masked(told)
+    return event if shown == told else type(event).model_validate(shown)
 
 
 def read(path: Path) -> Iterator[Event]:

@@ -21,6 +21,7 @@ SnapshotId = NewType("SnapshotId", str)
 # EC2 allows 3 to 128 of these in an AMI name (CreateImage, parameter Name); the version needs 16.
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,99}")
 VERSION = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})\.(?P<counter>\d+)")
+EXPIRY = "%Y-%m-%dT%H:%M:%SZ"
 # Ends the name of a check that ran before the image was captured.
 ON_BUILDER = " on the builder"
 
@@ -48,7 +49,12 @@ def new_bake_id(now: datetime | None = None) -> BakeId:
 
 def expiry(began: datetime, lease: timedelta) -> str:
     """The value of the tag EXPIRES, such as `2026-11-22T16:15:00Z`: free for `reap` after that."""
-    return f"{(began + lease).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return (began + lease).astimezone(UTC).strftime(EXPIRY)
+
+
+def parse_expiry(value: str) -> datetime:
+    """The end that `expiry` wrote. Raises: ValueError for what it can't have written."""
+    return datetime.strptime(value, EXPIRY).replace(tzinfo=UTC)
 
 
 def client_token(bake_id: BakeId, purpose: str) -> str:
@@ -74,6 +80,17 @@ def next_version(taken: list[str], today: datetime) -> str:
         if m is not None and m["date"] == date
     ]
     return f"{date}.{max(counters, default=0) + 1}"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The part of AWS that a region is in: the second word of every ARN there, such as `aws-cn`.
+
+    `suffix` ends the names of its hosts, and with some services also of their principals.
+    """
+
+    name: str
+    suffix: str
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,50 @@ condition keys of each action.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from amibuild.names import Tag
+from amibuild.library.artifact import bucket_and_key
+from amibuild.library.step import BuildStep
+from amibuild.names import Partition, Tag
 from amibuild.recipe.model import Recipe
 
 VERSION = "2012-10-17"
 RUN_SHELL = "AWS-RunShellScript"
+# What IAM does not take as it stands, and what HCL does not.
+WILD = re.compile(r"[$*?]")
+SPECIAL = re.compile(r'[\\"\n\r\t]|[$%]\{')
+ESCAPES = {
+    "\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t", "${": "$${", "%{": "%%{"
+}  # fmt: skip
 HOST_MANAGEMENT = "ssm/managed-instance/default-ec2-instance-management-role"
 
 
 class Flow(StrEnum):
     BAKE = "bake"
     REAP = "reap"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a policy is for: a recipe, what it compiles to, and the part of AWS that it bakes in."""
+
+    recipe: Recipe
+    steps: Sequence[BuildStep]
+    partition: Partition
+
+    def arn(self, service: str, resource: str, *, region: str = "", account: str = "") -> str:
+        return f"arn:{self.partition.name}:{service}:{region}:{account}:{resource}"
+
+    def host(self, name: str) -> str | list[str]:
+        """What a condition has as the name of a service. Elsewhere than in `aws` some have the
+        suffix of their partition and some have not, so both are meant."""
+        names = dict.fromkeys(f"{name}.{end}" for end in ("amazonaws.com", self.partition.suffix))
+        first, *others = names
+        return [first, *others] if others else first
 
 
 @dataclass(frozen=True)
@@ -81,118 +109,175 @@ SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
 CREATING = ("CreateImage", "CreateSecurityGroup", "CreateVolume", "RunInstances")
 
 
-def statements(recipe: Recipe, flow: Flow) -> tuple[Statement, ...]:
+def statements(wanted: Wanted, flow: Flow) -> tuple[Statement, ...]:
     """What the flow may do with this recipe, in its region."""
-    made = tuple(_bake(recipe) if flow is Flow.BAKE else _reap(recipe))
+    made = tuple(_bake(wanted) if flow is Flow.BAKE else _reap(wanted))
     return tuple(one for one in made if one.resources)
 
 
-def document(recipe: Recipe, flow: Flow) -> dict[str, Any]:
+def document(wanted: Wanted, flow: Flow) -> dict[str, Any]:
     """An IAM policy, as JSON has it."""
-    return {"Version": VERSION, "Statement": [one.as_json() for one in statements(recipe, flow)]}
+    return {"Version": VERSION, "Statement": [one.as_json() for one in statements(wanted, flow)]}
 
 
-def _reap(recipe: Recipe) -> Iterator[Statement]:
-    yield Statement("Look", LOOKS, ("*",), _region(recipe))
-    yield Statement("RemoveWhatIsOurs", REMOVES, _ec2("*"), {**_having_tag(), **_region(recipe)})
-    if recipe.aws.bucket:
-        bucket = (f"arn:aws:s3:::{recipe.aws.bucket}",)
-        yield Statement("FindUploads", ("s3:ListBucket",), bucket, {})
-        yield Statement("RemoveUploads", ("s3:DeleteObject",), _objects(recipe), {})
+def _reap(wanted: Wanted) -> Iterator[Statement]:
+    # Of whatever region: there may be journals of others, and --all-regions looks into all.
+    yield Statement("Look", (*LOOKS, "ec2:DescribeRegions"), ("*",), {})
+    yield Statement("RemoveWhatIsOurs", REMOVES, _ec2(wanted, "*"), _temporary())
+    if bucket := wanted.recipe.aws.bucket:
+        find = (wanted.arn("s3", literal(bucket)),)
+        yield Statement("FindUploads", ("s3:ListBucket",), find, {})
+        uploads = _objects(wanted, "payloads/*", "artifacts/*")
+        yield Statement("RemoveUploads", ("s3:DeleteObject",), uploads, {})
 
 
-def _bake(recipe: Recipe) -> Iterator[Statement]:
+def _bake(wanted: Wanted) -> Iterator[Statement]:
+    recipe, here = wanted.recipe, wanted.recipe.aws.region
     ours, new = _resource_tag(recipe), _request_tag(recipe)
     region = _region(recipe)
     yield Statement("Look", BAKE_LOOKS, ("*",), region)
     if recipe.source.ssm:
         # AWS's own have no account in their ARN.
-        parameter = f"arn:aws:ssm:{recipe.aws.region}:*:parameter/{recipe.source.ssm.lstrip('/')}"
+        name = literal(recipe.source.ssm.lstrip("/"))
+        parameter = wanted.arn("ssm", f"parameter/{name}", region=here, account="*")
         yield Statement("FindTheSource", ("ssm:GetParameter",), (parameter,), {})
-    setting = f"arn:aws:ssm:{recipe.aws.region}:*:servicesetting/{HOST_MANAGEMENT}"
+    setting = wanted.arn("ssm", f"servicesetting/{HOST_MANAGEMENT}", region=here, account="*")
     yield Statement("AskForHostManagement", ("ssm:GetServiceSetting",), (setting,), {})
-    yield from _profile(recipe)
-    yield Statement("StartFrom", ("ec2:RunInstances",), _ec2("image", "snapshot", "subnet"), region)
+    yield from _profile(wanted)
+    found = _ec2(wanted, "image", "snapshot", "subnet")
+    yield Statement("StartFrom", ("ec2:RunInstances",), found, region)
+    group, snapshot = _ec2(wanted, "security-group"), _ec2(wanted, "snapshot")
+    yield Statement("StartBehind", ("ec2:RunInstances",), group, {**ours, **region})
+    yield Statement("MakeGroupsIn", ("ec2:CreateSecurityGroup",), _ec2(wanted, "vpc"), region)
+    yield Statement("CopyDisksFrom", ("ec2:CreateVolume",), snapshot, {**ours, **region})
+    born = _ec2(wanted, "instance", "volume", "network-interface")
     yield Statement(
-        "StartBehind", ("ec2:RunInstances",), _ec2("security-group"), {**ours, **region}
-    )
-    yield Statement("MakeGroupsIn", ("ec2:CreateSecurityGroup",), _ec2("vpc"), region)
-    yield Statement("CopyDisksFrom", ("ec2:CreateVolume",), _ec2("snapshot"), {**ours, **region})
-    born = _ec2("instance", "volume", "network-interface")
-    yield Statement(
-        "StartAsOurs", ("ec2:RunInstances",), born, {**new, **region, **_with_profile(recipe)}
+        "StartAsOurs", ("ec2:RunInstances",), born, {**new, **region, **_with_profile(wanted)}
     )
     yield Statement(
         "MakeAsOurs",
         ("ec2:CreateSecurityGroup", "ec2:CreateVolume"),
-        _ec2("security-group", "volume"),
+        _ec2(wanted, "security-group", "volume"),
         {**new, **region},
     )
-    yield Statement("CaptureAsOurs", ("ec2:CreateImage",), _ec2("image", "snapshot"), new)
+    captured = _ec2(wanted, "image", "snapshot")
+    yield Statement("CaptureAsOurs", ("ec2:CreateImage",), captured, new)
     yield Statement(
         "TagWhatIsMade",
         ("ec2:CreateTags",),
-        _ec2("*"),
+        _ec2(wanted, "*"),
         {"StringEquals": {"ec2:CreateAction": list(CREATING)}},
     )
     shares = SHARES if recipe.publish.accounts else ()
-    yield Statement("UseWhatIsOurs", (*BAKE_USES, *shares), _ec2("*"), {**ours, **region})
+    yield Statement("UseWhatIsOurs", (*BAKE_USES, *shares), _ec2(wanted, "*"), {**ours, **region})
     yield Statement(
         "RunStepsOnOurs",
         ("ssm:SendCommand",),
-        (f"arn:aws:ec2:{recipe.aws.region}:*:instance/*",),
+        (wanted.arn("ec2", "instance/*", region=here, account="*"),),
         {"StringEquals": {f"ssm:resourceTag/{Tag.IMAGE}": recipe.image.name}},
     )
     yield Statement(
         "RunThemByShell",
         ("ssm:SendCommand",),
-        (f"arn:aws:ssm:{recipe.aws.region}::document/{RUN_SHELL}",),
+        (wanted.arn("ssm", f"document/{RUN_SHELL}", region=here),),
         {},
     )
-    yield from _bucket(recipe)
-    yield from _key(recipe)
+    yield from _secrets(wanted)
+    yield from _bucket(wanted)
+    yield from _artifacts(wanted)
+    yield from _key(wanted)
 
 
-def _profile(recipe: Recipe) -> Iterator[Statement]:
+def _profile(wanted: Wanted) -> Iterator[Statement]:
     """IAM names the role of a profile nowhere in its ARN, so that may be any that EC2 is given."""
-    profile = recipe.aws.instance_profile
+    profile = wanted.recipe.aws.instance_profile
     if profile is None:
         return
     yield Statement(
         "LookAtTheProfile",
         ("iam:GetInstanceProfile",),
-        (f"arn:aws:iam::*:instance-profile/{profile}",),
+        (_profile_arn(wanted, profile),),
         {},
     )
     looks = ("iam:ListAttachedRolePolicies", "iam:ListRolePolicies")
-    yield Statement("LookAtItsRole", looks, ("arn:aws:iam::*:role/*",), {})
-    to_ec2 = {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}
-    yield Statement("GiveItsRole", ("iam:PassRole",), ("arn:aws:iam::*:role/*",), to_ec2)
+    roles = (wanted.arn("iam", "role/*", account="*"),)
+    yield Statement("LookAtItsRole", looks, roles, {})
+    to_ec2 = {"StringEquals": {"iam:PassedToService": wanted.host("ec2")}}
+    yield Statement("GiveItsRole", ("iam:PassRole",), roles, to_ec2)
 
 
-def _with_profile(recipe: Recipe) -> dict[str, dict[str, Any]]:
+def _with_profile(wanted: Wanted) -> dict[str, dict[str, Any]]:
     """Else whoever may pass roles to EC2 could start a machine with any of the account's."""
-    profile = recipe.aws.instance_profile
-    arn = f"arn:aws:iam::*:instance-profile/{profile}"
-    return {"ArnLikeIfExists": {"ec2:InstanceProfile": arn}} if profile else {}
+    profile = wanted.recipe.aws.instance_profile
+    if profile is None:
+        return {}
+    return {"ArnLikeIfExists": {"ec2:InstanceProfile": _profile_arn(wanted, profile)}}
 
 
-def _bucket(recipe: Recipe) -> Iterator[Statement]:
-    bucket = recipe.aws.bucket
+def _secrets(wanted: Wanted) -> Iterator[Statement]:
+    """Under a KMS key of one's own, that key's policy must let the role decrypt too."""
+    sources = wanted.recipe.secrets.values()
+    parameters = [one.ssm for one in sources if one.ssm is not None]
+    names = [one.secretsmanager for one in sources if one.secretsmanager is not None]
+    resources = tuple(_parameter(wanted, name) for name in parameters)
+    yield Statement("ReadSecureParameters", ("ssm:GetParameter",), resources, {})
+    resources = tuple(_secret(wanted, name) for name in names)
+    yield Statement("ReadSecrets", ("secretsmanager:GetSecretValue",), resources, {})
+
+
+def _parameter(wanted: Wanted, name: str) -> str:
+    """Without the version or label that a name may end in."""
+    if name.startswith("arn:"):
+        return literal(":".join(name.split(":")[:6]))
+    path = literal(name.partition(":")[0].lstrip("/"))
+    return wanted.arn("ssm", f"parameter/{path}", region=wanted.recipe.aws.region, account="*")
+
+
+def _secret(wanted: Wanted, name: str) -> str:
+    """An ARN ends in six characters that nobody chooses, and may be given without them."""
+    if name.startswith("arn:"):
+        return f"{literal(name)}*"
+    region = wanted.recipe.aws.region
+    path = f"secret:{literal(name)}-??????"
+    return wanted.arn("secretsmanager", path, region=region, account="*")
+
+
+def _profile_arn(wanted: Wanted, profile: str) -> str:
+    return wanted.arn("iam", f"instance-profile/{literal(profile)}", account="*")
+
+
+def _bucket(wanted: Wanted) -> Iterator[Statement]:
+    bucket = wanted.recipe.aws.bucket
     if bucket is None:
         return
-    yield Statement("FindTheBucket", ("s3:ListBucket",), (f"arn:aws:s3:::{bucket}",), {})
+    yield Statement("FindTheBucket", ("s3:ListBucket",), (wanted.arn("s3", literal(bucket)),), {})
     actions = ("s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject")
-    yield Statement("UseItsObjects", actions, _objects(recipe), {})
+    yield Statement("UseItsObjects", actions, _objects(wanted, "*"), {})
 
 
-def _key(recipe: Recipe) -> Iterator[Statement]:
+def _artifacts(wanted: Wanted) -> Iterator[Statement]:
+    """What is read where it is: looked for before a bake, and fetched by an address that this
+    role signs. Of the mirror all, since what is in it is called by checksums."""
+    places = [bucket_and_key(source.url) for step in wanted.steps for source in step.sources]
+    read = {(bucket, literal(key)) for bucket, key in filter(None, places)}
+    mirror = wanted.recipe.artifacts.mirror or ""
+    if mirror.startswith("s3://"):
+        bucket, _, prefix = mirror.removeprefix("s3://").partition("/")
+        read.add((bucket, f"{literal(prefix.strip('/'))}/*".lstrip("/")))
+    objects = [wanted.arn("s3", f"{literal(bucket)}/{key}") for bucket, key in sorted(read)]
+    yield Statement("ReadItsArtifacts", ("s3:GetObject",), tuple(objects), {})
+    buckets = sorted({wanted.arn("s3", literal(bucket)) for bucket, _ in read})
+    keys = {"StringLike": {"s3:prefix": sorted({key for _, key in read})}}
+    yield Statement("FindItsArtifacts", ("s3:ListBucket",), tuple(buckets), keys)
+
+
+def _key(wanted: Wanted) -> Iterator[Statement]:
     """What EC2 does with the key on the caller's behalf (EBS user guide, required permissions)."""
-    key = recipe.aws.kms_key
+    key = wanted.recipe.aws.kms_key
     if key is None:
         return
-    resource = key if key.startswith("arn:") else "*"
-    via = {"StringEquals": {"kms:ViaService": f"ec2.{recipe.aws.region}.amazonaws.com"}}
+    resource = literal(key) if key.startswith("arn:") else "*"
+    via = {"StringEquals": {"kms:ViaService": wanted.host(f"ec2.{wanted.recipe.aws.region}")}}
     actions = (
         "kms:CreateGrant",
         "kms:Decrypt",
@@ -204,13 +289,21 @@ def _key(recipe: Recipe) -> Iterator[Statement]:
     yield Statement("UseTheKey", actions, (resource,), via)
 
 
-def _objects(recipe: Recipe) -> tuple[str, ...]:
-    return (f"arn:aws:s3:::{recipe.aws.bucket}/*",)
+def _objects(wanted: Wanted, *patterns: str) -> tuple[str, ...]:
+    """All that amibuild puts into the recipe's bucket has the same beginning."""
+    bucket = literal(wanted.recipe.aws.bucket or "")
+    return tuple(wanted.arn("s3", f"{bucket}/amibuild/{pattern}") for pattern in patterns)
 
 
-def _ec2(*kinds: str) -> tuple[str, ...]:
+def _ec2(wanted: Wanted, *kinds: str) -> tuple[str, ...]:
     """Images and snapshots of AWS itself have no account in their ARN."""
-    return tuple(f"arn:aws:ec2:*:*:{kind}{'' if kind == '*' else '/*'}" for kind in kinds)
+    named = (kind if kind == "*" else f"{kind}/*" for kind in kinds)
+    return tuple(wanted.arn("ec2", one, region="*", account="*") for one in named)
+
+
+def literal(text: str) -> str:
+    """For where IAM takes wildcards and variables (IAM user guide, policy variables)."""
+    return WILD.sub(lambda found: f"${{{found[0]}}}", text)
 
 
 def _region(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -225,22 +318,24 @@ def _request_tag(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return {"StringEquals": {f"aws:RequestTag/{Tag.IMAGE}": recipe.image.name}}
 
 
-def _having_tag() -> dict[str, dict[str, Any]]:
-    """Of whatever image: reap removes what any bake of the account left."""
-    return {"StringLike": {f"aws:ResourceTag/{Tag.BAKE_ID}": "*"}}
+def _temporary() -> dict[str, dict[str, Any]]:
+    """Of whatever image: reap removes what any bake of the account left. What is proven has no end
+    any longer. Whether the end is past is a date in a tag, which no condition compares."""
+    ends = {f"aws:ResourceTag/{Tag.EXPIRES}": "false"}
+    return {"StringLike": {f"aws:ResourceTag/{Tag.BAKE_ID}": "*"}, "Null": ends}
 
 
-def as_hcl(recipe: Recipe, flow: Flow) -> str:
+def as_hcl(wanted: Wanted, flow: Flow) -> str:
     """The same as a data source for Terraform's AWS provider."""
     lines = [f'data "aws_iam_policy_document" "amibuild_{flow}" {{']
-    for one in statements(recipe, flow):
+    for one in statements(wanted, flow):
         lines += ["  statement {", f'    sid       = "{one.sid}"']
         lines.append(f"    actions   = {_list(sorted(one.actions))}")
         lines.append(f"    resources = {_list(one.resources)}")
         for test, keys in one.condition.items():
             for key, values in keys.items():
                 lines += ["    condition {", f'      test     = "{test}"']
-                lines.append(f'      variable = "{key}"')
+                lines.append(f"      variable = {_text(key)}")
                 listed = values if isinstance(values, list) else [values]
                 lines += [f"      values   = {_list(listed)}", "    }"]
         lines.append("  }")
@@ -248,4 +343,9 @@ def as_hcl(recipe: Recipe, flow: Flow) -> str:
 
 
 def _list(values: Sequence[str]) -> str:
-    return "[" + ", ".join(f'"{value}"' for value in values) + "]"
+    return "[" + ", ".join(map(_text, values)) + "]"
+
+
+def _text(value: str) -> str:
+    """Quoted, as HCL reads it back (HCL native syntax, quoted templates)."""
+    return '"' + SPECIAL.sub(lambda found: ESCAPES[found[0]], value) + '"'

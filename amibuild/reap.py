@@ -1,23 +1,26 @@
 """Removes what dead bakes left, from their journals and from the tags in the account.
 
 A live bake is never touched: on this machine its process holds a lock on its journal; elsewhere
-its things carry a date before which nobody but it may remove them.
+its things carry a date before which nobody but it may remove them, and which it moves on while it
+lives. One report is over all regions: one that can't be looked into does not stop the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
+from amibuild.aws.temporary import find_temporary
 from amibuild.errors import AmibuildError, Leftover
 from amibuild.journal import (
     KEPT_FOR_A_LOOK,
     Abandoned,
     BakeEnded,
+    BakeStarted,
     Created,
     Journal,
     JournalBusy,
@@ -30,7 +33,7 @@ from amibuild.journal import (
     left_behind,
     leftover,
 )
-from amibuild.names import BakeId, Tag
+from amibuild.names import BakeId, Tag, parse_expiry
 from amibuild.wait import Clock, silent
 
 # Machines first: volumes, groups and images are in use until theirs is gone.
@@ -42,6 +45,24 @@ ORDER = (
     ResourceKind.SECURITY_GROUP,
     ResourceKind.OBJECT,
 )
+
+
+@dataclass(frozen=True, order=True)
+class Thing:
+    """Something of a bake's, and the region that it is in."""
+
+    kind: ResourceKind
+    id: str
+    region: str
+
+
+@dataclass(frozen=True)
+class Unreached:
+    """A region that could not be looked into, to its end at least."""
+
+    region: str
+    reason: str
+    hint: str | None
 
 
 @dataclass(frozen=True)
@@ -57,14 +78,16 @@ class Elsewhere:
 class ReapReport:
     """What went, what would go (`dry_run`), what could not; the live bakes left alone, those of
     another target or region, which only a call for that one can clean, and what was `kept` for a
-    look and is still there."""
+    look and is still there. `regions` are those that were asked for, `unreached` among them."""
 
-    removed: list[tuple[str, str]] = field(default_factory=list)
-    would_remove: list[tuple[str, str]] = field(default_factory=list)
+    regions: list[str] = field(default_factory=list)
+    removed: list[Thing] = field(default_factory=list)
+    would_remove: list[Thing] = field(default_factory=list)
     left: list[Leftover] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
     elsewhere: list[Elsewhere] = field(default_factory=list)
-    kept: list[tuple[str, str]] = field(default_factory=list)
+    kept: list[Thing] = field(default_factory=list)
+    unreached: list[Unreached] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -83,32 +106,90 @@ def reap(
     target: str,
     dry_run: bool,
     kept: bool = False,
+    regions: Sequence[str] | None = None,
     subscribers: Sequence[Subscriber] = (),
     now: datetime | None = None,
     clock: Clock | None = None,
 ) -> ReapReport:
-    """`kept` removes also what `--on-error keep` left for a look, before its time is over."""
-    reaper = _Reaper(cloud, CloudRemover(cloud, clock), dry_run, kept, tuple(subscribers))
+    """`kept` removes also what `--on-error keep` left for a look, before its time is over.
+
+    Without `regions` it is the cloud's own, and each that a journal of this target names.
+    """
     moment = now or datetime.now(UTC)
+    report = ReapReport()
+    dead = _dead_bakes(state_dir, report)
+    named = sorted({one.started.region for one in dead if one.started.target == target})
+    report.regions += dict.fromkeys(regions or (cloud.region, *named))
+    for one in dead:
+        reachable = one.started.target == target and one.started.region in report.regions
+        if not reachable and one.left_something(kept=kept):
+            # There its ids mean nothing, and "not found" would be taken for "gone".
+            report.elsewhere.append(
+                Elsewhere(one.path.stem, one.started.target, one.started.region)
+            )
+    for region in report.regions:
+        there = cloud if region == cloud.region else cloud.in_region(region)
+        remover = CloudRemover(there, clock)
+        reaper = _Reaper(report, there, remover, dry_run, kept, tuple(subscribers))
+        try:
+            for one in dead:
+                if (one.started.target, one.started.region) == (target, region):
+                    reaper.from_journal(one, moment)
+            reaper.from_tags(moment)
+        except AmibuildError as error:
+            report.unreached.append(Unreached(region, error.message, error.hint))
+    return report
+
+
+def _dead_bakes(state_dir: Path, report: ReapReport) -> list[_DeadBake]:
+    found = []
     for path in sorted((state_dir / "journals").glob("*.jsonl")):
         if is_live(path):
-            reaper.report.live.append(path.stem)
-        else:
-            reaper.from_journal(path, target, moment)
-    reaper.from_tags(moment)
-    return reaper.report
+            report.live.append(path.stem)
+            continue
+        remains = Remains(path)
+        if remains.started is not None:
+            found.append(_DeadBake(path, remains, remains.started))
+    return found
+
+
+@dataclass(frozen=True)
+class _DeadBake:
+    path: Path
+    remains: Remains
+    started: BakeStarted
+
+    def known(self, *, kept: bool) -> list[_Dead]:
+        """What has an id and shall go. What is kept is the result, or was left for a look: then
+        its tags say until when."""
+        spared = {
+            id_
+            for id_, why in self.remains.kept.items()
+            if not (kept and why.why == KEPT_FOR_A_LOOK)
+        }
+        return [
+            _Dead(created.kind, id_, created.token)
+            for id_, created in self.remains.resources.items()
+            if id_ not in spared
+        ]
+
+    def left_something(self, *, kept: bool) -> bool:
+        return bool(self.known(kept=kept) or self.remains.intents)
 
 
 class _Reaper:
+    """Of one region."""
+
     def __init__(
         self,
+        report: ReapReport,
         cloud: Cloud,
         remover: CloudRemover,
         dry_run: bool,
         kept: bool,
         subscribers: tuple[Subscriber, ...],
     ) -> None:
-        self.report = ReapReport()
+        self._report = report
         self._cloud = cloud
         self._remover = remover
         self._dry_run = dry_run
@@ -116,64 +197,54 @@ class _Reaper:
         self._subscribers = subscribers
         self._for_a_look: set[str] = set()
 
-    def from_journal(self, path: Path, target: str, now: datetime) -> None:
-        remains = Remains(path)
-        started = remains.started
-        # What is kept is the result, or was left for a look: then its tags say until when.
-        spared = {
-            id_
-            for id_, kept in remains.kept.items()
-            if not (self._kept and kept.why == KEPT_FOR_A_LOOK)
-        }
+    def from_journal(self, bake: _DeadBake, now: datetime) -> None:
+        remains, bake_id = bake.remains, BakeId(bake.started.bake_id)
         self._for_a_look |= {
             id_ for id_, kept in remains.kept.items() if kept.why == KEPT_FOR_A_LOOK
         }
-        todo = [
-            _Dead(created.kind, id_, created.token)
-            for id_, created in remains.resources.items()
-            if id_ not in spared
-        ]
-        if started is None or not (todo or remains.intents):
+        if not bake.left_something(kept=self._kept):
             return
-        if (started.target, started.region) != (target, self._cloud.region):
-            # There its ids mean nothing, and "not found" would be taken for "gone".
-            self.report.elsewhere.append(Elsewhere(path.stem, started.target, started.region))
-            return
+        todo = bake.known(kept=self._kept)
         if self._dry_run:
-            todo += self._intended(remains, BakeId(started.bake_id), None)
-            self.report.would_remove += [(dead.kind, dead.id) for dead in todo]
+            todo += self._intended(remains, bake_id, None)
+            self._report.would_remove += map(self._thing, todo)
             return
         try:
-            journal = Journal(path, self._subscribers)
+            journal = Journal(bake.path, self._subscribers)
         except JournalBusy:
-            self.report.live.append(path.stem)
+            self._report.live.append(bake.path.stem)
             return
         with journal:
-            todo += self._intended(remains, BakeId(started.bake_id), journal)
+            todo += self._intended(remains, bake_id, journal)
             for dead in sorted(todo, key=lambda one: ORDER.index(one.kind)):
                 self._remove(dead, journal)
             if remains.ended is None:
-                spent = max((now - started.at).total_seconds(), 0.0)
+                spent = max((now - bake.started.at).total_seconds(), 0.0)
                 journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
 
     def from_tags(self, now: datetime) -> None:
         """What carries our tags and is past its date, whoever's journal knows it."""
-        done = {id_ for _, id_ in (*self.report.removed, *self.report.would_remove)}
-        for dead, tags in self._temporary():
-            if dead.id in done or tags.get(Tag.BAKE_ID) in self.report.live:
+        done = {*self._report.removed, *self._report.would_remove}
+        for one in find_temporary(self._cloud):
+            dead = _Dead(one.kind, one.id, one.tags.get(Tag.TOKEN, ""))
+            thing = self._thing(dead)
+            if thing in done or one.tags[Tag.BAKE_ID] in self._report.live:
                 continue
             try:
-                expires = datetime.fromisoformat(tags[Tag.EXPIRES].replace("Z", "+00:00"))
+                expires = parse_expiry(one.tags[Tag.EXPIRES])
             except ValueError:
                 continue  # not a date that we wrote: not ours to remove
             if expires > now:
                 if dead.id in self._for_a_look:
-                    self.report.kept.append((dead.kind, dead.id))
+                    self._report.kept.append(thing)
                 continue
             if self._dry_run:
-                self.report.would_remove.append((dead.kind, dead.id))
+                self._report.would_remove.append(thing)
             else:
                 self._remove(dead, None)
+
+    def _thing(self, dead: _Dead) -> Thing:
+        return Thing(dead.kind, dead.id, self._cloud.region)
 
     def _intended(self, remains: Remains, bake_id: BakeId, journal: Journal | None) -> list[_Dead]:
         """What intents without an id came to, by their tokens."""
@@ -205,29 +276,11 @@ class _Reaper:
             return
         if journal:
             journal.write(Removed(kind=dead.kind, id=dead.id, region=self._cloud.region))
-        self.report.removed.append((dead.kind, dead.id))
+        self._report.removed.append(self._thing(dead))
 
     def _leave(self, dead: _Dead, error: AmibuildError, journal: Journal | None) -> None:
         command = self._remover.command(dead.kind, dead.id)
         for event in left_behind(error, dead.kind, dead.id, self._cloud.region, command):
             if journal:
                 journal.write(event)
-            self.report.left.append(leftover(event))
-
-    def _temporary(self) -> list[tuple[_Dead, Mapping[str, str]]]:
-        """All that has an end by its tags. A verified image, or its snapshot, has none."""
-        ec2, images = self._cloud.ec2, self._cloud.images
-        unproven = images.search(owners=["self"], filters={"tag-key": [Tag.EXPIRES]})
-        found: dict[ResourceKind, Mapping[str, Mapping[str, str]]] = {
-            ResourceKind.INSTANCE: ec2.instances_with(Tag.EXPIRES),
-            ResourceKind.VOLUME: ec2.volumes_with(Tag.EXPIRES),
-            ResourceKind.IMAGE: {image.id: image.tags for image in unproven},
-            ResourceKind.SNAPSHOT: images.snapshots_with(Tag.EXPIRES),
-            ResourceKind.SECURITY_GROUP: ec2.security_groups_with(Tag.EXPIRES),
-        }
-        return [
-            (_Dead(kind, id_, tags.get(Tag.TOKEN, "")), tags)
-            for kind, things in found.items()
-            for id_, tags in things.items()
-            if tags.get(Tag.VERIFIED) != "passed"
-        ]
+            self._report.left.append(leftover(event))

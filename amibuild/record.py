@@ -15,7 +15,15 @@ from pathlib import Path
 
 from amibuild import __version__
 from amibuild.aws.images import Image
-from amibuild.errors import AmibuildError, HostError, Interrupted, PlanError, Problem, RecipeError
+from amibuild.errors import (
+    AmibuildError,
+    CommandFailed,
+    HostError,
+    Interrupted,
+    PlanError,
+    Problem,
+    RecipeError,
+)
 from amibuild.files import write_atomically
 from amibuild.library.step import StepKind
 from amibuild.names import BakeId
@@ -25,6 +33,7 @@ from amibuild.outputs.hardening_record import hardening_record
 from amibuild.outputs.service_record import service_record
 from amibuild.plan import Plan
 from amibuild.project import Project
+from amibuild.secret import all_masked
 from amibuild.steps.provision import Inventory, StepRun
 from amibuild.verify.boot import Proof
 
@@ -144,7 +153,7 @@ def _read(path: Path) -> m.Manifest:
 
 def record(project: Project, made: Made) -> Written:
     """Writes all files; the manifest first, since the others only repeat it."""
-    manifest = _manifest(project, made)
+    manifest = m.Manifest.model_validate(all_masked(_manifest(project, made).model_dump()))
     path = project.state_dir / "manifests" / f"{made.image.name}.json"
     text = m.to_json(manifest)
     if path.exists() and not is_of(path, made.image.id):
@@ -191,14 +200,36 @@ def _user() -> str:
         return str(os.getuid())
 
 
+@contextmanager
+def _readable_measures() -> Iterator[None]:
+    """Checks record them, on the machine, and one of a recipe's own may record anything."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CommandFailed(
+            what="the checks",
+            exit_code=None,
+            reason=f"what they measured can't be read: {type(error).__name__}: {error}",
+            hint="rename what a check of yours records; the report is in the log of the checks",
+        ) from error
+
+
 def _manifest(project: Project, made: Made) -> m.Manifest:
     seal = made.runs[-1].step.name
     measures = made.proof.report.measures()
     on_builder = made.proof.report.measures(on_builder=True)
-    judged = (
-        hardening_record(measures.get(name, {}), on_builder.get(name, {}))
-        for name in dict.fromkeys((*measures, *on_builder))
-    )
+    with _readable_measures():
+        judged = [
+            hardening_record(measures.get(name, {}), on_builder.get(name, {}))
+            for name in dict.fromkeys((*measures, *on_builder))
+        ]
+        services = {
+            run.step.name: service_record(
+                run.step.facts, measures.get(run.step.name, {}), run.installed_bytes
+            )
+            for run in made.runs
+            if run.step.kind is StepKind.SERVICE
+        }
     return m.build_manifest(
         image=m.Image(
             id=made.image.id,
@@ -243,16 +274,16 @@ def _manifest(project: Project, made: Made) -> m.Manifest:
         ],
         packages=made.inventory.packages,
         platform_packages=made.inventory.platform_packages,
-        services={
-            run.step.name: service_record(
-                run.step.facts, measures.get(run.step.name, {}), run.installed_bytes
-            )
-            for run in made.runs
-            if run.step.kind is StepKind.SERVICE
-        },
+        services=services,
         units_enabled=made.inventory.units_enabled,
         users=made.inventory.users,
-        hygiene=m.Hygiene(passed=made.proof.hygiene.passed),
+        hygiene=m.Hygiene(
+            passed=made.proof.hygiene.passed,
+            waived=tuple(
+                m.Waived(rule=w.rule, path=w.path, detail=w.detail)
+                for w in made.proof.hygiene.waived
+            ),
+        ),
         checks=[
             m.Check(name=c.id, outcome=c.outcome, seconds=c.seconds, message=c.message)
             for c in made.proof.report.checks

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO, cast
 
 from amibuild.errors import Failure, HostError
 from amibuild.journal import LeftBehind, Removed, Shown, StepEnded, StepFailed, StepStarted
+from amibuild.secret import masked
 from amibuild.wait import Waiting
 from amibuild.wording import (
     History,
@@ -244,7 +245,7 @@ def print_result(text: str) -> None:
     Raises: HostError when it can't be written otherwise, to a full disk for example.
     """
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(masked(text) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()
@@ -280,7 +281,7 @@ class _QuietStream:
         self.encoding = stream.encoding or "ascii"
 
     def write(self, text: str) -> int:
-        safe = text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        safe = masked(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
         with suppress(OSError, ValueError):
             self._stream.write(safe)
         return len(text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Generic, Protocol, TypeVar
 
 from amibuild.errors import WaitTimeout
@@ -26,12 +27,18 @@ SHARE_OF_ELAPSED = 0.08
 
 
 class Clock(Protocol):
+    def now(self) -> datetime:
+        """The time of day, in UTC, which goes on while this machine sleeps."""
+
     def monotonic(self) -> float: ...
 
     def sleep(self, seconds: float) -> None: ...
 
 
 class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
     def monotonic(self) -> float:
         return time.monotonic()
 

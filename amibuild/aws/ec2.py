@@ -84,6 +84,12 @@ class Ec2:
             for subnet in sorted(found, key=lambda s: s["AvailabilityZone"])
         )
 
+    def enabled_regions(self) -> tuple[str, ...]:
+        """DescribeRegions: those that are enabled for the account, by name."""
+        with calling("DescribeRegions", self._region):
+            found = self._client.describe_regions()["Regions"]
+        return tuple(sorted(region["RegionName"] for region in found))
+
     def create_security_group(
         self, name: str, description: str, vpc_id: str, tags: Mapping[str, str]
     ) -> str:
@@ -141,7 +147,8 @@ class Ec2:
                 ClientToken=token,
                 BlockDeviceMappings=[{"DeviceName": request.root_device, "Ebs": ebs}],  # type: ignore[typeddict-item]
                 NetworkInterfaces=[interface],  # type: ignore[list-item]
-                InstanceInitiatedShutdownBehavior="stop",
+                # Powers itself off when nobody renews its lease: then it shall be gone.
+                InstanceInitiatedShutdownBehavior="terminate",
                 MetadataOptions={
                     "HttpTokens": "required",
                     "HttpEndpoint": "enabled",
@@ -186,9 +193,14 @@ class Ec2:
             self._client.terminate_instances(InstanceIds=[instance_id])
 
     def console_output(self, instance_id: str) -> str:
-        """GetConsoleOutput, the latest there is. boto3 has decoded the base64 already."""
+        """GetConsoleOutput, the latest there is. boto3 has decoded the base64 already.
+
+        Without `Latest` EC2 answers with what it kept some time after the last start or stop (EC2
+        API reference), which of a machine that hangs while it boots is mostly nothing.
+        """
         with calling("GetConsoleOutput", self._region, instance_id):
-            return self._client.get_console_output(InstanceId=instance_id).get("Output", "")
+            found = self._client.get_console_output(InstanceId=instance_id, Latest=True)
+        return found.get("Output", "")
 
     def create_volume(
         self, snapshot_id: str, zone: str, kms_key: str | None, tags: Mapping[str, str], token: str

@@ -54,6 +54,7 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "NoSuchEntity": NotFound,
     "NoSuchKey": NotFound,
     "ParameterNotFound": NotFound,
+    "ResourceNotFoundException": NotFound,  # Secrets Manager
     "ServiceSettingNotFound": NotFound,
 }
 _OF_S3 = {"HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"}

@@ -20,6 +20,7 @@ from amibuild.aws.ec2 import Ec2
 from amibuild.aws.iam import Iam
 from amibuild.aws.images import Images
 from amibuild.aws.s3 import S3
+from amibuild.aws.secrets_manager import SecretsManager
 from amibuild.aws.ssm import Ssm
 from amibuild.errors import UsageError
 from amibuild.names import EndpointAccess, Region
@@ -29,10 +30,16 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_ssm import SSMClient
 
 # Adaptive slows down by itself when the account is throttled; ten tries are about a minute.
 RETRIES = {"mode": "adaptive", "total_max_attempts": 10}
+AT_ONCE = Config(
+    connect_timeout=3,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 1},
+)
 
 
 class EndpointGone(BotoCoreError):
@@ -75,15 +82,23 @@ class Cloud:
         profile: str | None = None,
         endpoints: Mapping[str, str] | None = None,
         access: EndpointAccess | None = None,
+        session: boto3.Session | None = None,
     ) -> None:
-        """`endpoints` are URLs by service name; with `access` every service is there instead."""
+        """`endpoints` are URLs by service name; with `access` every service is there instead.
+
+        `session` is that of another region's Cloud: a new one costs 0.2 s and a login of its own.
+        """
         self.region = Region(region)
         self._endpoints = dict(endpoints or {})
         self._access = access
+        self._session = session or self._new_session(profile)
+
+    def _new_session(self, profile: str | None) -> boto3.Session:
+        access = self._access
         try:
-            self._session = boto3.Session(
+            session = boto3.Session(
                 botocore_session=_without_profile() if access else None,
-                region_name=region,
+                region_name=self.region,
                 profile_name=None if access else profile,
                 aws_access_key_id=access.access_key_id if access else None,
                 aws_secret_access_key=access.secret_access_key if access else None,
@@ -93,7 +108,17 @@ class Cloud:
                 str(error), hint="aws.profile in the recipe, or AWS_PROFILE"
             ) from error
         # Before each try of each call, of every client that comes from this session.
-        self._session.events.register("before-send", self._refuse_when_gone)
+        session.events.register("before-send", self._refuse_when_gone)
+        return session
+
+    def in_region(self, region: str) -> Cloud:
+        """The same account at the same place, in another region."""
+        return Cloud(
+            region=region,
+            endpoints=self._endpoints,
+            access=self._access,
+            session=self._session,
+        )
 
     def secrets(self) -> dict[str, str]:
         """By name, what its calls are signed with."""
@@ -109,13 +134,21 @@ class Cloud:
         return Ec2(self._ec2, self.region)
 
     @cached_property
+    def ec2_at_once(self) -> Ec2:
+        """For what must not hold up a clean-up: a call that is not answered in seconds is none."""
+        client: EC2Client = self._session.client(
+            "ec2", endpoint_url=self._endpoint("ec2"), config=self._config().merge(AT_ONCE)
+        )
+        return Ec2(client, self.region)
+
+    @cached_property
     def images(self) -> Images:
         return Images(self._ec2, self.region)
 
     @cached_property
     def ssm(self) -> Ssm:
         client: SSMClient = self._session.client(
-            "ssm", endpoint_url=self._endpoint("ssm"), config=self._config()
+            "ssm", self.region, endpoint_url=self._endpoint("ssm"), config=self._config()
         )
         return Ssm(client, self.region)
 
@@ -123,22 +156,33 @@ class Cloud:
     def s3(self) -> S3:
         client: S3Client = self._session.client(
             "s3",
+            self.region,
             endpoint_url=self._endpoint("s3"),
             config=self._config().merge(Config(signature_version="s3v4")),
         )
         return S3(client, self.region)
 
     @cached_property
+    def secrets_manager(self) -> SecretsManager:
+        client: SecretsManagerClient = self._session.client(
+            "secretsmanager",
+            self.region,
+            endpoint_url=self._endpoint("secretsmanager"),
+            config=self._config(),
+        )
+        return SecretsManager(client, self.region)
+
+    @cached_property
     def iam(self) -> Iam:
         client: IAMClient = self._session.client(
-            "iam", endpoint_url=self._endpoint("iam"), config=self._config()
+            "iam", self.region, endpoint_url=self._endpoint("iam"), config=self._config()
         )
         return Iam(client, self.region)
 
     @cached_property
     def _ec2(self) -> EC2Client:
         client: EC2Client = self._session.client(
-            "ec2", endpoint_url=self._endpoint("ec2"), config=self._config()
+            "ec2", self.region, endpoint_url=self._endpoint("ec2"), config=self._config()
         )
         return client
 

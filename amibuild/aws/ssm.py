@@ -46,6 +46,12 @@ class Ssm:
         with calling("GetParameter", self._region, name):
             return self._client.get_parameter(Name=name)["Parameter"]["Value"]
 
+    def secure_parameter(self, name: str) -> str | None:
+        """GetParameter, decrypted; None for one that is not a SecureString. Raises: NotFound."""
+        with calling("GetParameter", self._region, name):
+            found = self._client.get_parameter(Name=name, WithDecryption=True)["Parameter"]
+        return found["Value"] if found["Type"] == "SecureString" else None
+
     def ping(self, instance_id: str) -> str:
         """DescribeInstanceInformation: Online, ConnectionLost, or `not registered`."""
         with calling("DescribeInstanceInformation", self._region, instance_id):

@@ -48,7 +48,9 @@ def bake(
         # The recipe first: its mistakes need neither boto3 nor an endpoint.
         project = load_project(recipe, overrides or ())
         from amibuild.cli.target import open_target
+        from amibuild.steps.secrets import withheld
 
+        environ = withheld(project.recipe)
         keep = on_error is OnErrorName.KEEP
         with open_target(
             project.recipe, target, machine, run.story, keep=keep, flow="amibuild.bake"
@@ -69,6 +71,7 @@ def bake(
                 on_error=OnError(on_error.value),
                 subscribers=(run.show,),
                 on_result=tell,
+                environ=environ,
             )
 
 
@@ -122,7 +125,7 @@ def plan(
             from amibuild.steps.preflight import refuse
 
             planned, reusable = plan_bake(project, opened.cloud)
-            refuse(opened.cloud, project.recipe)
+            refuse(project.recipe)
         from amibuild.library.artifact import not_pinned
 
         for note in not_pinned(planned.steps):

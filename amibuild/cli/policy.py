@@ -28,10 +28,22 @@ def policy(
 ) -> None:
     """Print the least-privilege IAM policy for a bake of this recipe, or for reap."""
     with session(context, as_json=as_json) as run:
-        from amibuild.policy import Flow, as_hcl, document
-        from amibuild.recipe.load import load_recipe
+        from amibuild.errors import UsageError
+        from amibuild.project import load_project
 
-        wanted = load_recipe(recipe)
+        if hcl and as_json:
+            raise UsageError(
+                "--hcl and --json are two ways to print it: give one of them",
+                hint="without either it is JSON",
+            )
+        project = load_project(recipe)
+        from amibuild.aws.partition import partition_of
+        from amibuild.policy import Flow, Wanted, as_hcl, document
+        from amibuild.steps.preflight import refuse
+
+        refuse(project.recipe)
+        region = project.recipe.aws.region
+        wanted = Wanted(project.recipe, project.steps, partition_of(region))
         made = document(wanted, Flow(flow))
         text = as_hcl(wanted, Flow(flow)) if hcl else json.dumps(made, indent=2)
         run.result(text, made)

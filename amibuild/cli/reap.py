@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ from amibuild.cli.options import (
 from amibuild.cli.session import session
 
 if TYPE_CHECKING:
-    from amibuild.reap import ReapReport
+    from amibuild.reap import ReapReport, Thing
 
 
 def reap(
@@ -32,15 +33,28 @@ def reap(
         bool,
         typer.Option("--kept", help="Also what --on-error keep left, before its time is over."),
     ] = False,
+    regions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--region",
+            metavar="REGION",
+            help="Only there. Repeatable. Else the recipe's, and those of this folder's journals.",
+            show_default=False,
+        ),
+    ] = None,
+    all_regions: Annotated[
+        bool, typer.Option("--all-regions", help="In each that is enabled for the account.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Remove what dead bakes left, by journals and by tags. Live bakes are left alone."""
     with session(context, as_json=as_json) as run:
         from amibuild import reap as flow
         from amibuild.cli.target import open_target
-        from amibuild.errors import LeftoverError
+        from amibuild.errors import AmibuildError, LeftoverError
         from amibuild.recipe.load import load_recipe
 
+        check_regions(regions or (), all_regions=all_regions)
         wanted = load_recipe(recipe)
         with open_target(wanted, target, machine, run.story, base=False) as opened:
             report = flow.reap(
@@ -49,6 +63,7 @@ def reap(
                 target=opened.target,
                 dry_run=dry_run,
                 kept=kept,
+                regions=opened.cloud.ec2.enabled_regions() if all_regions else regions,
                 subscribers=(run.story.show,),
             )
         for bake_id in report.live:
@@ -59,36 +74,69 @@ def reap(
                 "call reap for that one"
             )
         if report.kept:
-            names = ", ".join(f"{kind} {id_}" for kind, id_ in report.kept)
+            names = ", ".join(map(told, report.kept))
             run.story.say(f"kept for a look: {names}; --kept removes it before its time is over")
-        elif not (report.removed or report.would_remove or report.left):
-            run.story.say("nothing was left behind")
+        elif not (report.removed or report.would_remove or report.left or report.unreached):
+            run.story.say(f"nothing was left behind in {', '.join(report.regions)}")
         run.result(report_text(report), report_json(report))
         if report.left:
             raise LeftoverError(report.left)
+        if report.unreached:
+            raise AmibuildError(unreached_text(report), hint=report.unreached[0].hint)
+
+
+def check_regions(regions: Sequence[str], *, all_regions: bool) -> None:
+    """Raises: UsageError."""
+    from amibuild.errors import UsageError
+    from amibuild.recipe.model import REGION
+
+    if regions and all_regions:
+        raise UsageError("--region and --all-regions say different things", hint="give one of them")
+    for region in regions:
+        if not REGION.fullmatch(region):
+            raise UsageError(f"--region: {region!r} is not a region such as us-east-1")
+
+
+def told(thing: Thing) -> str:
+    return f"{thing.kind} {thing.id} in {thing.region}"
+
+
+def unreached_text(report: ReapReport) -> str:
+    lines = [f"\n{one.region}: {one.reason}" for one in report.unreached]
+    return "what is left could not be seen everywhere:" + "".join(lines)
 
 
 def report_text(report: ReapReport) -> str:
-    lines = [f"removed {kind} {id_}" for kind, id_ in report.removed]
-    lines += [f"would remove {kind} {id_}" for kind, id_ in report.would_remove]
-    lines += [f"left {x.kind} {x.id}: {x.reason}" for x in report.left]
+    lines = [f"removed {told(thing)}" for thing in report.removed]
+    lines += [f"would remove {told(thing)}" for thing in report.would_remove]
+    lines += [f"left {x.kind} {x.id} in {x.region}: {x.reason}" for x in report.left]
     return "\n".join(lines)
 
 
 def report_json(report: ReapReport) -> dict[str, Any]:
-    def pairs(found: list[tuple[str, str]]) -> list[dict[str, str]]:
-        return [{"kind": str(kind), "id": id_} for kind, id_ in found]
+    def each(found: Sequence[Thing]) -> list[dict[str, str]]:
+        return [{"kind": str(x.kind), "id": x.id, "region": x.region} for x in found]
 
     return {
-        "removed": pairs(report.removed),
-        "would_remove": pairs(report.would_remove),
+        "regions": list(report.regions),
+        "removed": each(report.removed),
+        "would_remove": each(report.would_remove),
         "left": [
-            {"kind": x.kind, "id": x.id, "reason": x.reason, "command": x.command}
+            {
+                "kind": x.kind,
+                "id": x.id,
+                "region": x.region,
+                "reason": x.reason,
+                "command": x.command,
+            }
             for x in report.left
         ],
         "live": list(report.live),
         "elsewhere": [
             {"bake_id": x.bake_id, "target": x.target, "region": x.region} for x in report.elsewhere
         ],
-        "kept": pairs(report.kept),
+        "kept": each(report.kept),
+        "unreached": [
+            {"region": x.region, "reason": x.reason, "hint": x.hint} for x in report.unreached
+        ],
     }

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -93,10 +93,10 @@ def session(context: typer.Context, *, as_json: bool) -> Iterator[Session]:
 
     With --json a failure is an object too, unless the result was already out.
     """
-    from amibuild.ui import open_story
+    from amibuild.ui import open_story, quiet
 
     common: Common = context.obj or Common()
-    _log(debug=common.debug)
+    _log(quiet(sys.stderr), debug=common.debug)
     with signals.catch(), open_story(color=common.color, live=not common.debug) as story:
         run = Session(story, as_json=as_json)
         try:
@@ -165,10 +165,10 @@ def failure_json(error: Failure, run: Session) -> dict[str, Any]:
     return {"error": body}
 
 
-def _log(*, debug: bool) -> None:
+def _log(stream: TextIO, *, debug: bool) -> None:
     """Library code logs; the story is told by events. botocore's own debug lines hold secrets."""
     logging.basicConfig(
-        stream=sys.stderr,
+        stream=stream,
         level=logging.WARNING,
         format="%(asctime)s %(name)s: %(message)s",
     )

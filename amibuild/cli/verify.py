@@ -93,7 +93,7 @@ def proof_text(proof: Proof) -> str:
     rows = []
     for check in proof.whole_report.checks:
         measured = ", ".join(f"{name} {value}" for name, value in check.measures.items())
-        said = check.reason if check.failed else measured
+        said = measured or (check.reason if check.message else "")
         rows.append((check.outcome, check.id, f"{check.seconds:.2f}s", said))
     return columns(rows)
 
@@ -119,8 +119,7 @@ def proof_json(image: str, proof: Proof) -> dict[str, Any]:
         ],
         "hygiene": {
             "passed": list(proof.hygiene.passed),
-            "failed": [
-                {"rule": f.rule, "path": f.path, "detail": f.detail} for f in proof.hygiene.failed
-            ],
+            "failed": [finding.model_dump() for finding in proof.hygiene.failed],
+            "waived": [finding.model_dump() for finding in proof.hygiene.waived],
         },
     }

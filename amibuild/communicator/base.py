@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from amibuild.errors import CommandFailed
 from amibuild.library.step import StepFile
+from amibuild.secret import Secret
 from amibuild.wait import Observer
+
+M = TypeVar("M", bound=BaseModel)
 
 TAIL_LINES = 20
 
@@ -20,6 +25,8 @@ class RemoteJob:
 
     What it writes to the file named by $AMIBUILD_RESULT comes back as `result`. A private one
     holds what a command's text, which AWS keeps, should not: it goes by the bucket where one is.
+    `secrets` are files below $AMIBUILD_SECRETS while it runs, and never travel in clear; nor do
+    those of `closed`, which are there too.
     """
 
     name: str
@@ -28,11 +35,19 @@ class RemoteJob:
     files: tuple[StepFile, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     private: bool = False
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+    closed: tuple[StepFile, ...] = ()
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether nobody on the way may read what it brings and says."""
+        return bool(self.secrets or self.closed)
 
 
 @dataclass(frozen=True)
 class CommandResult:
-    """`log` is stdout and stderr as they came, whole up to 8 MiB; `result` what it handed back."""
+    """`log` is stdout and stderr, whole up to 8 MiB, with secrets masked; `result` what it handed
+    back, as it came."""
 
     exit_code: int
     log: str
@@ -69,3 +84,23 @@ def check(what: str, result: CommandResult) -> CommandResult:
             tail=result.tail,
         )
     return result
+
+
+def handed_back(what: str, result: CommandResult, model: type[M]) -> M:
+    """The JSON that a job handed back. Raises: CommandFailed when it is anything else."""
+    try:
+        return model.model_validate_json(result.result)
+    except ValidationError as error:
+        raise CommandFailed(
+            what=what,
+            exit_code=result.exit_code,
+            reason=f"what the machine handed back can't be read: {first_problem(error)}",
+            tail=result.tail,
+        ) from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where and what, in a line: what was sent is not in it, and may be long."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]

@@ -14,16 +14,23 @@ import io
 import re
 import shlex
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amibuild.communicator.base import RemoteJob
 
 WORK = "/run/amibuild"
+# The timer that ends the machine when no job comes any more: first-boot.sh begins it.
+LEASE_UNIT = "amibuild-lease.timer"
+LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
 # 17,400 bytes are 23,200 characters of base64; with the header that stays under 24,000.
 REPLY_BYTES = 17_400
+# Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
 LOG_LIMIT_BYTES = 8 * 1024 * 1024
-LOG_HEAD_BYTES = 1024 * 1024
+REPLY_LIMIT_BYTES = 1024 * 1024
+LOG_CUT_BYTES = 512 * 1024
+UNREADABLE = (tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, ValueError)
 HEADER = re.compile(r"amibuild-reply (?P<exit>\d+) (?P<size>\d+) (?P<sha256>[0-9a-f]{64})")
 
 
@@ -126,12 +133,73 @@ def unpack_payload(job_name: str, packed: bytes) -> str:
     )
 
 
-def start(job_name: str) -> str:
-    """Runs the job and replies. The last command's exit code is what SSM reports."""
+# Of a job that has secrets: those, and the certificate that its reply is closed for.
+SECRETS_FILE, READER_FILE = "secrets.cms", "reader.pem"
+
+
+def make_key(job_name: str, bits: int) -> str:
+    """Makes a key for this job on the machine, and prints a certificate with its public half."""
+    at = quote(_key_folder(job_name))
+    return f"""\
+set -eu
+umask 077
+command -v openssl >/dev/null || {{
+    echo "secrets need openssl on the machine: install it in an earlier step" >&2
+    exit 1
+}}
+rm -rf {at}
+mkdir -p {at}
+openssl req -x509 -newkey rsa:{bits} -nodes -days 1 -subj /CN=amibuild \\
+    -keyout {at}/key.pem -out {at}/certificate.pem 2>{at}/said || {{ cat {at}/said >&2; exit 1; }}
+cat {at}/certificate.pem
+"""
+
+
+def forget_secrets(job_name: str) -> str:
+    """For a job that was killed: nothing runs a trap then."""
+    return f"rm -rf {quote(folder(job_name))} {quote(_key_folder(job_name))}\n"
+
+
+def _key_folder(job_name: str) -> str:
+    return f"{folder(job_name)}.key"
+
+
+def _open_envelope(job_name: str) -> str:
+    at, key = quote(folder(job_name)), quote(_key_folder(job_name))
+    return f"""\
+trap 'rm -rf {at}/secrets {key}' EXIT
+trap 'exit 143' HUP INT TERM
+mkdir -m 700 {at}/secrets
+openssl cms -decrypt -inform DER -in {at}/work/{SECRETS_FILE} -inkey {key}/key.pem \\
+    -recip {key}/certificate.pem -out {at}/secrets/all.tar
+tar -xf {at}/secrets/all.tar -C {at}/secrets
+rm -rf {key} {at}/secrets/all.tar {at}/work/{SECRETS_FILE}
+mv {at}/work/{READER_FILE} {at}/{READER_FILE}
+export AMIBUILD_SECRETS={at}/secrets
+"""
+
+
+_CLOSE_REPLY = f"""\
+openssl cms -encrypt -binary -aes256 -outform DER -in reply.tar.gz -out reply.cms {READER_FILE} ||
+    exit 1
+mv reply.cms reply.tar.gz
+"""
+# A line for whoever looks at the command in the console.
+_LAST_LINES = "tail -n 20 log | cut -c1-390 >&2\n"
+
+
+def start(job_name: str, *, secrets: bool = False) -> str:
+    """Runs the job and replies. The last command's exit code is what SSM reports.
+
+    A job is a sign of life, so it sets the machine's lease back to its full length. With `secrets`
+    those are there, in memory, while it runs, and only the reader of the reply learns what the job
+    said.
+    """
     at = quote(folder(job_name))
     return f"""\
-cd {at}/work
+{_open_envelope(job_name) if secrets else ""}cd {at}/work
 set +e
+[ ! -e {LEASE} ] || systemctl restart {LEASE_UNIT}
 (
     . ./environment.sh
     rm -f ./environment.sh
@@ -142,22 +210,34 @@ set +e
 code=$?
 cd {at}
 touch result
-size=$(stat -c %s log)
-if [ "$size" -gt {LOG_LIMIT_BYTES} ]; then
-    {{
-        head -c {LOG_HEAD_BYTES} log
-        echo
-        echo "... $((size - {LOG_LIMIT_BYTES})) bytes left out ..."
-        tail -c {LOG_LIMIT_BYTES - LOG_HEAD_BYTES} log
-    }} >log.cut
-    mv log.cut log
-fi
-tar -czf reply.tar.gz log result
+mkdir -p sent
+cat result >sent/result
+cut_log() {{
+    size=$(stat -c %s log)
+    [ "$size" -gt "$1" ] || {{
+        cat log
+        return
+    }}
+    head -c $(($1 / 8)) log
+    printf '\\n... %s bytes left out ...\\n' $((size - $1))
+    tail -c $(($1 - $1 / 8)) log
+}}
+for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
+    cut_log $limit >sent/log
+    tar -czf reply.tar.gz -C sent log result
+    [ "$(stat -c %s reply.tar.gz)" -gt {REPLY_LIMIT_BYTES} ] || break
+done
+{_CLOSE_REPLY if secrets else ""}\
 echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
 head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
-tail -n 20 log | cut -c1-390 >&2
+{"" if secrets else _LAST_LINES}\
 exit $code
 """
+
+
+def last_lines(job_name: str) -> str:
+    """Prints the end of what a job has said so far."""
+    return f"tail -n 20 {quote(folder(job_name))}/log | cut -c1-390\n"
 
 
 def piece(job_name: str, offset: int) -> str:
@@ -171,7 +251,10 @@ def clear(job_name: str) -> str:
 
 
 def read_reply(stdout: str) -> Reply | None:
-    """The first piece of a reply; None when the script never got so far."""
+    """The first piece of a reply; None when the script never got so far.
+
+    Raises: ValueError when it is not base64, like `read_piece`.
+    """
     header, _, body = stdout.partition("\n")
     found = HEADER.fullmatch(header.strip())
     if found is None:
@@ -184,7 +267,10 @@ def read_piece(stdout: str) -> bytes:
 
 
 def open_reply(packed: bytes) -> tuple[str, bytes]:
-    """The log as text and the result, from a whole reply."""
+    """The log as text and the result, from a whole reply.
+
+    Raises: UNREADABLE, when it is another thing than the machine was to send.
+    """
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
         found = {member.name: tar.extractfile(member) for member in tar.getmembers()}
         log, result = found.get("log"), found.get("result")

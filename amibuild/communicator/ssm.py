@@ -11,13 +11,15 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amibuild import signals
 from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, COMMAND_OVERHEAD_BYTES, Invocation, Ssm
-from amibuild.communicator import shell
-from amibuild.communicator.base import CommandResult, Ending, RemoteJob
-from amibuild.errors import AwsError, CommandFailed
+from amibuild.communicator import envelope, shell
+from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
+from amibuild.errors import AmibuildError, AwsError, CommandFailed
+from amibuild.library.step import StepFile
+from amibuild.secret import masked
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
 ROOM_BYTES = COMMAND_LIMIT_BYTES - COMMAND_OVERHEAD_BYTES
@@ -26,6 +28,8 @@ PIECE_BYTES = ROOM_BYTES * 3 // 4 * 76 // 77 - 1024
 # Delivery may take a minute, and an agent that dies never reports: then this ends the wait.
 GRACE_S = 90
 SHORT_S = 60
+# The agent says so: the machine and the log of the job are still there.
+CUT_SHORT = frozenset({"ExecutionTimedOut", "Failed"})
 # An agent works on five commands at a time, and the others wait.
 AT_ONCE = 4
 
@@ -62,21 +66,51 @@ class SsmCommunicator:
         self, job: RemoteJob, command: _Command, began: float, observer: Observer
     ) -> CommandResult:
         done = command.end(observer)
-        reply = shell.read_reply(done.stdout)
-        if reply is None:
+        try:
+            reply = shell.read_reply(done.stdout)
+            if reply is None:
+                raise CommandFailed(
+                    what=job.name,
+                    exit_code=done.exit_code,
+                    reason=_why(done, job.timeout_s),
+                    tail=masked(self._last_words(job, done)).splitlines()[-TAIL_LINES:],
+                )
+            packed = self._whole(job.name, reply)
+            if job.is_secret:
+                packed = envelope.open_reply(packed)
+            log, result = shell.open_reply(packed)
+        except shell.UNREADABLE as error:
             raise CommandFailed(
                 what=job.name,
                 exit_code=done.exit_code,
-                reason=_why(done, job.timeout_s),
-                tail=(done.stderr or done.stdout).splitlines()[-20:],
-            )
-        log, result = shell.open_reply(self._whole(job.name, reply))
-        return CommandResult(reply.exit_code, log, result, self._clock.monotonic() - began)
+                reason=f"what the machine sent back can't be read: {error}",
+                tail=masked(done.stderr).splitlines()[-TAIL_LINES:],
+            ) from error
+        spent_s = self._clock.monotonic() - began
+        return CommandResult(reply.exit_code, masked(log), result, spent_s)
+
+    def _last_words(self, job: RemoteJob, done: Invocation) -> str:
+        """What a job said that did not come to its end: its log is on the machine still.
+
+        Not what one with secrets said, for it would go back in clear: that one is forgotten.
+        """
+        said = ""
+        if done.details.replace(" ", "") in CUT_SHORT:
+            with suppress(AmibuildError):
+                if job.is_secret:
+                    name, script = "forgetting its secrets", shell.forget_secrets(job.name)
+                else:
+                    name, script = "what it said", shell.last_lines(job.name)
+                said = self._short(f"{job.name} ({name})", script, silent).stdout
+        return f"{said}{done.stderr}" or done.stdout
 
     def _deliver(self, job: RemoteJob, observer: Observer) -> str:
         """The script that starts the job, once its payload is on its way or on the machine."""
+        if job.is_secret:
+            job = self._closed(job, observer)
         packed = shell.payload(job)
-        begin, run = shell.prepare(job.name), shell.start(job.name)
+        begin = shell.prepare(job.name)
+        run = shell.start(job.name, secrets=job.is_secret)
         inline = begin + shell.unpack_inline(job.name, packed) + run
         by_bucket = job.private and self._upload is not None
         if len(inline.encode()) <= ROOM_BYTES and not by_bucket:
@@ -86,6 +120,25 @@ class SsmCommunicator:
             return begin + shell.fetch_payload(job.name, self._upload(packed)) + unpack + run
         self._send_pieces(job.name, packed, observer)
         return begin + shell.join_pieces(job.name, packed) + unpack + run
+
+    def _closed(self, job: RemoteJob, observer: Observer) -> RemoteJob:
+        """The job with its secrets as a file that only the machine can open."""
+        script = shell.make_key(job.name, envelope.KEY_BITS)
+        made = self._short(f"{job.name} (a key for its secrets)", script, observer)
+        try:
+            closed = envelope.close(job, made.stdout)
+        except ValueError as error:
+            raise CommandFailed(
+                what=job.name,
+                exit_code=None,
+                reason="the machine made no key that its secrets could be closed for",
+                tail=made.stdout.splitlines()[-20:],
+            ) from error
+        brought = (
+            StepFile(shell.SECRETS_FILE, closed, 0o600),
+            StepFile(shell.READER_FILE, envelope.own_certificate()),
+        )
+        return replace(job, files=(*job.files, *brought))
 
     def _send_pieces(self, name: str, packed: bytes, observer: Observer) -> None:
         """Some at once: most of a command's time is its way to the machine and back."""
@@ -177,7 +230,7 @@ def _short_end(command: _Command, observer: Observer) -> Invocation:
             what=command.what,
             exit_code=done.exit_code,
             reason=_why(done, SHORT_S),
-            tail=done.stderr.splitlines()[-20:],
+            tail=masked(done.stderr).splitlines()[-20:],
         )
     return done
 

@@ -41,6 +41,12 @@ def shown(url: str) -> str:
     return re.split("[?#]", url, maxsplit=1)[0]
 
 
+def bucket_and_key(url: str) -> tuple[str, str] | None:
+    """Of an s3:// address; None for the others."""
+    parts = urlsplit(url)
+    return (parts.netloc, parts.path.lstrip("/")) if parts.scheme == "s3" else None
+
+
 def pin_command(url: str) -> str:
     """What to call for its checksum. A query is left for the reader to put in."""
     return f"amibuild artifacts pin {shown(url)}" + ("?…" if shown(url) != url else "")

@@ -65,6 +65,7 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
         checks=checks,
         artifacts=file.all_artifacts,
         builder_checks=file.builder_checks,
+        secrets=file.secrets,
     )
     may_fetch = any(p.type is ParameterType.ARTIFACT for p in file.parameters.values())
     if (file.all_artifacts or may_fetch) and INSTALLER not in script:

@@ -81,7 +81,8 @@ def _problems_beyond(path: Path, overrides: Sequence[str]) -> tuple[Problem, ...
         if recipe is not None:
             load_library(path.parent, Recipe.read_from(document.origin, recipe))
     except RecipeError as error:
-        return error.problems
+        # Where secrets come from is left out here, and so would be missing.
+        return tuple(one for one in error.problems if not one.key.startswith("secrets."))
     return ()
 
 
@@ -114,6 +115,7 @@ def load_library(recipe_dir: Path, recipe: Recipe) -> Library:
 
     problems += _order_problems(recipe, provisioners, provisioner_folders, known_services)
     problems += _parameter_problems(recipe, provisioners, used, provisioner_folders)
+    problems += _secret_problems(recipe, provisioners)
     problems += collisions(recipe, services)
     if problems:
         raise RecipeError(problems)
@@ -229,6 +231,21 @@ def _all_needed(name: str, provisioners: Mapping[str, Provisioner]) -> set[str]:
                 needed.add(one)
                 waiting.append(one)
     return needed
+
+
+def _secret_problems(recipe: Recipe, provisioners: Mapping[str, Provisioner]) -> Iterator[Problem]:
+    readers = {name: step for step, one in provisioners.items() for name in one.secrets}
+    for name, step in readers.items():
+        if name not in recipe.secrets:
+            close = did_you_mean(name, recipe.secrets)
+            suggestion = close or f'say where it comes from: {name} = {{ env = "{name.upper()}" }}'
+            yield recipe.origin.problem(
+                ("secrets", name), f"is missing: {step} reads it", suggestion
+            )
+    for name in recipe.secrets:
+        if name not in readers:
+            problem = "is read by no step of this recipe"
+            yield recipe.origin.problem(("secrets", name), problem, did_you_mean(name, readers))
 
 
 def _parameter_problems(

@@ -21,11 +21,13 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts, name_of
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.recipe.document import did_you_mean
-from amibuild.recipe.model import ParameterValue, Section, StepName, Whole
+from amibuild.recipe.model import Once, ParameterValue, SecretName, Section, StepName, Whole
 
 PARAMETER_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 ENVIRONMENT_PREFIX = "PARAM_"
 IMAGE = "{image}"
+# As run.sh gets it: no sign but -, and no zero in front, which bash takes for octal.
+NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 PINNED = "#sha256="
 
 
@@ -48,6 +50,10 @@ WANTED = {
 }
 
 
+# Those whose values, or items, may have a pattern.
+WORDS = (ParameterType.STRING, ParameterType.LIST, ParameterType.LINES)
+
+
 class Parameter(Section):
     """What a recipe may set for a provisioner."""
 
@@ -62,8 +68,38 @@ class Parameter(Section):
     choices: tuple[str, ...] = Field(
         default=(), description="The only strings or list items allowed; all when empty."
     )
-    minimum: Whole | None = Field(default=None, description="The smallest integer allowed.")
-    maximum: Whole | None = Field(default=None, description="The largest integer allowed.")
+    minimum: Whole | None = Field(
+        default=None,
+        description="The smallest integer allowed; items of a list must be numbers then.",
+    )
+    maximum: Whole | None = Field(
+        default=None,
+        description="The largest integer allowed; items of a list must be numbers then.",
+    )
+    pattern: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A regular expression of Python that a whole string, or each item, must match.",
+    )
+    expected: str | None = Field(
+        default=None,
+        min_length=1,
+        description="What the pattern wants, in words that end `'x' is not …`, with an example.",
+    )
+
+    @model_validator(mode="after")
+    def _says_what_it_wants(self) -> Parameter:
+        if self.pattern is None:
+            return self
+        if self.type not in WORDS:
+            raise ValueError(f"a pattern is for {', '.join(WORDS)}, and this is {self.type}")
+        if self.expected is None:
+            raise ValueError("a pattern needs `expected`, which says in words what it wants")
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern is no regular expression: {error}") from error
+        return self
 
     @model_validator(mode="after")
     def _default_fits(self) -> Parameter:
@@ -86,7 +122,7 @@ class Parameter(Section):
                 spaced = [item for item in value if not item or len(item.split()) != 1]
                 if spaced:
                     return f"has the item {spaced[0]!r}, and items can't hold white space", None
-                return next((p for item in value if (p := self._refuse_word(item))), None)
+                return next((p for item in value if (p := self._refuse_item(item))), None)
             case ParameterType.LINES, tuple():
                 if not all(value):
                     return "has an empty item", None
@@ -101,12 +137,24 @@ class Parameter(Section):
             return f"must be at most {self.maximum}", None
         return None
 
+    def _refuse_item(self, value: str) -> tuple[str, str | None] | None:
+        if self.minimum is None and self.maximum is None:
+            return self._refuse_word(value)
+        if NUMBER.fullmatch(value) is None:
+            return f"{value!r} is not {self.expected or 'a whole number'}", None
+        if problem := self._refuse_number(int(value)):
+            return f"{value!r} {problem[0]}", None
+        return None
+
     def _refuse_word(self, value: str) -> tuple[str, str | None] | None:
         if "\n" in value or "\0" in value:
             return "must be one line", None
         if self.choices and value not in self.choices:
             problem = f"{value!r} is not one of {', '.join(self.choices)}"
             return problem, did_you_mean(value, self.choices)
+        # The image's name is no part of what can be wrong here.
+        if self.pattern and not re.fullmatch(self.pattern, value.replace(IMAGE, "image")):
+            return f"{value!r} is not {self.expected}", None
         return None
 
 
@@ -148,6 +196,10 @@ class ProvisionerFile(HasArtifacts):
         default=(),
         description="Of its test_*.py, those that also run on the builder, before it is sealed.",
     )
+    secrets: Annotated[tuple[SecretName, ...], Once] = Field(
+        default=(),
+        description="Secrets that its run.sh reads: files below $AMIBUILD_SECRETS, by name.",
+    )
     parameters: Annotated[Mapping[str, Parameter], AfterValidator(_parameter_names)] = Field(
         default_factory=dict, description="What a recipe may set, by name."
     )
@@ -167,6 +219,7 @@ class Provisioner:
     checks: tuple[StepFile, ...] = ()
     artifacts: tuple[Artifact, ...] = ()
     builder_checks: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 def compile_provisioner(
@@ -202,6 +255,7 @@ def compile_provisioner(
         facts={"parameters": {name: _plain(value) for name, value in values.items()}},
         sources=brought.sources,
         builder_checks=provisioner.builder_checks,
+        secrets=provisioner.secrets,
     )
 
 

@@ -49,6 +49,7 @@ class BuildStep:
     `checks` are pytest files that run on a fresh boot of the finished image, with `facts` (what
     the step says about itself, plain JSON) handed to them. Those that `builder_checks` names also
     run on the builder. `sources` say where its artifacts come from; what they are is in its files.
+    `secrets` are names: the script reads each value from a file of that name in $AMIBUILD_SECRETS.
     """
 
     name: str
@@ -62,14 +63,20 @@ class BuildStep:
     facts: Mapping[str, Any] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
     builder_checks: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all that it brings to the image; checks and wording are not in it."""
-        body = {
+        """SHA-256 over all that it brings to the image; checks and wording are not in it.
+
+        Nor are the values of secrets, of which a hash would tell: a new one makes no new image.
+        """
+        body: dict[str, object] = {
             "name": self.name,
             "script": hashlib.sha256(self.script.encode()).hexdigest(),
             "files": sorted([f.path, f.sha256, f.mode] for f in self.files),
             "environment": dict(sorted(self.environment.items())),
         }
+        if self.secrets:
+            body["secrets"] = sorted(self.secrets)
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

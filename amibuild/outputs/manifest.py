@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -131,6 +131,9 @@ class Step(_Record):
     environment: dict[str, str] = Field(default={}, description="Its parameters")
     files: tuple[File, ...] = Field(default=(), description="What travelled with it")
     artifacts: tuple[Artifact, ...] = Field(default=(), description="What it fetched besides")
+    secrets: tuple[str, ...] = Field(
+        default=(), description="Names of the secrets that it read; their values are nowhere"
+    )
     exit_code: int = Field(description="Of the script")
     seconds: float = Field(description="How long the script took")
     digest: str = Field(description="SHA-256 over all that it brings to the image")
@@ -140,11 +143,22 @@ class Step(_Record):
     )
 
 
+class Waived(_Record):
+    """What would have failed, had the recipe not said that everybody has it."""
+
+    rule: str = Field(description="What was looked for")
+    path: str = Field(description="The file that holds it")
+    detail: str = Field(description="What it is, and where on the disk")
+
+
 class Hygiene(_Record):
     """What was looked for on the finished disk, where nothing runs that could hide it."""
 
     passed: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    waived: tuple[Waived, ...] = Field(
+        default=(), description="Private keys that params.seal.known_public calls public"
+    )
 
 
 class Check(_Record):
@@ -198,18 +212,12 @@ class Manifest(_Record):
         return bool(ran) and all(c.outcome == "passed" for c in ran) and not self.hygiene.failed
 
 
-def unmasked(text: str) -> str:
-    """The mask of a bake without secrets."""
-    return text
-
-
-def file_record(file: StepFile, mask: Callable[[str], str] = unmasked) -> File:
-    """Size and hash are those of the real content, also where the shown one is masked."""
+def file_record(file: StepFile) -> File:
     facts = File(path=file.path, sha256=file.sha256, mode=file.mode, size=len(file.content))
     if len(file.content) > LARGEST_CONTENT:
         return facts
     try:
-        return facts.model_copy(update={"content": mask(file.content.decode())})
+        return facts.model_copy(update={"content": file.content.decode()})
     except UnicodeDecodeError:
         encoded = base64.b64encode(file.content).decode()
         return facts.model_copy(update={"content_base64": encoded})
@@ -228,22 +236,22 @@ def step_record(
     log: str,
     kind: Kind | None = None,
     notes: Iterable[str] = (),
-    mask: Callable[[str], str] = unmasked,
 ) -> Step:
-    """What ran and how it went. `mask` hides secrets in the script, parameters and files."""
+    """What ran and how it went."""
     return Step(
         name=step.name,
         kind=kind or Kind(step.kind.value),
         purpose=step.purpose,
-        script=mask(step.script),
-        environment={key: mask(value) for key, value in sorted(step.environment.items())},
-        files=tuple(file_record(f, mask) for f in sorted(step.files, key=lambda f: f.path)),
+        script=step.script,
+        environment=dict(sorted(step.environment.items())),
+        files=tuple(file_record(f) for f in sorted(step.files, key=lambda f: f.path)),
         artifacts=tuple(map(_artifact_record, step.sources)),
+        secrets=step.secrets,
         exit_code=exit_code,
         seconds=round(seconds, 3),
         digest=step.digest,
         log=log,
-        notes=tuple(map(mask, notes)),
+        notes=tuple(notes),
     )
 
 

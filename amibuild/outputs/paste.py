@@ -21,6 +21,7 @@ from pathlib import PurePosixPath
 from amibuild.outputs.manifest import Artifact, File, Step
 
 ROOT = "/run/amibuild"
+SECRETS = "/run/amibuild-secrets"
 # As library/every_service/fetch.py reads them.
 ARTIFACTS = "artifacts/artifacts.json"
 SOURCES = "artifacts/sources.json"
@@ -80,10 +81,21 @@ def block(step: Step) -> str:
         *script,
         *files,
         *exports,
+        *_secrets(step),
         "bash run.sh </dev/null",
         ")",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _secrets(step: Step) -> list[str]:
+    """Their values are in no file of ours: the person puts them there before."""
+    if not step.secrets:
+        return []
+    return [
+        f"export AMIBUILD_SECRETS={SECRETS}",
+        *(f'test -s "$AMIBUILD_SECRETS/{name}" # write it there first' for name in step.secrets),
+    ]
 
 
 def _artifacts(step: Step) -> list[str]:

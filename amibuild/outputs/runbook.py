@@ -106,6 +106,7 @@ def _summary(m: Manifest) -> list[str]:
         *_boot(m),
         *_hardening(m),
         ("Finished disk", f"{len(m.hygiene.passed)} of {_asserted(m)} hygiene assertions passed"),
+        *_waived(m),
     ]
     return [
         f"## {_prose(m.image.name)}",
@@ -185,7 +186,25 @@ def _step(number: int, step: Step) -> list[str]:
     took = (
         f"Exit code {step.exit_code} after {_duration(step.seconds)}; digest {_code(step.digest)}"
     )
-    lines += [f"{took}; log {_code(step.log)}.", "", *paste.fenced(step), ""]
+    lines += [f"{took}; log {_code(step.log)}.", ""]
+    if step.secrets:
+        names = ", ".join(map(_code, step.secrets))
+        lines += [
+            f"It reads secrets, whose values stand nowhere here: {names}. Before the block, write",
+            "each to a file, by itself and without leaving it in the shell's history; remove the",
+            "folder after the last step that reads them:",
+            "",
+            "```sh",
+            f"install -d -m 0700 {paste.SECRETS}",
+            *(
+                f'read -rs value && printf %s "$value" >{paste.SECRETS}/{one}'
+                for one in step.secrets
+            ),
+            f"rm -r {paste.SECRETS}    # afterwards",
+            "```",
+            "",
+        ]
+    lines += [*paste.fenced(step), ""]
     if step.notes:
         lines += [*(f"- It declared: {_prose(note)}" for note in step.notes), ""]
     if step.files:
@@ -337,6 +356,15 @@ def _lynis(
     lost = ", ".join(map(_code, lynis.lost_to_host_kernel))
     asked = f"; of its tests {lost} ask the host's kernel" if lost else ""
     return name, f"{lynis.index} of 100 {where}, at least {lynis.floor}{asked}"
+
+
+def _waived(m: Manifest) -> list[tuple[str, str]]:
+    """Files, not keys: one may hold many."""
+    paths = dict.fromkeys(w.path for w in m.hygiene.waived)
+    if not paths:
+        return []
+    named = ", ".join(map(_code, paths))
+    return [("Private keys called public", f"in {named}: the recipe says that everybody has them")]
 
 
 def _used(m: Manifest) -> str:

@@ -27,6 +27,7 @@ SUBNET = re.compile(r"subnet-[0-9a-f]{8}(?:[0-9a-f]{9})?")
 URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
 REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 STEP_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+SECRET_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 NETWORK = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}/\d{1,2}")
 
 
@@ -57,6 +58,7 @@ Switch = Annotated[bool, Field(strict=True)]
 StepName = Annotated[
     str, _matching(STEP_NAME, "a name of lower-case words joined by -, such as idle-stop")
 ]
+SecretName = Annotated[str, _matching(SECRET_NAME, "a name of lower-case words joined by _")]
 InstanceType = Annotated[str, _matching(INSTANCE_TYPE, "an instance type such as c7i.large")]
 RegionName = Annotated[str, _matching(REGION, "a region such as us-east-1")]
 Once = AfterValidator(_without_repeats)
@@ -304,6 +306,35 @@ class TargetChoice(Section):
     )
 
 
+class SecretSource(Section):
+    """Where the value of a secret comes from: exactly one of the three."""
+
+    env: str | None = Field(
+        default=None, min_length=1, description="Variable of the environment that amibuild runs in."
+    )
+    ssm: str | None = Field(
+        default=None, min_length=1, description="SSM parameter of type SecureString."
+    )
+    secretsmanager: str | None = Field(
+        default=None, min_length=1, description="Name or ARN of a secret of Secrets Manager."
+    )
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Of a secret of Secrets Manager that is JSON: the key of the value.",
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> SecretSource:
+        given = [k for k in ("env", "ssm", "secretsmanager") if getattr(self, k) is not None]
+        if len(given) != 1:
+            seen = f"has {' and '.join(given)}" if given else "has none of them"
+            raise ValueError(f"needs exactly one of env, ssm and secretsmanager, and {seen}")
+        if self.key is not None and self.secretsmanager is None:
+            raise ValueError("key is for a secret of Secrets Manager")
+        return self
+
+
 class Recipe(Section):
     """A whole amibuild.toml."""
 
@@ -314,6 +345,10 @@ class Recipe(Section):
     )
     builder: Builder = Field(default=Builder(), description="The machine the image is made on.")
     provision: Provision = Field(default=Provision(), description="What is done to the machine.")
+    secrets: Mapping[SecretName, SecretSource] = Field(
+        default_factory=dict,
+        description="Where the secrets that steps read come from, by name. Never their values.",
+    )
     verify: Verify = Field(default=Verify(), description="The fresh machine that proves the image.")
     aws: Aws = Field(default=Aws(), description="Where in AWS, and by which means.")
     artifacts: Artifacts = Field(

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from amibuild.aws.session import Cloud
 from amibuild.errors import AwsError, Denied, HostError
-from amibuild.library.artifact import FOLDER, not_pinned, pin_command, shown
+from amibuild.library.artifact import FOLDER, bucket_and_key, not_pinned, pin_command, shown
 from amibuild.library.every_service.fetch import sha256_of
 from amibuild.library.step import BuildStep, Source, StepFile
 from amibuild.steps.upload import URL_VALID_S, BucketUpload
@@ -51,11 +51,6 @@ def file_of(url: str, base: Path) -> Path | None:
     """The path of a file: address; None for the others."""
     parts = urlsplit(url)
     return base / unquote(parts.path) if parts.scheme == "file" else None
-
-
-def bucket_and_key(url: str) -> tuple[str, str] | None:
-    parts = urlsplit(url)
-    return (parts.netloc, parts.path.lstrip("/")) if parts.scheme == "s3" else None
 
 
 class ArtifactSources:

@@ -1,7 +1,8 @@
-"""Waits until a machine takes commands and its first boot is over."""
+"""Waits until a machine takes commands and its first boot is over, and begins its lease."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from importlib.resources import files
 
 from amibuild.aws.session import Cloud
@@ -36,12 +37,21 @@ def wait_for_agent(cloud: Cloud, instance_id: str, *, timeout_s: float, observer
     )
 
 
-def first_boot() -> bytes:
-    """A script that ends when cloud-init has, and fails when cloud-init did."""
-    return files("amibuild.steps").joinpath("first-boot.sh").read_bytes()
+def first_boot(lease: timedelta) -> RemoteJob:
+    """Begins the machine's lease, and ends when cloud-init has. It fails when cloud-init did, or
+    when the machine could not be told to end by itself."""
+    script = files("amibuild.steps").joinpath("first-boot.sh").read_text()
+    return RemoteJob(
+        "first-boot",
+        script,
+        timeout_s=FIRST_BOOT_S,
+        environment={"LEASE_S": str(int(lease.total_seconds()))},
+    )
 
 
-def wait_for_first_boot(communicator: Communicator, observer: Observer) -> None:
-    """Until cloud-init has done its work. Raises: CommandFailed when cloud-init failed."""
-    job = RemoteJob("first-boot", first_boot().decode(), timeout_s=FIRST_BOOT_S)
-    check("the first boot", communicator.run(job, observer))
+def wait_for_first_boot(communicator: Communicator, lease: timedelta, observer: Observer) -> None:
+    """Until cloud-init has done its work; from now on nobody's death leaves the machine running.
+
+    Raises: CommandFailed when cloud-init failed, or the lease could not be begun.
+    """
+    check("the first boot", communicator.run(first_boot(lease), observer))

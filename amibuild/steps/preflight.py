@@ -31,9 +31,9 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def refuse(cloud: Cloud, recipe: Recipe) -> None:
+def refuse(recipe: Recipe) -> None:
     """What no call is needed for; also before an image is used again. Raises: PlanError."""
-    problems = [*_unsupported(cloud, recipe), *_sharing(recipe)]
+    problems = [*_unsupported(recipe), *_sharing(recipe)]
     if problems:
         raise PlanError("\n".join(problems))
 
@@ -42,7 +42,7 @@ def preflight(
     cloud: Cloud, recipe: Recipe, steps: Sequence[BuildStep] = (), places: Places | None = None
 ) -> Ready:
     """Raises: PlanError, whose message lists every reason at once."""
-    problems = [*_unsupported(cloud, recipe), *_sharing(recipe), *_bucket(cloud, recipe)]
+    problems = [*_unsupported(recipe), *_sharing(recipe), *_bucket(cloud, recipe)]
     if places is not None:
         problems += artifact_problems(steps, places, bucket=recipe.aws.bucket)
         problems += unreachable(cloud, steps, places)
@@ -62,15 +62,15 @@ def preflight(
     return Ready(networks, tuple(notes))
 
 
-def _unsupported(cloud: Cloud, recipe: Recipe) -> list[str]:
+def _unsupported(recipe: Recipe) -> list[str]:
     problems = []
     if recipe.builder.communicator != "ssm":
         problems.append('builder.communicator: "ssh" is not built yet; "ssm" needs no inbound port')
-    elsewhere = [region for region in recipe.publish.regions if region != cloud.region]
+    here = recipe.aws.region
+    elsewhere = [region for region in recipe.publish.regions if region != here]
     if elsewhere:
         problems.append(
-            f"publish.regions: copies to {', '.join(elsewhere)} are not built yet; "
-            f"name only {cloud.region}"
+            f"publish.regions: copies to {', '.join(elsewhere)} are not built yet; name only {here}"
         )
     return problems
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import StepFailed, UsageError, VerifyFailed
 from amibuild.files import write_atomically
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
+from amibuild.lease import Lease
 from amibuild.library.load import hygiene_rules
 from amibuild.library.step import BuildStep, StepFile
-from amibuild.names import ON_BUILDER, BakeId, Tag, expiry, new_bake_id
+from amibuild.names import ON_BUILDER, BakeId, Tag, new_bake_id
 from amibuild.plan import digest_of
 from amibuild.project import Project
 from amibuild.recipe.model import Recipe
@@ -46,7 +47,7 @@ from amibuild.verify.disk import (
 )
 from amibuild.verify.known import KnownValues
 from amibuild.verify.report import CheckResult, VerifyReport, parse_report
-from amibuild.wait import Observer
+from amibuild.wait import Observer, SystemClock
 
 # Of the log of a service that was not installed: with several, all of it would bury the first.
 TOLD_LINES = 8
@@ -76,6 +77,7 @@ class Proof:
             "\n    ".join(
                 [f"{name} was not installed: it {error.reason}; its log is {error.log}"]
                 + [line for line in error.tail[-TOLD_LINES:] if line.strip()]
+                + ([f"hint: {error.hint}"] if error.hint else [])
             )
             for name, error in self.not_installed.items()
         ]
@@ -103,6 +105,7 @@ class Subject:
     networks: Sequence[Network]
     security_group_id: str
     tags: Mapping[str, str]
+    lease: timedelta
     logs: Path
     not_installed: Mapping[str, StepFailed] = field(default_factory=dict)
     audited: Sequence[CheckResult] = ()
@@ -135,11 +138,8 @@ def verify(
     volume_gib = project.recipe.builder.volume_gib
     same = digest_of(facts.source_ami, project.steps, volume_gib) == facts.digest
     run_id = new_bake_id()
-    tags = {
-        Tag.IMAGE: project.recipe.image.name,
-        Tag.BAKE_ID: str(run_id),
-        Tag.EXPIRES: expiry(datetime.now(UTC), project.lease),
-    }
+    marks = {Tag.IMAGE: project.recipe.image.name, Tag.BAKE_ID: str(run_id)}
+    tags = Lease(cloud, run_id, marks, project.lease, SystemClock())
     started = BakeStarted(
         bake_id=run_id,
         image=project.recipe.image.name,
@@ -152,7 +152,7 @@ def verify(
         version=__version__,
     )
     with (
-        Journal(journal_path(project.state_dir, run_id), tuple(subscribers)) as journal,
+        Journal(journal_path(project.state_dir, run_id), (*subscribers, tags.hear)) as journal,
         told(journal, stages := Stages(journal), started),
         Scope(journal, CloudRemover(cloud), bake_id=run_id, region=cloud.region) as scope,
         stages.run("verify", f"{image.id} on a fresh boot"),
@@ -165,7 +165,9 @@ def verify(
         bucket = project.recipe.aws.bucket
         upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
         logs = project.state_dir / "logs" / run_id
-        subject = Subject(image, project.steps, project.recipe, ready.networks, group, tags, logs)
+        subject = Subject(
+            image, project.steps, project.recipe, ready.networks, group, tags, project.lease, logs
+        )
         proof = prove(
             cloud,
             scope,
@@ -227,12 +229,14 @@ def prove(
             volume,
             image.size_gib,
             hygiene_rules(),
-            subject.known.fingerprints(),
+            subject.known,
             known_public(subject.steps),
             subject.logs / "hygiene.log",
             observer,
         ) as hygiene_ended:
-            report = run_checks(communicator, checked, subject.logs, limit_s, observer)
+            report = run_checks(
+                communicator, checked, subject.lease, subject.logs, limit_s, observer
+            )
             report = replace(report, checks=(*subject.audited, *report.checks))
             hygiene = hygiene_ended()
     scope.begin_removal(machine)
@@ -242,6 +246,7 @@ def prove(
 def run_checks(
     communicator: Communicator,
     steps: Sequence[BuildStep],
+    lease: timedelta,
     logs: Path,
     timeout_s: int,
     observer: Observer,
@@ -250,9 +255,12 @@ def run_checks(
 
     Raises: VerifyFailed when they could not run at all.
     """
-    # The wait for the first boot travels along: the bundle is on its way while the boot ends.
-    waiting = StepFile("first-boot.sh", first_boot())
-    return _run(communicator, "checks", steps, (waiting,), logs, timeout_s, observer)
+    # The first boot's job travels along: the bundle is on its way while the boot ends.
+    first = first_boot(lease)
+    file = StepFile("first-boot.sh", first.script.encode())
+    return _run(
+        communicator, "checks", steps, logs, timeout_s, observer, (file,), first.environment
+    )
 
 
 def audit(
@@ -278,7 +286,7 @@ def audit(
     ]
     if not audited:
         return ()
-    report = _run(communicator, "audit", audited, (), logs, timeout_s, observer)
+    report = _run(communicator, "audit", audited, logs, timeout_s, observer)
     return tuple(replace(check, id=check.id + ON_BUILDER) for check in report.checks)
 
 
@@ -286,15 +294,17 @@ def _run(
     communicator: Communicator,
     name: str,
     steps: Sequence[BuildStep],
-    files_besides: tuple[StepFile, ...],
     logs: Path,
     timeout_s: int,
     observer: Observer,
+    files_besides: tuple[StepFile, ...] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> VerifyReport:
     """`name`.sh, with the checks of `steps` as one archive."""
     script = files("amibuild.verify").joinpath(f"{name}.sh").read_text()
     sent = (StepFile("checks.pyz", build_bundle(steps)), *files_besides)
-    result = communicator.run(RemoteJob(name, script, timeout_s, sent), observer)
+    job = RemoteJob(name, script, timeout_s, sent, environment or {})
+    result = communicator.run(job, observer)
     write_atomically(logs / f"{name}.log", result.log)
     if not result.result:
         raise VerifyFailed(

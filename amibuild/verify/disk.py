@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
-from amibuild.communicator.base import Communicator, RemoteJob, check
+from amibuild.communicator.base import Communicator, RemoteJob, check, handed_back
 from amibuild.errors import InUse, ResourceFailed
 from amibuild.files import write_atomically
 from amibuild.journal import ResourceKind
@@ -22,6 +22,7 @@ from amibuild.library.load import SEAL
 from amibuild.library.step import BuildStep, StepFile
 from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
+from amibuild.verify.known import KnownValues
 from amibuild.verify.report import CheckResult, Outcome
 from amibuild.wait import Look, Observer, until
 
@@ -31,6 +32,7 @@ VOLUME_S = 600
 HYGIENE_S, HYGIENE_S_PER_GIB = 600, 60
 DEVICE = "/dev/sdf"
 FINISHED_DISK = "finished-disk"
+KNOWN_PUBLIC = "known_public"
 
 
 class Finding(BaseModel):
@@ -42,16 +44,20 @@ class Finding(BaseModel):
 
 
 class HygieneReport(BaseModel):
-    """What hygiene.py found on the finished disk."""
+    """What hygiene.py found on the finished disk. `waived` is what the recipe calls public."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     passed: tuple[str, ...]
     failed: tuple[Finding, ...]
+    waived: tuple[Finding, ...] = ()
 
 
 def as_checks(report: HygieneReport) -> tuple[CheckResult, ...]:
-    """For a report that knows only checks: one of each rule, or of each finding against it."""
+    """For a report that knows only checks: one of each rule, or of each finding against it.
+
+    What the recipe waives was not held against the image, and is told as skipped.
+    """
 
     def id_of(name: str) -> str:
         return f"{FINISHED_DISK}/hygiene.py::{name}"
@@ -63,7 +69,17 @@ def as_checks(report: HygieneReport) -> tuple[CheckResult, ...]:
         CheckResult(id_of(f"{f.rule}: {f.path}"), FINISHED_DISK, Outcome.FAILED, 0.0, f.detail)
         for f in report.failed
     ]
-    return (*passed, *failed)
+    waived = [
+        CheckResult(
+            id_of(f"{w.rule}: {w.path}"),
+            FINISHED_DISK,
+            Outcome.SKIPPED,
+            0.0,
+            f"{w.detail}; public by params.{SEAL}.{KNOWN_PUBLIC}",
+        )
+        for w in report.waived
+    ]
+    return (*passed, *failed, *waived)
 
 
 def make_disk_copy(
@@ -109,7 +125,7 @@ def known_public(steps: Sequence[BuildStep]) -> tuple[str, ...]:
         path
         for step in steps
         if step.name == SEAL
-        for path in step.facts.get("parameters", {}).get("known_public", ())
+        for path in step.facts.get("parameters", {}).get(KNOWN_PUBLIC, ())
     )
 
 
@@ -119,27 +135,30 @@ def hygiene_started(
     volume_id: str,
     size_gib: int,
     rules: Sequence[StepFile],
-    known: StepFile,
+    known: KnownValues,
     public: Sequence[str],
     log: Path,
     observer: Observer,
 ) -> Iterator[Callable[[], HygieneReport]]:
     """Starts the look at the disk; what it yields waits for its end.
 
-    `known` has the fingerprints of the values that are looked for in every block. `public` are the
-    image's files and folders whose private keys everybody has.
+    `known` are the values that are looked for in every block, of which fingerprints travel: closed
+    where somebody has chosen one. `public` are the image's files and folders whose private keys
+    everybody has.
     """
     script = files("amibuild.verify").joinpath("hygiene.sh").read_text()
     environment = {"VOLUME_ID": volume_id, "KNOWN_PUBLIC": "\n".join(public)}
     limit_s = hygiene_limit_s(size_gib)
-    job = RemoteJob("hygiene", script, limit_s, (*rules, known), environment)
+    told = (known.fingerprints(),)
+    open_, closed = ((), told) if known.has_secrets else (told, ())
+    job = RemoteJob("hygiene", script, limit_s, (*rules, *open_), environment, closed=closed)
     with communicator.started(job, observer) as end:
 
         def report() -> HygieneReport:
             result = end(observer)
             write_atomically(log, result.log)
-            check("the look at the finished disk", result)
-            return HygieneReport.model_validate_json(result.result)
+            what = "the look at the finished disk"
+            return handed_back(what, check(what, result), HygieneReport)
 
         yield report
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Mounts the image's own disk, attached to this machine as a second one, read-only and without
 # replaying its journal, and looks for what must not be in an image, then in every block of the disk.
-# VOLUME_ID: the attached volume. hygiene.py: the rules. known.json: fingerprints of known values.
+# VOLUME_ID: the attached volume. hygiene.py: the rules. known.json: fingerprints of known values, among
+# the secrets of the job where somebody has chosen one of them.
 # KNOWN_PUBLIC: files and folders whose private keys everybody has, one on a line.
 set -euo pipefail
 
@@ -40,4 +41,5 @@ at=$(mktemp -d /run/amibuild-disk.XXXXXX)
 trap 'umount "$at" && rmdir "$at"' EXIT
 mount -t "$kind" -o "$options" "$root" "$at"
 mapfile -t public < <(printf '%s' "$KNOWN_PUBLIC")
-python3 hygiene.py "$at" "$disk" "$root" known.json "${public[@]}" >"$AMIBUILD_RESULT"
+known=${AMIBUILD_SECRETS:-.}/known.json
+python3 hygiene.py "$at" "$disk" "$root" "$known" "${public[@]}" >"$AMIBUILD_RESULT"

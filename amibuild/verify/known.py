@@ -17,9 +17,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from amibuild.aws.session import Cloud
 from amibuild.library.step import StepFile
+from amibuild.secret import LEAST_LENGTH, Secret
 
-# With four bytes told, less could be guessed by whoever reads the command.
-LEAST_LENGTH = 16
 # Of what blocks.py has before it at a chunk's edge.
 LONGEST = 16 * 1024
 ANCHOR = 4
@@ -31,12 +30,20 @@ class KnownValues:
     """Collects them while the bake goes on. `add` once for each, by a name that may be shown."""
 
     _values: dict[str, str] = field(default_factory=dict, repr=False)
+    has_secrets: bool = False
+    """Whether somebody chose one of them: then even its fingerprint is not for everybody."""
 
     def add(self, name: str, value: str) -> None:
         """Raises: ValueError for a value that is too short or too long to be looked for."""
         if not LEAST_LENGTH <= len(value.encode()) <= LONGEST:
             raise ValueError(f"{name}: a value of {len(value)} characters can't be looked for")
         self._values[value] = name
+
+    def add_secret(self, secret: Secret) -> None:
+        """In each way that it may have been written."""
+        self.has_secrets = True
+        for written in secret.written():
+            self.add(f"the secret {secret.name}", written)
 
     def add_those_of(self, cloud: Cloud) -> None:
         """What this process signs its calls with now, and the addresses that it has signed.

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from amibuild.communicator.base import first_problem
 from amibuild.errors import VerifyFailed
 from amibuild.names import ON_BUILDER
 from amibuild.outputs.manifest import Boot
@@ -117,10 +118,8 @@ def parse_report(sent: bytes | str) -> VerifyReport:
     try:
         report = _SentReport.model_validate_json(sent)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise VerifyFailed(
-            f"the machine's report can't be read: {where}: {first['msg']}",
+            f"the machine's report can't be read: {first_problem(error)}",
             hint="the log of the checks has all that they printed",
         ) from error
     checks = tuple(

@@ -86,15 +86,15 @@ def way_out(rule: str, where: Where) -> str:
     return "; if everybody has this key, name its file or folder in params.seal.known_public"
 
 
-def is_public(where: Where, rule: str, public: list[str]) -> bool:
-    """What a package brings, everybody has; a key too where the recipe says so.
+def is_packaged(where: Where, rule: str) -> bool:
+    """What a package brings, everybody has. A value of ours is a secret wherever it is."""
+    return rule != KNOWN and where.is_packaged
 
-    A value of ours is none wherever it is.
-    """
-    if rule == KNOWN:
-        return False
+
+def is_waived(where: Where, rule: str, public: list[str]) -> bool:
+    """A key that everybody has by the recipe's word, which stays on record."""
     below = [where.path == path or where.path.startswith(f"{path}/") for path in public]
-    return where.is_packaged or (rule == KEYS and any(below))
+    return rule == KEYS and any(below)
 
 
 def inspect(
@@ -109,16 +109,20 @@ def inspect(
     found = [(*find, paths.of(find[1])) for find in finds]
     # Not `/`: it would take the whole disk for everybody's.
     public = [path.rstrip("/") for path in public if path.strip("/")]
-    told = [find for find in found if not is_public(find[3], find[0], public)]
-    failed: list[object] = [
-        {
-            "rule": rule,
-            "path": where.path,
-            "detail": f"{said}, at byte {offset} of the disk{way_out(rule, where)}",
-        }
-        for rule, offset, said, where in told
-    ]
+    failed: list[object] = []
+    waived: list[object] = []
+    broken = set()
+    for rule, offset, said, where in found:
+        detail = f"{said}, at byte {offset} of the disk"
+        if is_packaged(where, rule):
+            continue
+        if is_waived(where, rule, public):
+            waived.append({"rule": rule, "path": where.path, "detail": detail})
+        else:
+            detail += way_out(rule, where)
+            failed.append({"rule": rule, "path": where.path, "detail": detail})
+            broken.add(rule)
     rules = dict.fromkeys([*(kind.rule for kind in MARKS.values()), KNOWN])
-    broken = {find[0] for find in told}
+    passed: list[object] = [rule for rule in rules if rule not in broken]
     sys.stderr.write(f"every block of {disk}: {time.monotonic() - began:.1f} s\n")
-    return {"passed": [rule for rule in rules if rule not in broken], "failed": failed}
+    return {"passed": passed, "failed": failed, "waived": waived}

@@ -4,8 +4,8 @@
 
 ROOT is where the image's root file system is mounted, read-only. With DISK every block of that is
 looked through as well, see blocks.py; PARTITION is the root file system's, and KNOWN a file with
-fingerprints of what the bake knew. Private keys below a PUBLIC path are none. Prints JSON:
-{"passed": [rule, ...], "failed": [{"rule": ..., "path": ..., "detail": ...}, ...]}
+fingerprints of what the bake knew. Private keys below a PUBLIC path are waived. Prints JSON:
+{"passed": [rule, ...], "failed": [{"rule": ..., "path": ..., "detail": ...}, ...], "waived": as it}
 Needs nothing but Python 3.9. Never follows a link: it would lead to this machine's own files.
 """
 
@@ -300,7 +300,7 @@ def main() -> None:
 
         disk, partition, known, *public = sys.argv[2:]
         in_blocks = blocks.inspect(disk, partition, root, Path(known).read_text(), public)
-        found = {kind: found[kind] + in_blocks[kind] for kind in found}
+        found = {kind: [*found.get(kind, ()), *some] for kind, some in in_blocks.items()}
     json.dump(found, sys.stdout)
 
 

@@ -10,8 +10,10 @@ if [ -d /run/systemd/system ]; then
     install -m 0644 files/amibuild-seal.service /run/systemd/system/amibuild-seal.service
     systemctl daemon-reload
     systemctl start amibuild-seal.service
-    # Nothing may fill again what is emptied here.
-    systemctl stop '*.timer'
+    # Nothing may fill again what is emptied here. The lease stays: it alone ends this machine if
+    # whoever launched it dies now.
+    systemctl list-units --type=timer --plain --no-legend --no-pager |
+        awk '$1 != "amibuild-lease.timer" { print $1 }' | xargs -r -d '\n' systemctl stop
     systemctl stop systemd-random-seed.service # saves the seed one last time
     journalctl --relinquish-var || true        # from here on in memory
 fi

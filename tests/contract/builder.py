@@ -132,13 +132,20 @@ class Answers:
 
 def reply(exit_code: int, log: bytes, result: bytes) -> str:
     """The lines that the end of a job prints: see communicator/shell.py."""
+    return announce(exit_code, pack(log, result))
+
+
+def pack(log: bytes, result: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         for name, content in (("log", log), ("result", result)):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    packed = buffer.getvalue()
+    return buffer.getvalue()
+
+
+def announce(exit_code: int, packed: bytes) -> str:
     digest = hashlib.sha256(packed).hexdigest()
     head = f"amibuild-reply {exit_code} {len(packed)} {digest}\n"
     return head + base64.b64encode(packed).decode()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_ssm import SSMClient
 
 REGION = "us-east-1"
@@ -76,6 +77,11 @@ class Aws:
     @cached_property
     def s3(self) -> S3Client:
         client: S3Client = self._client("s3")
+        return client
+
+    @cached_property
+    def secrets_manager(self) -> SecretsManagerClient:
+        client: SecretsManagerClient = self._client("secretsmanager")
         return client
 
     @cached_property

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +36,9 @@ class SwiftClock:
 
     def time(self) -> float:
         return time.time() + self._slept_s
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._slept_s)
 
     def sleep(self, seconds: float) -> None:
         self._nap.wait(min(seconds, NAP_S))

@@ -7,6 +7,8 @@ and clean-up are. tests/local/test_scenario.py has the same flow on real machine
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from amibuild.errors import (
+    AmibuildError,
     AwsError,
     CommandFailed,
     HostError,
@@ -30,6 +33,7 @@ from amibuild.registry import find_image, list_images
 from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
+from amibuild.wait import Waiting
 from tests.contract import builder
 from tests.contract.account import account
 from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, changed, checks, new_project
@@ -215,6 +219,42 @@ def test_a_failing_step_leaves_the_account_as_it_was(
     assert account(aws) == before
 
 
+@pytest.mark.parametrize(
+    ("job", "said"),
+    [
+        ("minetest", "minetest: what the machine handed back can't be read: Input should be"),
+        ("inventory", "the inventory: what the machine handed back can't be read: Input should be"),
+        ("hygiene", "the look at the finished disk: what the machine handed back can't be read: "),
+        ("checks", "the machine's report can't be read: Input should be"),
+    ],
+)
+def test_a_machine_that_answers_nonsense_ends_the_bake_with_what_it_was_about(
+    start: Start, project: Project, job: str, said: str
+) -> None:
+    answers = Answers()
+    answers.results[job] = ["nonsense"]
+    aws = start(script=answers)
+    before = account(aws)
+    with pytest.raises(AmibuildError, match=re.escape(said)):
+        builder.run(project, aws.cloud)
+    assert account(aws) == before
+
+
+def test_a_measure_that_is_none_costs_the_papers_and_not_the_image(
+    start: Start, project: Project
+) -> None:
+    answers = Answers()
+    answers.results["checks"] = builder.checks(measures={"exposure": "much"})
+    aws = start(script=answers)
+    with pytest.raises(CommandFailed, match="what they measured can't be read: ") as caught:
+        builder.run(project, aws.cloud)
+    (image,) = list_images(aws.cloud, "game-host")
+    assert image.verified
+    assert caught.value.__notes__ == [
+        f"{image.id} is proven and stays; its papers are not all written"
+    ]
+
+
 @pytest.mark.parametrize("half", ["audit", "checks", "hygiene"])
 def test_a_failed_proof_leaves_no_image(start: Start, project: Project, half: str) -> None:
     answers = Answers()
@@ -231,6 +271,64 @@ def test_a_failed_proof_leaves_no_image(start: Start, project: Project, half: st
     assert any("port is closed" in f or "/swapfile" in f for f in caught.value.failures)
     assert account(aws) == before
     assert not (project.directory / "RUNBOOK.md").exists()
+
+
+def test_a_key_that_the_recipe_calls_public_is_on_record(start: Start, project: Project) -> None:
+    rule, path = "no private key in any block", "/opt/game/tests/key.pem"
+    waived = [
+        {"rule": rule, "path": path, "detail": f"is a rsa private key, at byte {at} of the disk"}
+        for at in (4096, 8192)
+    ]
+    answers = Answers()
+    answers.results["hygiene"] = {"passed": [rule], "failed": [], "waived": waived}
+    result = builder.run(project, start(script=answers).cloud)
+    assert result.manifest and result.runbook
+    written = json.loads(result.manifest.read_text())["hygiene"]
+    assert written == {"passed": [rule], "failed": [], "waived": waived}
+    (row,) = [line for line in result.runbook.read_text().splitlines() if path in line]
+    assert row.startswith("| Private keys called public | in `/opt/game/tests/key.pem`: ")
+
+
+def interrupt_at_agent(stage: str) -> Callable[[Shown], None]:
+    """Ctrl-C while that stage waits for its machine's agent."""
+    begun: list[str] = []
+
+    def interrupt(shown: Shown) -> None:
+        if isinstance(shown, StepStarted):
+            begun.append(shown.step)
+        elif isinstance(shown, Waiting) and shown.what.endswith("agent") and begun[-1] == stage:
+            raise Interrupted("SIGINT")
+
+    return interrupt
+
+
+@pytest.mark.parametrize(("stage", "log"), [("connect", "builder"), ("verify", "verify")])
+def test_an_interrupt_keeps_the_console_of_the_machine_that_was_waited_for(
+    start: Start, project: Project, stage: str, log: str
+) -> None:
+    aws = start(script=Answers())
+    before = account(aws)
+    with pytest.raises(Interrupted) as caught:
+        builder.run(project, aws.cloud, interrupt_at_agent(stage))
+    (console,) = project.state_dir.glob(f"logs/*/{log}-console.log")
+    assert console.read_text().startswith("no machine behind i-")
+    assert caught.value.__notes__ == [f"its console: {console}"]
+    assert account(aws) == before
+
+
+def test_a_console_that_is_not_to_be_had_is_asked_for_once_and_holds_up_nothing(
+    start: Start, project: Project, tmp_path: Path
+) -> None:
+    latest = "GetConsoleOutput[true]:*=RequestLimitExceeded"  # others are answered
+    aws = start(latest, script=Answers(), call_log=tmp_path / "calls")
+    before = account(aws)
+    with pytest.raises(Interrupted) as caught:
+        builder.run(project, aws.cloud, interrupt_at_agent("connect"))
+    (note,) = caught.value.__notes__
+    assert note.startswith("its console could not be kept: GetConsoleOutput on i-")
+    calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+    assert [call["operation"] for call in calls].count("GetConsoleOutput") == 1
+    assert account(aws) == before
 
 
 def test_an_image_without_its_papers_is_told_to_stay(start: Start, project: Project) -> None:

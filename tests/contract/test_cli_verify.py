@@ -43,6 +43,9 @@ def line(job: str, result: object, times: int | None = None) -> dict[str, object
     return {"match": match, "stdout_base64": packed, "times": times}
 
 
+WAIVED = {"rule": "no private key in any block", "path": "/opt/key.pem", "detail": "is a key"}
+
+
 @dataclass(frozen=True)
 class Proven:
     """One image, verified twice: well, and then badly."""
@@ -62,7 +65,8 @@ def proven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proven]:
     broken = builder.checks("failed", "E   AssertionError: the <port> is closed")
     script = [
         line("inventory", builder.INVENTORY),
-        line("hygiene", builder.HYGIENE, times=2),
+        line("hygiene", builder.HYGIENE, times=1),
+        line("hygiene", {**builder.HYGIENE, "waived": [WAIVED]}, times=1),
         line("hygiene", {"passed": ["no keys"], "failed": [finding]}),
         line("checks", builder.checks(measures=MEASURED), times=2),
         line("checks", broken),
@@ -104,6 +108,8 @@ def test_a_pass_has_its_measures_and_the_rules_of_the_finished_disk(proven: Prov
     assert [suite.attrib["name"] for suite in root] == ["minetest", "finished-disk"]
     (exposure,) = root.iter("property")
     assert exposure.attrib == {"name": "exposure", "value": "1.1"}
+    (skipped,) = root.iter("skipped")
+    assert skipped.attrib["message"] == "is a key; public by params.seal.known_public"
 
 
 def test_a_failure_takes_the_place_of_the_earlier_report_and_says_why(proven: Proven) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from amibuild.aws.partition import partition_of
 from amibuild.errors import AmibuildError, Denied
-from amibuild.policy import Flow, statements
+from amibuild.names import Tag
+from amibuild.policy import Flow, Wanted, statements
 from amibuild.project import Project
 from amibuild.reap import reap
-from amibuild.recipe.model import Recipe
 from amibuild.scope import OnError
 from tests.contract import builder
 from tests.contract.builder import Answers, changed, new_project
-from tests.contract.conftest import Start
+from tests.contract.conftest import Aws, Start
+
+if TYPE_CHECKING:
+    from mypy_boto3_ec2.type_defs import TagDescriptionTypeDef
 
 BUCKET, KEY = "a-bucket-of-ours", "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
 HINT = "`amibuild policy bake` prints all that it needs"
@@ -41,8 +47,9 @@ def made(log: Path) -> set[str]:
     return {ACTIONS.get(action, action) for action in asked} - {"s3:CreateBucket"}
 
 
-def allowed(recipe: Recipe, flow: Flow) -> set[str]:
-    return {action for one in statements(recipe, flow) for action in one.actions}
+def allowed(project: Project, flow: Flow) -> set[str]:
+    wanted = Wanted(project.recipe, project.steps, partition_of(project.recipe.aws.region))
+    return {action for one in statements(wanted, flow) for action in one.actions}
 
 
 @pytest.mark.parametrize("how", FAILURES)
@@ -59,7 +66,7 @@ def test_a_bake_asks_for_nothing_else(
     asked = made(tmp_path / "calls")
     assert {"ec2:RunInstances", "ssm:SendCommand"} <= asked
     assert how == "a step fails" or "s3:PutObject" in asked
-    assert asked - allowed(project.recipe, Flow.BAKE) == set()
+    assert asked - allowed(project, Flow.BAKE) == set()
 
 
 def test_reap_asks_for_nothing_else(start: Start, project: Project, tmp_path: Path) -> None:
@@ -69,13 +76,44 @@ def test_reap_asks_for_nothing_else(start: Start, project: Project, tmp_path: Pa
         builder.run(project, aws.cloud, on_error=OnError.KEEP)
     before = len((tmp_path / "calls").read_text().splitlines())
     later = datetime.now(UTC) + timedelta(days=30)
-    report = reap(aws.cloud, project.state_dir, target="local", dry_run=False, now=later)
+    near = [name for name in aws.cloud.ec2.enabled_regions() if name.startswith("us-east-")]
+    report = reap(
+        aws.cloud, project.state_dir, target="local", dry_run=False, now=later, regions=near
+    )
     assert report.removed
     lines = (tmp_path / "calls").read_text().splitlines()[before:]
     (tmp_path / "reaps").write_text("\n".join(lines))
     asked = made(tmp_path / "reaps")
-    assert "ec2:TerminateInstances" in asked
-    assert asked - allowed(project.recipe, Flow.REAP) == set()
+    assert {"ec2:TerminateInstances", "ec2:DescribeRegions"} <= asked
+    assert asked - allowed(project, Flow.REAP) == set()
+
+
+ENDING = (Tag.BAKE_ID, Tag.EXPIRES)
+
+
+def tagged(aws: Aws, key: str) -> Sequence[TagDescriptionTypeDef]:
+    return aws.ec2.describe_tags(Filters=[{"Name": "key", "Values": [key]}])["Tags"]
+
+
+def test_all_that_reap_has_to_remove_has_an_end(start: Start, project: Project) -> None:
+    """The policy of reap goes by that tag."""
+    aws = start(script=Answers(exit_codes={"hygiene": 9}))
+    aws.s3.create_bucket(Bucket=BUCKET)
+    with pytest.raises(AmibuildError):
+        builder.run(project, aws.cloud, on_error=OnError.KEEP)
+    ours, ending = ({one["ResourceId"] for one in tagged(aws, key)} for key in ENDING)
+    kinds = {one["ResourceType"] for one in tagged(aws, Tag.BAKE_ID)}
+    assert kinds >= {"image", "instance", "security-group", "snapshot", "volume"}
+    assert ours - ending == set()
+
+
+def test_a_proven_image_has_no_end(start: Start, project: Project) -> None:
+    aws = start(script=Answers())
+    aws.s3.create_bucket(Bucket=BUCKET)
+    proven = builder.run(project, aws.cloud)
+    image = aws.cloud.images.image(proven.image_id)
+    ours, ending = ({one["ResourceId"] for one in tagged(aws, key)} for key in ENDING)
+    assert {image.id, *image.snapshots} <= ours - ending
 
 
 @pytest.mark.parametrize(

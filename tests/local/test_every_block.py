@@ -51,8 +51,9 @@ def look(aws: Aws, machine: str, log: Path, known: KnownValues) -> list[Finding]
     aws.ec2.attach_volume(VolumeId=copy, InstanceId=machine, Device=DEVICE)
     communicator = SsmCommunicator(aws.cloud.ssm, machine)
     parts = hygiene_rules()
-    told = known.fingerprints()
-    with hygiene_started(communicator, copy, size_gib, parts, told, PUBLIC, log, silent) as its_end:
+    with hygiene_started(
+        communicator, copy, size_gib, parts, known, PUBLIC, log, silent
+    ) as its_end:
         report = its_end()
     aws.ec2.detach_volume(VolumeId=copy, InstanceId=machine)
     assert "every block of" in log.read_text()

@@ -90,7 +90,7 @@ def replay(cloud: Cloud, manifest: dict[str, object], runbook: str, folder: Path
         wait_until_running(cloud, machine, timeout_s=300, observer=silent)
         wait_for_agent(cloud, machine, timeout_s=300, observer=silent)
         communicator = SsmCommunicator(cloud.ssm, machine)
-        wait_for_first_boot(communicator, silent)
+        wait_for_first_boot(communicator, timedelta(hours=1), silent)
         pasted = RemoteJob("pasted", extract_commands(runbook), timeout_s=900)
         check("the runbook", communicator.run(pasted, silent))
         cloud.ec2.stop_instance(machine)

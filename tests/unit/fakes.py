@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from amibuild import proc
@@ -13,15 +14,18 @@ class FakeClock:
     """Time that passes only when somebody sleeps."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.elapsed = 0.0
         self.sleeps: list[float] = []
 
+    def now(self) -> datetime:
+        return datetime(2026, 11, 22, 10, 15, tzinfo=UTC) + timedelta(seconds=self.elapsed)
+
     def monotonic(self) -> float:
-        return self.now
+        return self.elapsed
 
     def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
-        self.now += seconds
+        self.elapsed += seconds
 
 
 class ShellSsm(Ssm):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, STDOUT_LIMIT, Invocation
 from amibuild.communicator import shell
-from amibuild.communicator.base import CommandResult, RemoteJob, check
+from amibuild.communicator.base import CommandResult, RemoteJob, check, handed_back
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed, Interrupted
 from amibuild.library.step import StepFile
@@ -118,12 +121,19 @@ def test_a_huge_log_keeps_its_beginning_and_end(
     ssm: ShellSsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shell, "LOG_LIMIT_BYTES", 4096)
-    monkeypatch.setattr(shell, "LOG_HEAD_BYTES", 1024)
     done = run(ssm, "seq 100000")
     assert done.log.startswith("1\n2\n")
     assert done.log.endswith("99999\n100000\n")
     assert re.search(r"\.\.\. \d+ bytes left out \.\.\.", done.log)
     assert len(done.log) < 5000
+
+
+def test_a_log_that_cannot_be_packed_comes_in_few_commands(ssm: ShellSsm) -> None:
+    done = run(ssm, "echo begin; head -c 3M /dev/urandom; echo end")
+    assert done.log.startswith("begin\n")
+    assert done.log.endswith("end\n")
+    assert f"{3 * 1024 * 1024 + 10 - shell.LOG_CUT_BYTES} bytes left out" in done.log
+    assert len(ssm.sent) <= 1 + shell.LOG_CUT_BYTES // shell.REPLY_BYTES + 1
 
 
 def test_output_that_is_no_text_does_no_harm(ssm: ShellSsm) -> None:
@@ -173,6 +183,53 @@ def test_a_time_out_is_told_as_one(tmp_path: Path) -> None:
     with pytest.raises(CommandFailed, match="did not end within 60 s") as caught:
         run(TimedOut(tmp_path), "true")
     assert caught.value.tail == ("last words",)
+
+
+NO_ARCHIVE = b"no archive"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "{0} 1 {1}\nx",
+        "{0} 1 {1}\n\u20ac",
+        f"{{0}} {len(NO_ARCHIVE)} {hashlib.sha256(NO_ARCHIVE).hexdigest()}\n"
+        + base64.b64encode(NO_ARCHIVE).decode(),
+        f"{{0}} {len(NO_ARCHIVE)} {{1}}\n" + base64.b64encode(NO_ARCHIVE).decode(),
+    ],
+    ids=["no base64", "no ascii", "no archive", "another hash"],
+)
+def test_a_reply_that_is_nonsense_is_told_as_one(tmp_path: Path, said: str) -> None:
+    class Garbled(ShellSsm):
+        def invocation(self, command_id: str, instance_id: str) -> Invocation:
+            text = said.format("amibuild-reply 0", "0" * 64)
+            return Invocation("Success", "Success", 0, text, "last words")
+
+    with pytest.raises(CommandFailed, match=r"^step: (what the machine sent|its log came) back "):
+        run(Garbled(tmp_path), "true")
+
+
+class Handed(BaseModel):
+    number: int
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        (b"", "Invalid JSON: EOF while parsing"),
+        (b"{", "Invalid JSON: EOF while parsing"),
+        (b"\xff\xfe", "Invalid JSON: "),
+        (b"[]", "Input should be an object"),
+        (b'{"number": "many"}', "number: Input should be a valid integer"),
+    ],
+)
+def test_what_a_job_hands_back_is_what_was_asked_for(result: bytes, problem: str) -> None:
+    done = CommandResult(0, "first\nlast\n", result, 1.0)
+    said = f"the count: what the machine handed back can't be read: {problem}"
+    with pytest.raises(CommandFailed, match=f"^{re.escape(said)}") as caught:
+        handed_back("the count", done, Handed)
+    assert caught.value.tail == ("first", "last")
+    assert handed_back("the count", replace(done, result=b'{"number": 3}'), Handed).number == 3
 
 
 def test_the_payload_of_the_same_job_is_the_same() -> None:

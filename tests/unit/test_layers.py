@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("amibuild.artifacts", "amibuild.bake", "amibuild.reap", "amibuild.record"),
     ("amibuild.verify",),
     ("amibuild.steps", "amibuild.registry"),
-    ("amibuild.communicator", "amibuild.scope", "amibuild.stage"),
+    ("amibuild.communicator", "amibuild.lease", "amibuild.scope", "amibuild.stage"),
     ("amibuild.aws",),
     (
         "amibuild.journal",
@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.files",
         "amibuild.names",
         "amibuild.proc",
+        "amibuild.secret",
         "amibuild.signals",
         "amibuild.wait",
     ),
@@ -72,6 +73,7 @@ PACKAGE_ON_THE_MACHINE = "amibuild.library.every_service.attack"
 FENCES: dict[str, tuple[str, ...]] = {
     "boto3": ("amibuild.aws",),
     "botocore": ("amibuild.aws",),
+    "cryptography": ("amibuild.communicator.envelope",),
     "mypy_boto3_ec2": ("amibuild.aws",),
     "fabric": ("amibuild.communicator.ssh",),
     "paramiko": ("amibuild.communicator.ssh",),

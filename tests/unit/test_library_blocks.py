@@ -238,9 +238,28 @@ def test_a_key_that_the_recipe_calls_public_is_no_secret_in_its_folder(
 ) -> None:
     disk.debugfs("mkdir opt", "mkdir opt/game", "mkdir opt/game/tests")
     disk.hold("opt/game/tests/key.pem", keys["rsa"])
-    assert [find[1] for find in disk.finds(public=("/srv", public))] == [
-        "/opt/game/tests/key.pem" for _ in range(found)
+    there, nothing = ["/opt/game/tests/key.pem"], list[str]()
+    seen = disk.look(public=("/srv", public))
+    failed = [find["path"] for find in seen["failed"] if " block" in find["rule"]]
+    waived = [find["path"] for find in seen["waived"]]
+    assert (failed, waived) == ((there, nothing) if found else (nothing, there))
+
+
+def test_a_key_that_is_waived_is_told_with_its_place_and_fails_no_rule(
+    disk: Disk, keys: dict[str, bytes]
+) -> None:
+    disk.hold("key.pem", keys["rsa"])
+    seen = disk.look(public=("/key.pem",))
+    at = disk.place_of(b"-----BEGIN ")
+    rule, said = "no private key in any block", "is a rsa private key"
+    assert seen["waived"] == [
+        {"rule": rule, "path": "/key.pem", "detail": f"{said}, at byte {at} of the disk"}
     ]
+    assert rule in seen["passed"]
+    disk.hold("other.pem", keys["pkcs8"])
+    seen = disk.look(public=("/key.pem",))
+    assert rule not in seen["passed"], "one that is waived excuses no other"
+    assert [find["path"] for find in seen["waived"]] == ["/key.pem"]
 
 
 def test_nothing_else_is_public_by_the_recipes_word(disk: Disk) -> None:

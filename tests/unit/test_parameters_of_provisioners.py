@@ -1,12 +1,17 @@
-"""What a parameter's value becomes: the image's name in it, and files that it pins."""
+"""What a parameter may be, and what it becomes: the image's name in it, and files it pins."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from amibuild.errors import RecipeError
 from amibuild.library.folder import read_provisioner
+from amibuild.library.load import bundled_provisioners, load_project_parts
 from amibuild.library.provisioner import Parameter, ParameterType, Provisioner, compile_provisioner
 
 PIN = "5e" * 32
@@ -83,3 +88,124 @@ def test_a_provisioner_that_would_not_install_it_is_told(tmp_path: Path) -> None
     (folder / "test_tool.py").write_text("")
     (problem,) = read_provisioner(folder).problems
     assert problem.problem.startswith("never runs `bash artifacts/artifacts.sh FOLDER`")
+
+
+WORD = {"pattern": "[a-z]+", "expected": "a word, such as game"}
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "problem"),
+    [
+        (ParameterType.STRING, "game", None),
+        (ParameterType.STRING, "game 1", "'game 1' is not a word, such as game"),
+        (ParameterType.STRING, "", "'' is not a word, such as game"),
+        (ParameterType.LIST, (), None),
+        (ParameterType.LIST, ("a", "b"), None),
+        (ParameterType.LIST, ("a", "b1"), "'b1' is not a word, such as game"),
+        (ParameterType.LINES, ("a", "b c"), "'b c' is not a word, such as game"),
+        (ParameterType.LIST, ("{image}",), None),
+    ],
+)
+def test_a_pattern_holds_for_a_whole_string_and_for_each_item(
+    type_: ParameterType, value: str | tuple[str, ...], problem: str | None
+) -> None:
+    wanted = Parameter.model_validate({"type": type_, "description": "x", **WORD})
+    assert wanted.refuse(value) == (problem and (problem, None))
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        ("1", None),
+        ("10", None),
+        ("0", "'0' must be at least 1"),
+        ("11", "'11' must be at most 10"),
+        ("http", "'http' is not a whole number"),
+        ("+5", "'+5' is not a whole number"),
+        ("010", "'010' is not a whole number"),
+        ("9" * 5000, f"'{'9' * 5000}' is not a whole number"),
+    ],
+)
+def test_a_list_with_limits_has_numbers(item: str, problem: str | None) -> None:
+    numbers = Parameter(type=ParameterType.LIST, description="x", minimum=1, maximum=10)
+    assert numbers.refuse(("5", item)) == (problem and (problem, None))
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"type": "integer", **WORD}, "a pattern is for string, list, lines, and this is integer"),
+        ({"type": "string", "pattern": "[a-z]+"}, "a pattern needs `expected`, which says"),
+        ({"type": "string", **WORD, "pattern": "[a-z"}, "pattern is no regular expression: "),
+        ({"type": "string", **WORD, "default": "A"}, "default 'A' is not a word, such as game"),
+    ],
+)
+def test_a_pattern_that_can_not_be_one_is_told(given: dict[str, str], problem: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(problem)):
+        Parameter.model_validate({"description": "x", **given})
+
+
+def test_a_pattern_is_no_part_of_the_image() -> None:
+    plain = parameter(ParameterType.STRING, "game")
+    strict = plain.model_copy(update=WORD)
+    digests = {compile_provisioner(provisioner(a=one), {}).digest for one in (plain, strict)}
+    assert len(digests) == 1
+
+
+PATHS = ("sandbox", "bin/sandbox", "/opt/*", "/opt/a?", "/opt/[ab]", "/opt/{a,b}", "/opt/../etc")
+NOT_FIT = [
+    *(("hardening", name, port) for name in ("open_tcp", "open_udp")
+      for port in ("http", "0", "65536", "-1", "80/tcp", "8000-8010")),
+    *(("hardening", "setuid_programs", path) for path in (*PATHS, "/", "/opt/a/")),
+    *(("hardening", "open_units", name) for name in
+      ("game", "*.service", "game.services", "a/b.service", "game.socket", ".service")),
+    *(("hardening", "shell_accounts", name) for name in ("Backup", "1st", "*")),
+    *(("hardening", "unneeded_packages", name) for name in ("Exim", "-x", "python*")),
+    *(("seal", "known_public", path) for path in (*PATHS, "/", "//", "/opt//a", "/.", "/opt/..")),
+    *(("os", "unneeded_units", name) for name in ("man-db", "*.timer")),
+    ("os", "timezone", "../etc/passwd"),
+    ("os", "locale", "de_DE/UTF-8"),
+    ("logging", "log_group", "a b"),
+    ("logging", "units", "ssh"),
+    ("idle-stop", "maintenance", "at night"),
+    ("ssm-agent", "sha256", "5E" * 32),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "name", "value"), NOT_FIT)
+def test_what_a_bundled_step_could_not_use_is_refused_before_a_bake(
+    tmp_path: Path, step: str, name: str, value: str
+) -> None:
+    given = value if name in ("timezone", "locale", "log_group", "sha256") else [value]
+    recipe = tmp_path / "amibuild.toml"
+    steps = ["os", "logging", "hardening", "idle-stop"]
+    recipe.write_text(
+        f'[image]\nname = "game-host"\n[provision]\nsteps = {json.dumps(steps)}\n'
+        f"[provision.params.{step}]\n{name} = {json.dumps(given)}\n"
+    )
+    with pytest.raises(RecipeError) as raised:
+        load_project_parts(recipe)
+    (problem,) = raised.value.problems
+    assert (problem.line, problem.key) == (6, f"provision.params.{step}.{name}")
+    assert problem.problem.startswith(repr(value))
+    assert raised.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("step", "name", "values"),
+    [
+        ("hardening", "open_tcp", ("1", "80", "65535")),
+        ("hardening", "setuid_programs", ("/opt/{image}/bin/sand-box_2.1+x", "/a")),
+        ("hardening", "open_units", ("game@1.service", r"dev-a\x2db.service", "a.b_c:d.service")),
+        ("hardening", "shell_accounts", ("backup", "_apt", "systemd-network")),
+        ("seal", "known_public", ("/opt/a b/", "/opt/{image}/tests", "/.hidden/..a/key.pem")),
+        ("os", "time_servers", ("2001:db8::1", "time.example.org", "10.0.0.1")),
+        ("idle-stop", "maintenance", ("02:00-04:00", "monday,FRIDAY 02:00 - 04:00 UTC")),
+    ],
+)
+def test_what_a_bundled_step_can_use_is_taken(
+    step: str, name: str, values: tuple[str, ...]
+) -> None:
+    found = read_provisioner(bundled_provisioners() / step).value
+    assert found is not None
+    assert found.parameters[name].refuse(values) is None

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,16 @@ import hcl2
 import pytest
 
 import amibuild
-from amibuild.policy import Flow, as_hcl, document, statements
+from amibuild import proc
+from amibuild.aws.partition import partition_of
+from amibuild.errors import PlanError, RecipeError, UsageError
+from amibuild.library.step import Source
+from amibuild.names import Partition
+from amibuild.policy import Flow, Statement, Wanted, as_hcl, document, statements
+from amibuild.project import load_project
 from amibuild.recipe.model import Recipe
+from amibuild.steps.preflight import refuse
+from tests.unit.samples import build_step
 
 # What else a call needs: the tags in a creating call, the role that a machine is given, a bucket
 # that is looked for, an upload in parts, and the key of a disk.
@@ -26,22 +38,48 @@ BESIDES = {
     "kms:ReEncryptFrom",
     "kms:ReEncryptTo",
 }
+# Only reap looks beyond the recipe's region.
+OF_REAP = {"ec2:DescribeRegions"}
 # IAM calls these by another name.
 ACTIONS = {"HeadBucket": "s3:ListBucket", "ListObjectsV2": "s3:ListBucket"}
-SERVICES = {"ec2.py": "ec2", "images.py": "ec2", "ssm.py": "ssm", "s3.py": "s3", "iam.py": "iam"}
-FULL = Recipe.model_validate(
+SERVICES = {
+    "ec2.py": "ec2",
+    "images.py": "ec2",
+    "ssm.py": "ssm",
+    "s3.py": "s3",
+    "iam.py": "iam",
+    "secrets_manager.py": "secretsmanager",
+}
+AWS = Partition("aws", "amazonaws.com")
+
+
+def wanted(values: dict[str, Any], *urls: str, partition: Partition = AWS) -> Wanted:
+    """The recipe, with a step whose artifacts come from these addresses."""
+    sources = tuple(Source(url, "file", "5e" * 32) for url in urls)
+    step = replace(build_step(), sources=sources)
+    recipe = Recipe.model_validate({"image": {"name": "game-host"}, **values})
+    return Wanted(recipe, (step,), partition)
+
+
+FULL = wanted(
     {
-        "image": {"name": "game-host"},
         "aws": {
             "region": "eu-west-1",
             "instance_profile": "builder",
             "bucket": "bake-files",
             "kms_key": "arn:aws:kms:eu-west-1:111122223333:key/1234abcd",
         },
+        "artifacts": {"mirror": "s3://mirror-of-ours/files/"},
         "publish": {"accounts": ["444455556666"]},
-    }
+        "secrets": {
+            "token": {"ssm": "/game/token"},
+            "licence": {"secretsmanager": "game/licence"},
+            "other": {"env": "OTHER"},
+        },
+    },
+    "s3://titles/server/1.2.tar.gz",
 )
-PLAIN = Recipe.model_validate({"image": {"name": "game-host"}})
+PLAIN = wanted({}, "https://example.org/a.tar.gz")
 
 
 def calls() -> set[str]:
@@ -59,36 +97,178 @@ def calls() -> set[str]:
     return found
 
 
-def actions(recipe: Recipe, flow: Flow) -> set[str]:
-    return {action for one in statements(recipe, flow) for action in one.actions}
+def actions(wanted: Wanted, flow: Flow) -> set[str]:
+    return {action for one in statements(wanted, flow) for action in one.actions}
 
 
 def test_a_bake_may_make_every_call_that_the_code_can_make_and_no_other() -> None:
-    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES
+    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES - OF_REAP
     assert actions(FULL, Flow.BAKE) >= BESIDES
 
 
 def test_what_the_recipe_does_not_name_is_not_allowed() -> None:
     missing = actions(FULL, Flow.BAKE) - actions(PLAIN, Flow.BAKE)
-    assert {action.partition(":")[0] for action in missing} == {"ec2", "iam", "kms", "s3"}
+    services = {action.partition(":")[0] for action in missing}
+    assert services == {"ec2", "iam", "kms", "s3", "secretsmanager"}
     assert {a for a in missing if a.startswith("ec2")} == {
         "ec2:ModifyImageAttribute",
         "ec2:ModifySnapshotAttribute",
     }
 
 
+def of(wanted: Wanted, flow: Flow, sid: str) -> Statement:
+    (found,) = (one for one in statements(wanted, flow) if one.sid == sid)
+    return found
+
+
+def test_reap_removes_only_what_has_an_end() -> None:
+    removes = of(PLAIN, Flow.REAP, "RemoveWhatIsOurs")
+    assert removes.condition["StringLike"] == {"aws:ResourceTag/amibuild:bake-id": "*"}
+    assert removes.condition["Null"] == {"aws:ResourceTag/amibuild:expires": "false"}
+
+
+def test_reap_leaves_the_manifests_and_what_others_put_into_the_bucket() -> None:
+    assert of(FULL, Flow.REAP, "RemoveUploads").resources == (
+        "arn:aws:s3:::bake-files/amibuild/payloads/*",
+        "arn:aws:s3:::bake-files/amibuild/artifacts/*",
+    )
+
+
+def test_artifacts_in_s3_are_read_where_they_are_and_nothing_beside_them() -> None:
+    read = of(FULL, Flow.BAKE, "ReadItsArtifacts")
+    assert read.actions == ("s3:GetObject",)
+    assert read.resources == (
+        "arn:aws:s3:::mirror-of-ours/files/*",
+        "arn:aws:s3:::titles/server/1.2.tar.gz",
+    )
+    found = of(FULL, Flow.BAKE, "FindItsArtifacts")
+    assert found.resources == ("arn:aws:s3:::mirror-of-ours", "arn:aws:s3:::titles")
+    prefixes = ["files/*", "server/1.2.tar.gz"]
+    assert found.condition == {"StringLike": {"s3:prefix": prefixes}}
+
+
+@pytest.mark.parametrize(
+    ("mirror", "resource"),
+    [
+        ("s3://all", "arn:aws:s3:::all/*"),
+        ("s3://all/a/b", "arn:aws:s3:::all/a/b/*"),
+        ("s3://all/a*", "arn:aws:s3:::all/a${*}/*"),
+    ],
+)
+def test_of_a_mirror_what_is_below_its_prefix_is_read(mirror: str, resource: str) -> None:
+    mirrored = wanted({"artifacts": {"mirror": mirror}})
+    assert of(mirrored, Flow.BAKE, "ReadItsArtifacts").resources == (resource,)
+
+
+def test_a_mirror_in_a_folder_needs_nothing() -> None:
+    local = wanted({"artifacts": {"mirror": "files"}}, "file:///a.tar.gz")
+    assert statements(local, Flow.BAKE) == statements(PLAIN, Flow.BAKE)
+
+
+@pytest.mark.parametrize(
+    ("region", "name", "hosts"),
+    [
+        ("cn-north-1", "aws-cn", ["ec2.amazonaws.com", "ec2.amazonaws.com.cn"]),
+        ("us-gov-west-1", "aws-us-gov", "ec2.amazonaws.com"),
+    ],
+)
+@pytest.mark.parametrize("flow", list(Flow))
+def test_everything_is_of_the_regions_part_of_aws(
+    flow: Flow, region: str, name: str, hosts: object
+) -> None:
+    aws = {"region": region, "instance_profile": "builder", "bucket": "bake-files"}
+    there = wanted({"aws": aws}, "s3://titles/a.zip", partition=partition_of(region))
+    text = str(document(there, flow))
+    assert set(re.findall(r"arn:([a-z-]+):", text)) == {name}
+    if flow is Flow.BAKE:
+        given = of(there, flow, "GiveItsRole").condition["StringEquals"]
+        assert given == {"iam:PassedToService": hosts}
+
+
+@pytest.mark.parametrize(
+    ("region", "found"),
+    [
+        ("eu-west-1", AWS),
+        ("eu-newest-9", AWS),
+        ("cn-northwest-1", Partition("aws-cn", "amazonaws.com.cn")),
+        ("us-gov-east-1", Partition("aws-us-gov", "amazonaws.com")),
+    ],
+)
+def test_the_part_of_aws_is_known_by_the_region(region: str, found: Partition) -> None:
+    assert partition_of(region) == found
+
+
+def test_a_region_like_no_other_is_a_mistake_of_the_recipe() -> None:
+    with pytest.raises(UsageError, match=r"aws\.region: no part of AWS has regions like xx-a-1"):
+        partition_of("xx-a-1")
+
+
+def test_what_iam_or_hcl_would_read_as_something_else_stands_for_itself() -> None:
+    bucket = 'a${b}%{c}"d\\e*'
+    strange = wanted({"aws": {"bucket": bucket}})
+    find = of(strange, Flow.REAP, "FindUploads")
+    assert find.resources == ('arn:aws:s3:::a${$}{b}%{c}"d\\e${*}',)
+    assert r'resources = ["arn:aws:s3:::a$${$}{b}%%{c}\"d\\e$${*}"]' in as_hcl(strange, Flow.REAP)
+
+
+RECIPE = '[image]\nname = "game-host"\n[provision]\nsteps = ["os"]\n'
+
+
+def printed(tmp_path: Path, more: str, *arguments: str) -> proc.Finished:
+    recipe = tmp_path / "amibuild.toml"
+    recipe.write_text(RECIPE + more)
+    command = [sys.executable, "-m", "amibuild.cli.main", "policy", "bake", str(recipe), *arguments]
+    return proc.run(command, check=False)
+
+
+def test_it_is_printed_for_a_recipe_of_another_part_of_aws(tmp_path: Path) -> None:
+    done = printed(tmp_path, '[aws]\nregion = "cn-north-1"\n')
+    assert done.exit_code == 0
+    assert set(re.findall(r"arn:([a-z-]+):", done.text)) == {"aws-cn"}
+    assert json.loads(done.text)["Version"] == "2012-10-17"
+
+
+def test_two_ways_to_print_it_are_a_mistake(tmp_path: Path) -> None:
+    done = printed(tmp_path, "", "--hcl", "--json")
+    assert done.exit_code == 2
+    assert "--hcl and --json are two ways" in json.loads(done.text)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[builder]\ncommunicator = "ssh"\n',
+        '[publish]\nregions = ["eu-west-1"]\naccounts = ["444455556666"]\n',
+    ],
+)
+def test_a_recipe_that_plan_refuses_is_refused_in_the_same_words(tmp_path: Path, more: str) -> None:
+    done = printed(tmp_path, more, "--json")
+    assert done.exit_code == 2
+    with pytest.raises(PlanError) as refused:
+        refuse(load_project(tmp_path / "amibuild.toml").recipe)
+    assert json.loads(done.text)["error"]["message"] == refused.value.message
+
+
+def test_a_step_that_is_not_there_is_told_as_plan_tells_it(tmp_path: Path) -> None:
+    done = printed(tmp_path, "[provision.params.nothing]\nx = 1\n")
+    assert done.exit_code == 2
+    with pytest.raises(RecipeError) as refused:
+        load_project(tmp_path / "amibuild.toml")
+    assert refused.value.message in done.stderr.decode()
+
+
 def test_reap_makes_nothing() -> None:
-    assert actions(FULL, Flow.REAP) < actions(FULL, Flow.BAKE)
+    assert actions(FULL, Flow.REAP) - actions(FULL, Flow.BAKE) == OF_REAP
     verbs = {action.partition(":")[2] for action in actions(FULL, Flow.REAP)}
     assert all(verb.startswith(REMOVAL) for verb in verbs)
 
 
 @pytest.mark.parametrize("flow", list(Flow))
-@pytest.mark.parametrize("recipe", [FULL, PLAIN])
+@pytest.mark.parametrize("wanted", [FULL, PLAIN])
 def test_whatever_changes_something_is_bound_to_a_tag_or_to_a_name(
-    recipe: Recipe, flow: Flow
+    wanted: Wanted, flow: Flow
 ) -> None:
-    for one in statements(recipe, flow):
+    for one in statements(wanted, flow):
         changes = [a for a in one.actions if not a.partition(":")[2].startswith(LOOKS)]
         if changes and any(resource.endswith("*") for resource in one.resources):
             assert "amibuild:" in str(one.condition) or one.sid in UNBOUND, one.sid
@@ -109,7 +289,7 @@ UNBOUND = {
 
 
 def test_machines_get_the_recipes_profile_and_no_other() -> None:
-    (started,) = (one for one in statements(FULL, Flow.BAKE) if one.sid == "StartAsOurs")
+    started = of(FULL, Flow.BAKE, "StartAsOurs")
     profile = "arn:aws:iam::*:instance-profile/builder"
     assert started.condition["ArnLikeIfExists"] == {"ec2:InstanceProfile": profile}
 
@@ -155,3 +335,16 @@ def strip(value: Any) -> Any:
     if isinstance(value, list):
         return [strip(one) for one in value]
     return value.strip('"') if isinstance(value, str) else value
+
+
+def test_only_the_secrets_of_the_recipe_may_be_read() -> None:
+    by_sid = {one.sid: one for one in statements(FULL, Flow.BAKE)}
+    assert by_sid["ReadSecureParameters"].resources == (
+        "arn:aws:ssm:eu-west-1:*:parameter/game/token",
+    )
+    assert by_sid["ReadSecrets"].resources == (
+        "arn:aws:secretsmanager:eu-west-1:*:secret:game/licence-??????",
+    )
+    assert {"ReadSecureParameters", "ReadSecrets"}.isdisjoint(
+        one.sid for one in statements(FULL, Flow.REAP)
+    )

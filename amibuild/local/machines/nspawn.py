@@ -283,7 +283,15 @@ class NspawnCommand:
         self._cancelled.set()
         client = proc.start(enter_argv(self._leader, cancel_argv(self._name)))
         proc.never_stops(client)
-        threading.Thread(target=client.wait, name=f"{self._name}-cancel", daemon=True).start()
+        # Nobody asks for the end of one that was cancelled.
+        threading.Thread(
+            target=_wait_for, args=(client, self._client), name=f"{self._name}-cancel", daemon=True
+        ).start()
+
+
+def _wait_for(*processes: proc.Process) -> None:
+    for process in processes:
+        process.wait()
 
 
 def _feed(connection: socket.socket, content: bytes) -> None:
