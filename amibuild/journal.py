@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from amibuild.errors import Leftover
+from amibuild.errors import Leftover, LeftoverError
 from amibuild.secret import all_masked
 from amibuild.wait import Waiting
 
@@ -279,6 +279,25 @@ class Remains:
 
 def leftover(event: LeftBehind) -> Leftover:
     return Leftover(event.kind, event.id, event.region, event.reason, event.command)
+
+
+def left_behind(
+    error: Exception, kind: ResourceKind, id_: str, region: str, command: str
+) -> list[LeftBehind]:
+    """What a failed removal of `id_` has left: that, or what the error names instead."""
+    if not isinstance(error, LeftoverError):
+        reason = str(error)
+        return [LeftBehind(kind=kind, id=id_, region=region, reason=reason, command=command)]
+    return [
+        LeftBehind(
+            kind=ResourceKind(one.kind),
+            id=one.id,
+            region=one.region,
+            reason=one.reason,
+            command=one.command,
+        )
+        for one in error.leftovers
+    ]
 
 
 def journal_path(state_dir: Path, bake_id: str) -> Path:

@@ -24,13 +24,13 @@ from amibuild.journal import (
     Created,
     Journal,
     JournalBusy,
-    LeftBehind,
     Outcome,
     Remains,
     Removed,
     ResourceKind,
     Subscriber,
     is_live,
+    left_behind,
     leftover,
 )
 from amibuild.names import BakeId, Tag, parse_expiry
@@ -323,13 +323,8 @@ class _Reaper:
         self._report.removed.append(self._thing(dead))
 
     def _leave(self, dead: _Dead, error: AmibuildError, journal: Journal | None) -> None:
-        event = LeftBehind(
-            kind=dead.kind,
-            id=dead.id,
-            region=self._cloud.region,
-            reason=error.message,
-            command=self._remover.command(dead.kind, dead.id),
-        )
-        if journal:
-            journal.write(event)
-        self._report.left.append(leftover(event))
+        command = self._remover.command(dead.kind, dead.id)
+        for event in left_behind(error, dead.kind, dead.id, self._cloud.region, command):
+            if journal:
+                journal.write(event)
+            self._report.left.append(leftover(event))

@@ -33,6 +33,7 @@ from amibuild.journal import (
     LeftBehind,
     Removed,
     ResourceKind,
+    left_behind,
     leftover,
 )
 from amibuild.names import BakeId, client_token
@@ -60,7 +61,9 @@ class Remover(Protocol):
 
     def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer) -> None:
         """Gone when this returns, with what the same call made along the way (an image's
-        snapshots, found by `token`). What is already gone is a success."""
+        snapshots, found by `token`). What is already gone is a success.
+
+        Raises: LeftoverError when something else than `id_` stays."""
 
     def command(self, kind: ResourceKind, id_: str) -> str:
         """The AWS CLI line that removes it by hand."""
@@ -163,6 +166,9 @@ class Scope:
             # Else the intent stays in the journal without an id: `reap` looks again.
         except AmibuildError as search_error:
             error.add_note(f"whether {kind} {token} exists is not known: {search_error.message}")
+            if kind is ResourceKind.OBJECT:
+                # Its name is its id, and S3 removes what is not there as well.
+                self._arm(kind, name, token)
         else:
             for id_ in found:
                 self._arm(kind, id_, token)
@@ -209,15 +215,10 @@ class Scope:
                     self._remover.remove(owned.kind, owned.id, owned.token, self._journal.show)
                 except Exception as error:  # an undo must never stop the others
                     log.debug("removal of %s failed", owned.id, exc_info=error)
-                    event = LeftBehind(
-                        kind=owned.kind,
-                        id=owned.id,
-                        region=self._region,
-                        reason=str(error),
-                        command=self._remover.command(owned.kind, owned.id),
-                    )
-                    left.append(leftover(event))
-                    self._tell(event)
+                    command = self._remover.command(owned.kind, owned.id)
+                    for event in left_behind(error, owned.kind, owned.id, self._region, command):
+                        left.append(leftover(event))
+                        self._tell(event)
                 else:
                     self._tell(Removed(kind=owned.kind, id=owned.id, region=self._region))
         return left

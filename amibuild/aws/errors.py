@@ -149,8 +149,15 @@ def _from_client_error(
         request_id=metadata.get("RequestId"),
         resource=resource,
         answered=answered,
-        hint=_permission(code, operation) or _HINTS.get(kind),
+        hint=_permission(code, operation) or _HINTS.get(kind) or _quota(code),
     )
+
+
+def _quota(code: str) -> str | None:
+    """VolumeLimitExceeded, SecurityGroupLimitExceeded and their like: nothing of ours mends it."""
+    if code.endswith("LimitExceeded"):
+        return "a quota of the account is reached: remove what nobody needs, or ask AWS to raise it"
+    return None
 
 
 def _permission(code: str, operation: str) -> str | None:

@@ -128,6 +128,15 @@ class Images:
             return ""
         return found[0].get("Progress", "") if found else ""
 
+    def has_snapshot(self, snapshot_id: str) -> bool:
+        """DescribeSnapshots: whether EC2 knows it."""
+        try:
+            with calling("DescribeSnapshots", self._region, snapshot_id):
+                self._client.describe_snapshots(SnapshotIds=[snapshot_id])
+        except NotFound:
+            return False
+        return True
+
     def tagged(self, tags: Mapping[str, str]) -> list[str]:
         return [
             image.id

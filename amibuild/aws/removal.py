@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from contextlib import suppress
 from typing import assert_never
 
 from amibuild import lock
 from amibuild.aws.session import Cloud
-from amibuild.errors import InUse, NotFound
+from amibuild.errors import AmibuildError, AwsError, InUse, Leftover, LeftoverError, NotFound
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, Tag
 from amibuild.wait import Clock, Look, Observer, silent, until
@@ -48,30 +48,61 @@ class CloudRemover:
 
     def begin(self, kind: ResourceKind, id_: str) -> None:
         if kind is ResourceKind.INSTANCE:
-            self._cloud.ec2.terminate_instance(id_)
+            self._delete(kind, id_)
 
     def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer = silent) -> None:
+        match kind:
+            case ResourceKind.INSTANCE:
+                self._remove_instance(id_, observer)
+            case ResourceKind.IMAGE:
+                self._remove_image(id_, token, observer)
+            case _:
+                self._once_unused(kind, id_, observer)
+
+    def _delete(self, kind: ResourceKind, id_: str) -> None:
+        match kind:
+            case ResourceKind.INSTANCE:
+                self._cloud.ec2.terminate_instance(id_)
+            case ResourceKind.SECURITY_GROUP:
+                self._cloud.ec2.delete_security_group(id_)
+            case ResourceKind.VOLUME:
+                self._cloud.ec2.delete_volume(id_)
+            case ResourceKind.IMAGE:
+                self._cloud.images.deregister(id_)
+            case ResourceKind.SNAPSHOT:
+                self._cloud.images.delete_snapshot(id_)
+            case ResourceKind.OBJECT:
+                self._cloud.s3.delete(*_bucket_and_key(id_))
+            case ResourceKind.LOCK:
+                # Without a look: a generation that is no longer the highest is nobody's.
+                self._cloud.ssm.overwrite_parameter(id_, lock.RELEASED)
+            case _:
+                assert_never(kind)
+
+    def _is_there(self, kind: ResourceKind, id_: str) -> bool:
+        """By a read of its own, where the answer of its removal got lost."""
         try:
             match kind:
                 case ResourceKind.INSTANCE:
-                    self._remove_instance(id_, observer)
+                    return self._cloud.ec2.instance(id_).state != "terminated"
                 case ResourceKind.SECURITY_GROUP:
-                    self._once_unused(id_, self._cloud.ec2.delete_security_group, observer)
+                    return self._cloud.ec2.security_group_visible(id_)
                 case ResourceKind.VOLUME:
-                    self._once_unused(id_, self._cloud.ec2.delete_volume, observer)
+                    return self._cloud.ec2.volume_state(id_) not in {"deleting", "deleted"}
                 case ResourceKind.IMAGE:
-                    self._remove_image(id_, token, observer)
+                    return self._cloud.images.image(id_).state != "deregistered"
                 case ResourceKind.SNAPSHOT:
-                    self._once_unused(id_, self._cloud.images.delete_snapshot, observer)
+                    return self._cloud.images.has_snapshot(id_)
                 case ResourceKind.OBJECT:
-                    bucket, key = _bucket_and_key(id_)
-                    self._cloud.s3.delete(bucket, key)
+                    return self._cloud.s3.exists(*_bucket_and_key(id_))
                 case ResourceKind.LOCK:
-                    self._once_unused(id_, self._release, observer)
+                    folder = id_.rpartition("/")[0]
+                    held = self._cloud.ssm.parameters_below(folder).get(id_, lock.RELEASED)
+                    return held != lock.RELEASED
                 case _:
                     assert_never(kind)
         except NotFound:
-            return  # already gone is a success
+            return False
 
     def command(self, kind: ResourceKind, id_: str) -> str:
         service = {ResourceKind.OBJECT: "s3", ResourceKind.LOCK: "ssm"}.get(kind, "ec2")
@@ -106,7 +137,7 @@ class CloudRemover:
             try:
                 state = self._cloud.ec2.instance(id_).state
                 if state not in {"shutting-down", "terminated"}:
-                    self._cloud.ec2.terminate_instance(id_)
+                    self._delete(ResourceKind.INSTANCE, id_)
             except NotFound:
                 # One that was made a moment ago may not be visible yet; one that has been gone
                 # for an hour never is again.
@@ -126,31 +157,45 @@ class CloudRemover:
         """The image, then its snapshots: those it names, and those of the call that made it.
 
         A pending image may not name its snapshot yet, and one that is gone names none.
+        Raises: LeftoverError with the snapshots that stay, when the image itself is gone.
         """
-        snapshots = self._cloud.images.snapshots_tagged({Tag.TOKEN: token}) if token else []
-        try:
-            snapshots += self._cloud.images.image(id_).snapshots
-            self._cloud.images.deregister(id_)
-        except NotFound:
-            pass  # its snapshots may be there still
-        for snapshot in sorted(set(snapshots)):
+        snapshots = self._made_by(token)
+        with suppress(NotFound):
+            snapshots |= set(self._cloud.images.image(id_).snapshots)
+        self._once_unused(ResourceKind.IMAGE, id_, observer)
+        left = []
+        for snapshot in sorted(snapshots or self._made_by(token)):
             try:
-                self._once_unused(snapshot, self._cloud.images.delete_snapshot, observer)
-            except NotFound:
-                continue
+                self._once_unused(ResourceKind.SNAPSHOT, snapshot, observer)
+            except AmibuildError as error:
+                left.append(self._left(snapshot, error.message))
+        if left:
+            raise LeftoverError(left)
 
-    def _release(self, name: str) -> None:
-        """Overwritten without a look: a generation that is no longer the highest is nobody's."""
-        self._cloud.ssm.overwrite_parameter(name, lock.RELEASED)
+    def _made_by(self, token: str) -> set[str]:
+        return set(self._cloud.images.snapshots_tagged({Tag.TOKEN: token})) if token else set()
 
-    def _once_unused(self, id_: str, delete: Callable[[str], None], observer: Observer) -> None:
-        """EC2 goes on seeing a user of it for some seconds after that user is gone."""
+    def _left(self, snapshot: str, reason: str) -> Leftover:
+        command = self.command(ResourceKind.SNAPSHOT, snapshot)
+        return Leftover(ResourceKind.SNAPSHOT, snapshot, self._cloud.region, reason, command)
+
+    def _once_unused(self, kind: ResourceKind, id_: str, observer: Observer) -> None:
+        """EC2 goes on seeing a user of it for some seconds after that user is gone, and may not
+        see yet what was made a moment ago: "not found" once does not mean that it is gone."""
+        unseen = 0
 
         def look() -> Look[bool]:
+            nonlocal unseen
             try:
-                delete(id_)
+                self._delete(kind, id_)
             except InUse as error:
                 return Look(f"in use ({error.code})")
+            except NotFound:
+                unseen += 1
+                return Look("not visible", True if unseen >= UNSEEN_LOOKS else None)
+            except AwsError as error:
+                if error.answered or self._is_there(kind, id_):
+                    raise
             return Look("gone", True)
 
         until(

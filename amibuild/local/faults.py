@@ -134,11 +134,17 @@ class Faults:
     """Counts what happens, and says which of it shall fail."""
 
     def __init__(self, faults: Sequence[Fault] = ()) -> None:
-        self._faults = tuple(f for f in faults if f.what != VISIBLE)
-        self._counts = [0] * len(self._faults)
         self._lock = threading.Lock()
-        self.lags = {kind: int(f.code) for f in faults if f.what == VISIBLE for kind in f.words}
+        self.lags: dict[str, int] = {}
         """How many reads do not show a new resource, by its kind."""
+        self.order(faults)
+
+    def order(self, faults: Sequence[Fault]) -> None:
+        """These from now on, counted anew, and none of those before."""
+        with self._lock:
+            self._faults = tuple(f for f in faults if f.what != VISIBLE)
+            self._counts = [0] * len(self._faults)
+            self.lags = {kind: int(f.code) for f in faults if f.what == VISIBLE for kind in f.words}
 
     def next(
         self, what: str, words: Callable[[], Collection[str]] = frozenset[str]
@@ -149,7 +155,9 @@ class Faults:
         """
         picked: Fault | None = None
         values: Collection[str] | None = None
-        for n, fault in enumerate(self._faults):
+        with self._lock:
+            faults, counts = self._faults, self._counts
+        for n, fault in enumerate(faults):
             if fault.what != what:
                 continue
             if fault.words:
@@ -157,8 +165,8 @@ class Faults:
                 if not fault.words <= set(values):
                     continue
             with self._lock:
-                self._counts[n] += 1
-                count = self._counts[n]
+                counts[n] += 1
+                count = counts[n]
             if picked is None and fault.hits(count):
                 picked = fault
         return picked

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from amibuild.aws.session import Cloud
+from amibuild.errors import Duplicate
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
@@ -25,12 +26,20 @@ def make_access(
     name = temporary_name(bake_id, "access")
 
     def create(token: str) -> str:
-        return cloud.ec2.create_security_group(
-            name,
-            "amibuild: no inbound, for the time of one bake",
-            vpc_id,
-            {**tags, Tag.TOKEN: token, "Name": name},
-        )
+        try:
+            return cloud.ec2.create_security_group(
+                name,
+                "amibuild: no inbound, for the time of one bake",
+                vpc_id,
+                {**tags, Tag.TOKEN: token, "Name": name},
+            )
+        except Duplicate:
+            # CreateSecurityGroup has no client token: the name is taken by our own call, whose
+            # answer was lost.
+            ours = cloud.ec2.security_groups_tagged({Tag.TOKEN: token})
+            if not ours:
+                raise
+            return ours[0]
 
     group = scope.own(ResourceKind.SECURITY_GROUP, "access", name, create)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob, check, handed_back
-from amibuild.errors import ResourceFailed
+from amibuild.errors import InUse, ResourceFailed
 from amibuild.files import write_atomically
 from amibuild.journal import ResourceKind
 from amibuild.library.load import SEAL
@@ -106,7 +106,12 @@ def make_disk_copy(
 
 def attach_disk_copy(cloud: Cloud, volume_id: str, instance_id: str, observer: Observer) -> None:
     _wait_for_volume(cloud, volume_id, "available", observer)
-    cloud.ec2.attach_volume(volume_id, instance_id, DEVICE)
+    try:
+        cloud.ec2.attach_volume(volume_id, instance_id, DEVICE)
+    except InUse as error:
+        # Nobody else knows this volume: our own call attached it, and its answer was lost.
+        if error.code != "VolumeInUse":
+            raise
     _wait_for_volume(cloud, volume_id, "in-use", observer)
 
 

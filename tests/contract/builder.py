@@ -18,7 +18,7 @@ import sys
 import tarfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from amibuild.errors import AmibuildError, Interrupted
 from amibuild.journal import Shown, StepStarted, Subscriber
 from amibuild.names import EndpointAccess
 from amibuild.project import Project, load_project
+from amibuild.recipe.model import Recipe
 from amibuild.scope import OnError
 from amibuild.wait import Look, Waiting, until
 
@@ -159,6 +160,14 @@ def new_project(folder: Path, overrides: Sequence[str] = ONE_SERVICE) -> Project
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(REPOSITORY / "amibuild.toml", folder)
     return load_project(folder / "amibuild.toml", overrides)
+
+
+def changed(project: Project, **sections: dict[str, object]) -> Project:
+    """The project with other values in its recipe."""
+    body = project.recipe.model_dump(mode="json", exclude_none=True)
+    for section, values in sections.items():
+        body[section] = {**body[section], **values}
+    return replace(project, recipe=Recipe.model_validate(body))
 
 
 def run(

@@ -19,9 +19,9 @@ from amibuild.library.step import StepFile
 from amibuild.project import Project, load_project
 from amibuild.steps.artifacts import CARRIED_LIMIT_BYTES, ArtifactSources, Places
 from tests.contract import builder
+from tests.contract.account import account
 from tests.contract.builder import Answers
 from tests.contract.conftest import Aws, Start
-from tests.contract.test_bake import account
 
 BODY = b"the server" * 1000
 PIN = hashlib.sha256(BODY).hexdigest()

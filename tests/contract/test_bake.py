@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,62 +29,23 @@ from amibuild.errors import (
 from amibuild.journal import Noted, Shown, StepStarted, read
 from amibuild.project import Project
 from amibuild.reap import reap
-from amibuild.recipe.model import Recipe
 from amibuild.registry import find_image, list_images
 from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
 from amibuild.wait import Waiting
 from tests.contract import builder
-from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, checks, new_project
+from tests.contract.account import account
+from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, changed, checks, new_project
 from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef
 
 
-def account(aws: Aws) -> dict[str, set[str]]:
-    """Everything in the account that costs money or stands in the way."""
-    ec2 = aws.ec2
-    instances = ec2.describe_instances()["Reservations"]
-    return {
-        "instances": {
-            i["InstanceId"]
-            for r in instances
-            for i in r["Instances"]
-            if i["State"]["Name"] != "terminated"
-        },
-        "images": {i["ImageId"] for i in ec2.describe_images(Owners=["self"])["Images"]},
-        "snapshots": {
-            s["SnapshotId"] for s in ec2.describe_snapshots(OwnerIds=["self"])["Snapshots"]
-        },
-        "volumes": {v["VolumeId"] for v in ec2.describe_volumes()["Volumes"]},
-        "groups": {g["GroupId"] for g in ec2.describe_security_groups()["SecurityGroups"]},
-    }
-
-
-def await_ends(aws: Aws) -> None:
-    """A machine whose end a bake has begun goes on ending when the bake is killed."""
-
-    def ending() -> str:
-        found = aws.ec2.describe_instances()["Reservations"]
-        states = {i["State"]["Name"] for r in found for i in r["Instances"]}
-        return "some are ending" if "shutting-down" in states else "none is ending"
-
-    aws.until(ending, "none is ending")
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return new_project(tmp_path / "project")
-
-
-def changed(project: Project, **sections: dict[str, object]) -> Project:
-    """The project with other values in its recipe."""
-    body = project.recipe.model_dump(mode="json", exclude_none=True)
-    for section, values in sections.items():
-        body[section] = {**body[section], **values}
-    return replace(project, recipe=Recipe.model_validate(body))
 
 
 def test_only_the_image_and_its_snapshot_stay(start: Start, project: Project) -> None:
@@ -330,26 +289,6 @@ def test_a_key_that_the_recipe_calls_public_is_on_record(start: Start, project: 
     assert row.startswith("| Private keys called public | in `/opt/game/tests/key.pem`: ")
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_an_interrupt_at_any_stage_leaves_the_account_as_it_was(
-    start: Start, project: Project, stage: str
-) -> None:
-    def interrupt(shown: Shown) -> None:
-        if isinstance(shown, StepStarted) and shown.step == stage:
-            raise Interrupted("SIGINT")
-
-    aws = start(script=Answers())
-    before = account(aws)
-    kept = stage == "record"  # the image is proven by then: it is the result
-    with pytest.raises(Interrupted):
-        builder.run(project, aws.cloud, interrupt)
-    after = account(aws)
-    if kept:
-        assert len(after.pop("images") - before.pop("images")) == 1
-        assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
-    assert after == before
-
-
 def interrupt_at_agent(stage: str) -> Callable[[Shown], None]:
     """Ctrl-C while that stage waits for its machine's agent."""
     begun: list[str] = []
@@ -417,41 +356,6 @@ def test_an_interrupt_inside_a_call_is_not_taken_for_a_lost_connection(aws: Aws)
     events.register("before-send.ec2.DescribeInstances", interrupt)
     with pytest.raises(Interrupted):
         cloud.ec2.instance("i-0123456789abcdef0")
-
-
-# Between intent and creation, between creation and what follows, and in the clean-up: lock, group,
-# builder, image, verify machine, disk copy.
-MOMENTS = [
-    *STAGES,
-    *(f"{event}:{number}" for event in ("intended", "created") for number in range(1, 7)),
-    *(f"removed:{number}" for number in range(1, 6)),
-]
-
-
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_after_kill_9_at_any_moment_reap_finds_it_all(
-    start: Start, tmp_path: Path, moment: str
-) -> None:
-    aws = start(script=Answers())
-    before = account(aws)
-    folder = tmp_path / "project"
-    ended = builder.killed_at(moment, aws.service.url, folder)
-    assert ended == -signal.SIGKILL, (folder / "said").read_text()
-    await_ends(aws)
-    there = account(aws)
-    dry = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
-    assert account(aws) == there, "a dry run changes nothing"
-    report = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=False)
-    assert report.left == []
-    assert sorted(report.removed) == sorted(dry.would_remove)
-    after = account(aws)
-    if moment == "record" or moment.startswith("removed:"):
-        # Proven by then: the image is the result, whoever writes it down.
-        assert len(after.pop("images") - before.pop("images")) == 1
-        assert len(after.pop("snapshots") - before.pop("snapshots")) == 1
-    assert after == before
-    again = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
-    assert again.would_remove == []
 
 
 def test_reap_leaves_the_journal_of_another_target_alone(start: Start, project: Project) -> None:

@@ -15,9 +15,9 @@ from amibuild.project import Project
 from amibuild.reap import reap
 from amibuild.scope import OnError
 from tests.contract import builder
+from tests.contract.account import account
 from tests.contract.builder import Answers, new_project
 from tests.contract.conftest import Start
-from tests.contract.test_bake import account
 
 TWO = ('provision.services=["minetest", "bzflag"]',)
 

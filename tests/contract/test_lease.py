@@ -22,9 +22,9 @@ from amibuild.scope import OnError
 from amibuild.verify.boot import verify
 from amibuild.wait import SystemClock, Waiting
 from tests.contract import builder
+from tests.contract.account import account
 from tests.contract.builder import Answers, new_project
 from tests.contract.conftest import Aws, Start
-from tests.contract.test_bake import account
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ from amibuild.project import Project
 from amibuild.reap import reap
 from amibuild.scope import OnError
 from tests.contract import builder
-from tests.contract.builder import Answers, new_project
+from tests.contract.builder import Answers, changed, new_project
 from tests.contract.conftest import Aws, Start
-from tests.contract.test_bake import changed
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagDescriptionTypeDef

@@ -16,11 +16,11 @@ from amibuild.project import Project
 from amibuild.reap import Elsewhere, Thing, reap
 from amibuild.scope import OnError
 from tests.contract import builder
-from tests.contract.builder import Answers, new_project
+from tests.contract.account import account
+from tests.contract.builder import Answers, changed, new_project
 from tests.contract.conftest import Aws, Start
 from tests.contract.imaged import copied, in_region
 from tests.contract.place import Place
-from tests.contract.test_bake import account, changed
 
 HERE, THERE = "us-east-1", "eu-west-1"
 NOW = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)

@@ -1,0 +1,221 @@
+"""The cells of the fault matrix: every call that was recorded, with each fault it can have.
+
+The calls are not written down here: what a bake calls is recorded (fault_matrix.py), and a cell is
+made of each call, at its first and at its last occurrence, with each kind of fault that its sort
+can have (POSSIBLE). A call of a sort that is not known has no place here, and is an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Sort(StrEnum):
+    READ = "read"
+    CREATE = "create"
+    CHANGE = "change"
+    REMOVE = "remove"
+
+
+class Kind(StrEnum):
+    THROTTLED = "throttled once"
+    THROTTLED_ON = "throttled from then on"
+    SERVER = "5xx once"
+    SERVER_ON = "5xx from then on, though it acts"
+    LOST = "acted, the answer lost"
+    LOST_ON = "acted, every answer lost from then on"
+    DENIED = "access denied from then on"
+    SHORT = "capacity short once"
+    SHORT_ON = "capacity short from then on"
+    DEAD = "dead state"
+    UNSEEN = "not found for the first seconds"
+
+
+_ANY = (Kind.THROTTLED, Kind.THROTTLED_ON, Kind.SERVER, Kind.DENIED)
+_ACTS = (*_ANY, Kind.SERVER_ON, Kind.LOST, Kind.LOST_ON)
+POSSIBLE: Mapping[Sort, tuple[Kind, ...]] = {
+    # A read does nothing that a lost answer could hide, needs no room, and what it reads is
+    # either old or covered by the call that made it.
+    Sort.READ: _ANY,
+    # What is made may be short, may die, and may not be seen at first (NEW, SHORTAGES, DEATHS).
+    Sort.CREATE: (*_ACTS, Kind.SHORT, Kind.SHORT_ON, Kind.DEAD, Kind.UNSEEN),
+    # What is changed or removed was made by the same bake: it may not be found yet.
+    Sort.CHANGE: (*_ACTS, Kind.UNSEEN),
+    Sort.REMOVE: (*_ACTS, Kind.UNSEEN),
+}
+_PREFIXES = {
+    Sort.READ: ("Describe", "Get", "Head", "List"),
+    Sort.CREATE: ("Create", "Run", "Send", "Put"),
+    Sort.REMOVE: ("Delete", "Deregister", "Terminate"),
+    Sort.CHANGE: ("Attach", "Cancel", "Modify", "Stop"),
+}
+_CHANGES_OF_TAGS = ("CreateTags", "DeleteTags")
+# Which reads do not show it yet.
+NEW = {
+    "RunInstances": ("instance",),
+    "CreateImage": ("image", "snapshot"),
+    "CreateSecurityGroup": ("security-group",),
+    "CreateVolume": ("volume",),
+    "SendCommand": ("command",),
+    "PutParameter": ("parameter",),
+}
+# Source: EC2 API reference, "Error codes". Commands and objects need no room.
+SHORTAGES = {
+    "RunInstances": "InsufficientInstanceCapacity",
+    "CreateImage": "ConcurrentSnapshotLimitExceeded",
+    "CreateSecurityGroup": "SecurityGroupLimitExceeded",
+    "CreateVolume": "VolumeLimitExceeded",
+}
+# The places inside (local/faults.py) where what this call has made dies, or never gets ready.
+DEATHS = {
+    "RunInstances": ("boot:{n}=out of memory", "boot:{n}=never", "agent:{n}=never", "agent:{n}=0"),
+    "CreateImage": ("capture:{n}=disk full", "capture:{n}=invalid", "capture:{n}=never"),
+}
+# What a call answers that does not see yet what it is about.
+NOT_FOUND = {
+    "AttachVolume": "InvalidVolume.NotFound",
+    "CancelCommand": "InvalidCommandId",
+    "CreateTags": "InvalidAMIID.NotFound",
+    "DeleteSecurityGroup": "InvalidGroup.NotFound",
+    "DeleteSnapshot": "InvalidSnapshot.NotFound",
+    "DeleteTags": "InvalidAMIID.NotFound",
+    "DeleteVolume": "InvalidVolume.NotFound",
+    "DeregisterImage": "InvalidAMIID.NotFound",
+    "ModifyImageAttribute": "InvalidAMIID.NotFound",
+    "ModifySnapshotAttribute": "InvalidSnapshot.NotFound",
+    "StopInstances": "InvalidInstanceID.NotFound",
+    "TerminateInstances": "InvalidInstanceID.NotFound",
+}
+# S3 shows what it has, at once (S3 User Guide, consistency).
+SEEN = frozenset({"PutObject", "DeleteObject"})
+UNSEEN_FOR = 3
+_CODES = {
+    "ec2": ("RequestLimitExceeded", "InternalError", "UnauthorizedOperation"),
+    "ssm": ("ThrottlingException", "InternalServerError", "AccessDeniedException"),
+    "s3": ("SlowDown", "InternalError", "AccessDenied"),
+    "iam": ("Throttling", "InternalFailure", "AccessDenied"),
+}
+# After these a bake ends as it would without a fault.
+PASSING = frozenset({Kind.THROTTLED, Kind.SERVER, Kind.LOST})
+
+
+def sort_of(call: str) -> Sort:
+    """Raises: KeyError for a call of no known sort, so that it can't stay out of the matrix."""
+    if call in _CHANGES_OF_TAGS:
+        return Sort.CHANGE
+    for sort, prefixes in _PREFIXES.items():
+        if call.startswith(prefixes):
+            return sort
+    raise KeyError(f"is {call} a read, or what does it do?")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A bake that is recorded: with everything that the recipe can have, or without; and how it
+    goes wrong by itself, so that its clean-up is seen too."""
+
+    name: str
+    full: bool = True
+    unproven: bool = False
+    faults: tuple[str, ...] = ()
+
+
+RUNS = (
+    Run("the whole"),
+    Run("without a bucket or a profile", full=False),
+    Run("its checks can't run", unproven=True),
+    # Its answer says that nothing was stored, and is wrong: the bake looks for it.
+    Run("an upload fails", faults=("PutObject:1=InvalidRequest:after",)),
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    service: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`faults` are ordered beside those of the run. `first` is the call's first occurrence."""
+
+    run: Run
+    call: Call
+    nth: int
+    first: bool
+    kind: Kind
+    faults: tuple[str, ...]
+
+    @property
+    def codes(self) -> list[str]:
+        """With which of these a call has failed, when the fault has hit."""
+        return [fault.partition("=")[2].removesuffix(":after") for fault in self.faults]
+
+    @property
+    def must_hit(self) -> bool:
+        """Not a place inside, nor a last look that another host need not take."""
+        inside = self.kind is Kind.DEAD or self.faults[0].startswith("visible:")
+        return not inside and (self.first or sort_of(self.call.name) is not Sort.READ)
+
+    def __str__(self) -> str:
+        return f"{self.call.name}:{self.nth} {self.kind} ({self.run.name}) {' '.join(self.faults)}"
+
+
+def cells(recorded: Mapping[Run, Counter[Call]]) -> list[Cell]:
+    """Each call once, in the first run that makes it."""
+    seen: set[Call] = set()
+    found: list[Cell] = []
+    for run, calls in recorded.items():
+        for call in sorted(set(calls) - seen, key=lambda call: call.name):
+            seen.add(call)
+            for nth in sorted({1, calls[call]}):
+                found += _cells_of(run, call, nth)
+    return found
+
+
+def _cells_of(run: Run, call: Call, nth: int) -> Iterator[Cell]:
+    for kind in POSSIBLE[sort_of(call.name)]:
+        for faults in _orders(call, nth, kind):
+            yield Cell(run, call, nth, nth == 1, kind, faults)
+
+
+def _orders(call: Call, nth: int, kind: Kind) -> list[tuple[str, ...]]:
+    """What is ordered from the endpoint for this kind; none where the call can't have it."""
+    name = call.name
+    throttled, server, denied = _CODES[call.service]
+    match kind:
+        case Kind.THROTTLED:
+            return [(f"{name}:{nth}={throttled}",)]
+        case Kind.THROTTLED_ON:
+            return [(f"{name}:{nth}+={throttled}",)]
+        case Kind.SERVER:
+            return [(f"{name}:{nth}={server}",)]
+        case Kind.SERVER_ON:
+            return [(f"{name}:{nth}+={server}:after",)]
+        case Kind.LOST:
+            return [(f"{name}:{nth}=ConnectionLost:after",)]
+        case Kind.LOST_ON:
+            return [(f"{name}:{nth}+=ConnectionLost:after",)]
+        case Kind.DENIED:
+            return [(f"{name}:{nth}+={denied}",)]
+        case Kind.SHORT:
+            return [(f"{name}:{nth}={code}",) for code in _having(SHORTAGES, name)]
+        case Kind.SHORT_ON:
+            return [(f"{name}:{nth}+={code}",) for code in _having(SHORTAGES, name)]
+        case Kind.DEAD:
+            return [(place.format(n=nth),) for place in DEATHS.get(name, ())]
+        case Kind.UNSEEN:
+            if name in SEEN:
+                return []
+            if sort_of(name) is Sort.CREATE:
+                # It is of everything that the call makes: once is enough.
+                kinds = NEW[name] if nth == 1 else ()
+                return [(f"visible:{kind}={UNSEEN_FOR}",) for kind in kinds]
+            return [(f"{name}:{nth}-{nth + UNSEEN_FOR - 1}={NOT_FOUND[name]}",)]
+
+
+def _having(codes: Mapping[str, str], name: str) -> list[str]:
+    return [codes[name]] if name in codes else []
