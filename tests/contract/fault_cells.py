@@ -62,12 +62,14 @@ NEW = {
     "SendCommand": ("command",),
     "PutParameter": ("parameter",),
 }
-# Source: EC2 API reference, "Error codes". Commands and objects need no room.
+# Sources: EC2 API reference, "Error codes"; Systems Manager API reference, PutParameter. Commands
+# and objects need no room.
 SHORTAGES = {
     "RunInstances": "InsufficientInstanceCapacity",
     "CreateImage": "ConcurrentSnapshotLimitExceeded",
     "CreateSecurityGroup": "SecurityGroupLimitExceeded",
     "CreateVolume": "VolumeLimitExceeded",
+    "PutParameter": "ParameterLimitExceeded",
 }
 # The places inside (local/faults.py) where what this call has made dies, or never gets ready.
 DEATHS = {

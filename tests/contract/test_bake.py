@@ -105,11 +105,12 @@ def test_the_shipped_recipes_steps_run_in_the_plans_order(start: Start, tmp_path
     answers = Answers()
     shipped = new_project(tmp_path / "project", overrides=())
     builder.run(shipped, start(script=answers).cloud)
-    assert answers.jobs == [
+    *builders, one, other = answers.jobs
+    assert builders == [
         "first-boot", "ssm-agent", "os", "logging", "hardening", "idle-stop",
         "minetest", "bzflag", "mumble", "openttd", "inventory", "audit", "seal",
-        "checks", "hygiene",
     ]  # fmt: skip
+    assert {one, other} == {"checks", "hygiene"}, "side by side"
 
 
 def test_versions_count_up_and_a_taken_name_is_passed_over(start: Start, project: Project) -> None:

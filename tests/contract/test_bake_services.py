@@ -65,11 +65,11 @@ def test_a_service_that_fails_stops_no_other_and_fails_the_bake_by_its_name(
     told, *said = failure.splitlines()
     assert told.startswith("minetest was not installed: it ended with exit code 100; its log is /")
     assert said == ["    minetest says hello"]
-    assert answers.jobs == [
+    assert answers.jobs[:-2] == [
         *("first-boot", "ssm-agent", "os", "logging", "hardening", "idle-stop"),
         *("minetest", "bzflag", "inventory", "audit", "seal"),
-        *("checks", "hygiene"),
     ]
+    assert set(answers.jobs[-2:]) == {"checks", "hygiene"}
     assert account(aws) == before, "no image stays that is not proven"
 
 
