@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import boto3
 import pytest
 
 from amibuild.communicator.base import RemoteJob, check
 from amibuild.communicator.ssm import SsmCommunicator
-from amibuild.local.service import Options, Service
 from amibuild.steps.connect import wait_for_first_boot
 from amibuild.wait import silent
 from tests.contract.conftest import Aws
+from tests.local.test_images import aws as aws  # the fixture
 
 pytestmark = [
     pytest.mark.machine,
     pytest.mark.skipif(os.geteuid() != 0, reason="nspawn machines need root"),
 ]
 
-# What takes a second or two alone takes far more beside other tests.
-PATIENCE_S = 300.0
 # The jobs between two of its beginnings take less, beside other tests too.
 LEASE = timedelta(seconds=60)
 SEAL = Path(__file__).parents[2] / "provisioners/seal/run.sh"
@@ -31,17 +27,6 @@ TIMERS = "systemctl list-units --type=timer --plain --no-legend --no-pager | awk
 LEFT = "systemctl show --property=NextElapseUSecMonotonic --value amibuild-lease.timer"
 # /run and the kernel's own file systems are memory.
 ON_DISK = "find / -xdev -name '*amibuild-lease*' 2>/dev/null || true"
-
-
-@pytest.fixture
-def aws(data_dir: Path) -> Iterator[Aws]:
-    service = Service(Options(data_dir, machine="nspawn"))
-    key = service.options.key
-    session = boto3.Session(key.id, key.secret, region_name="us-east-1")
-    try:
-        yield Aws(service, session, timeout_s=PATIENCE_S)
-    finally:
-        service.close()
 
 
 def test_a_machine_without_jobs_is_gone_when_its_lease_is_over(aws: Aws) -> None:
