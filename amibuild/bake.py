@@ -283,7 +283,6 @@ def _bake(
             require(proof, image.id)
         with stages.run("distribute", f"marks {image.id} as verified"):
             distribute(cloud, image, recipe.publish.accounts)
-            scope.keep(image.id, "the result")
         result = BakeResult(
             image_id=image.id,
             image_name=captured.name,
@@ -299,6 +298,7 @@ def _bake(
         )
         # The image is there and proven: whatever happens to its papers, its id must be told.
         try:
+            scope.keep(image.id, "the result")
             with (
                 papers_of(image.id),
                 stages.run("record", "the manifest, RUNBOOK.md and Terraform's variables"),

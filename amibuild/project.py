@@ -39,7 +39,10 @@ class Project:
             + builder.connect_timeout_s
             + builder.shutdown_timeout_s
             + builder.capture_timeout_s
-            + 2 * verify.timeout_s
+            + 3 * verify.timeout_s
+            # Two first boots, two waits for a volume, and the look at every block.
+            + 4 * 600
+            + 60 * builder.volume_gib
             + sum(step.timeout_s for step in self.steps)
         )
         return timedelta(hours=1, seconds=waits_s)

@@ -15,7 +15,7 @@ from pathlib import Path
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.temporary import find_temporary
-from amibuild.errors import AmibuildError, Leftover
+from amibuild.errors import AmibuildError, Leftover, NotFound
 from amibuild.journal import (
     KEPT_FOR_A_LOOK,
     Abandoned,
@@ -214,7 +214,7 @@ class _Reaper:
         }
         if not bake.left_something(kept=self._kept):
             return
-        todo = bake.known(kept=self._kept)
+        todo = [dead for dead in bake.known(kept=self._kept) if not self._is_proven(dead)]
         if self._dry_run:
             todo += self._intended(remains, bake_id, None)
             self._report.would_remove += map(self._thing, todo)
@@ -250,7 +250,7 @@ class _Reaper:
                 self._leave(dead, error, None)
                 continue
             if dead.id in found:
-                here.append(dead)
+                here += [] if self._is_proven(dead) else [dead]
             else:
                 self._report.elsewhere.append(Elsewhere(path.stem, UNKNOWN, region))
         here += self._intended(remains, bake_id, None)
@@ -286,6 +286,16 @@ class _Reaper:
                 self._report.would_remove.append(thing)
             else:
                 self._remove(dead, None)
+
+    def _is_proven(self, dead: _Dead) -> bool:
+        """A result whose bake died before it noted that. Somebody may use it."""
+        if dead.kind is not ResourceKind.IMAGE:
+            return False
+        try:
+            tags = self._cloud.images.image(dead.id).tags
+        except NotFound:
+            return False
+        return tags.get(Tag.VERIFIED) == "passed" and Tag.EXPIRES not in tags
 
     def _thing(self, dead: _Dead) -> Thing:
         return Thing(dead.kind, dead.id, self._cloud.region)

@@ -65,7 +65,8 @@ def find_reusable(
     oldest = (now or datetime.now(UTC)) - timedelta(days=max_age_days)
     for one in list_images(cloud, image):
         fresh = one.created >= oldest and one.state == "available"
-        if fresh and one.verified and one.digest == digest:
+        # One with an end is a dead bake's that was not noted as a result: `reap` may take it.
+        if fresh and one.verified and one.digest == digest and Tag.EXPIRES not in one.tags:
             return one
     return None
 

@@ -195,7 +195,7 @@ class Scope:
         # The first error wins; what could not be undone rides along for the report and exit code.
         error.add_note(problem.message)
         if isinstance(error, AmibuildError | Interrupted):
-            error.leftovers = problem.leftovers
+            error.leftovers = (*error.leftovers, *problem.leftovers)
 
     def _keep_all(self) -> None:
         for owned in self._owned:

@@ -14,6 +14,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError
 from botocore.model import OperationModel
 
+OURS = frozenset({"ec2", "ssm", "s3", "iam", "secretsmanager"})
 SERVER_ERROR = 500
 ROOT = re.compile(rb"\s*(?:<\?xml[^>]*\?>)?\s*<([A-Za-z][A-Za-z0-9_.:-]*)[\s/>]")
 START = 60
@@ -27,6 +28,9 @@ def refuse_strange(
     *, operation_model: OperationModel, response_dict: dict[str, Any], **_: object
 ) -> None:
     """The subscriber of `before-parse`. Raises: StrangeAnswer."""
+    # botocore's own logins have clients of the same session, and credentials in their answers.
+    if operation_model.service_model.service_name not in OURS:
+        return
     status, body = response_dict["status_code"], response_dict["body"]
     if status >= SERVER_ERROR or not isinstance(body, bytes):  # a stream is no answer to read yet
         return

@@ -164,6 +164,8 @@ def _permission(code: str, operation: str) -> str | None:
     """Which permission is missing, where the code says that one is. Each service has its own word:
     EC2 the first, Systems Manager the second, S3 and IAM the third."""
     service = {"UnauthorizedOperation": "ec2", "AccessDeniedException": "ssm"}.get(code)
+    if operation == "GetSecretValue" and service is not None:
+        service = "secretsmanager"
     if code in {"AccessDenied", "403"}:
         service = "s3" if operation in _OF_S3 else "iam"
     if service is None:

@@ -23,7 +23,7 @@ from amibuild.aws.images import Images
 from amibuild.aws.s3 import S3
 from amibuild.aws.secrets_manager import SecretsManager
 from amibuild.aws.ssm import Ssm
-from amibuild.errors import UsageError
+from amibuild.errors import HostError, UsageError
 from amibuild.names import EndpointAccess, Region
 from amibuild.recipe.model import Aws
 
@@ -129,7 +129,13 @@ class Cloud:
         found = self._session.get_credentials()
         if found is None:
             return {}
-        keys = found.get_frozen_credentials()
+        try:
+            keys = found.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise HostError(
+                f"the credentials can't be renewed: {error}",
+                hint="log in again, as by aws sso login",
+            ) from error
         named = {"the secret access key": keys.secret_key, "the session token": keys.token}
         return {f"{name} of who baked": value for name, value in named.items() if value}
 
@@ -141,7 +147,10 @@ class Cloud:
     def ec2_at_once(self) -> Ec2:
         """For what must not hold up a clean-up: a call that is not answered in seconds is none."""
         client: EC2Client = self._session.client(
-            "ec2", endpoint_url=self._endpoint("ec2"), config=self._config().merge(AT_ONCE)
+            "ec2",
+            region_name=self.region,
+            endpoint_url=self._endpoint("ec2"),
+            config=self._config().merge(AT_ONCE),
         )
         return Ec2(client, self.region)
 

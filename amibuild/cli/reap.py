@@ -80,6 +80,8 @@ def reap(
             run.story.say(f"nothing was left behind in {', '.join(report.regions)}")
         run.result(report_text(report), report_json(report))
         if report.left:
+            if report.unreached:
+                run.story.say(unreached_text(report))
             raise LeftoverError(report.left)
         if report.unreached:
             raise AmibuildError(unreached_text(report), hint=report.unreached[0].hint)

@@ -13,7 +13,7 @@ if [ -d /run/systemd/system ]; then
     # Nothing may fill again what is emptied here. The lease stays: it alone ends this machine if
     # whoever launched it dies now.
     systemctl list-units --type=timer --plain --no-legend --no-pager |
-        awk '$1 != "amibuild-lease.timer" { print $1 }' | xargs -r -d '\n' systemctl stop
+        awk '$1 != "amibuild-lease.timer" { print $1 }' | xargs -r -d '\n' systemctl stop || true # one may end by itself meanwhile
     systemctl stop systemd-random-seed.service # saves the seed one last time
     journalctl --relinquish-var || true        # from here on in memory
 fi

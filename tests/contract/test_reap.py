@@ -51,6 +51,23 @@ def keep_a_failed_one(aws: Aws, project: Project, region: str) -> None:
         builder.run(there, aws.cloud.in_region(region), on_error=OnError.KEEP)
 
 
+@pytest.mark.parametrize("lost", ["kept", "bake-started"])
+def test_a_proven_image_stays_whatever_its_journal_lost(
+    start: Start, project: Project, lost: str
+) -> None:
+    aws = start(script=Answers())
+    made = builder.run(project, aws.cloud)
+    (path,) = (project.state_dir / "journals").glob("*.jsonl")
+    lines = path.read_text().splitlines(keepends=True)
+    wanted = [line for line in lines if f'"{lost}"' not in line and '"kept"' not in line]
+    assert len(wanted) < len(lines)
+    path.write_text("".join(wanted))
+    for dry_run in (True, False):
+        report = reap(aws.cloud, project.state_dir, target="local", dry_run=dry_run)
+        assert (report.removed, report.would_remove) == ([], [])
+    assert aws.cloud.images.image(made.image_id).state == "available"
+
+
 def test_a_dead_bake_is_reaped_in_the_region_that_its_journal_names(
     start: Start, project: Project
 ) -> None:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import botocore.session
 import pytest
+from botocore.model import ServiceModel
 
+from amibuild.aws.answers import refuse_strange
 from amibuild.aws.ec2 import LaunchRequest, Network
 from amibuild.aws.session import Cloud
 from amibuild.errors import AwsError, Denied, NotFound
@@ -195,3 +198,12 @@ def test_a_file_that_is_a_page_is_no_answer_but_bytes(
     stranger.answer = Answer(PAGE, headers=(("ETag", '"x"'),))
     cloud.s3.get_file("bucket", "key", tmp_path / "it")
     assert (tmp_path / "it").read_bytes() == PAGE
+
+
+def test_a_login_of_botocores_own_is_not_looked_into() -> None:
+    """Its answers are JSON of another protocol, and hold credentials."""
+    session = botocore.session.get_session()
+    for service, operation in (("sso", "GetRoleCredentials"), ("sso-oidc", "CreateToken")):
+        model = ServiceModel(session.get_service_data(service), service)
+        answer = {"status_code": 200, "body": b'{"accessToken": "x"}', "headers": {}}
+        refuse_strange(operation_model=model.operation_model(operation), response_dict=answer)

@@ -236,3 +236,18 @@ def test_begin_removal_starts_what_the_end_waits_for(account: Account, path: Pat
         assert account.begun == ["i-1"]
         assert list(account.there) == ["i-1"]
     assert account.there == {}
+
+
+def test_what_an_outer_scope_leaves_joins_what_the_inner_one_left(
+    account: Account, path: Path
+) -> None:
+    account.stuck |= {"i-1", "sg-1"}
+    with (
+        Journal(path) as journal,
+        pytest.raises(LeftoverError) as caught,
+        scope(journal, account) as outer,
+        scope(journal, account) as inner,
+    ):
+        outer.own(GROUP, "access", "g", account.make("sg-1"))
+        inner.own(MACHINE, "builder", "m", account.make("i-1"))
+    assert [x.id for x in caught.value.leftovers] == ["i-1", "sg-1"]
