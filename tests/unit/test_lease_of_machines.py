@@ -21,7 +21,7 @@ from tests.unit.fakes import FakeClock, ShellSsm
 LEASE = timedelta(hours=2)
 BEGIN = (
     "systemd-run --quiet --unit=amibuild-lease --on-active=7200 "
-    "--timer-property=AccuracySec=1s systemctl poweroff"
+    "--timer-property=AccuracySec=1s --timer-property=StartLimitIntervalSec=0 systemctl poweroff"
 )
 RENEW = "systemctl restart amibuild-lease.timer"
 WAIT = "cloud-init status --wait --long"
