@@ -171,17 +171,23 @@ def _key_folder(job_name: str) -> str:
     return f"{folder(job_name)}.key"
 
 
+def _files(at: str) -> str:
+    """Where a job's files are, in its folder."""
+    return f"{at}/work"
+
+
 def _open_envelope(job_name: str) -> str:
     at, key = quote(folder(job_name)), quote(_key_folder(job_name))
+    closed, reader = (f"{_files(at)}/{name}" for name in (SECRETS_FILE, READER_FILE))
     return f"""\
 trap 'rm -rf {at}/secrets {key}' EXIT
 trap 'exit 143' HUP INT TERM
 mkdir -m 700 {at}/secrets
-openssl cms -decrypt -inform DER -in {at}/work/{SECRETS_FILE} -inkey {key}/key.pem \\
+openssl cms -decrypt -inform DER -in {closed} -inkey {key}/key.pem \\
     -recip {key}/certificate.pem -out {at}/secrets/all.tar
 tar -xf {at}/secrets/all.tar -C {at}/secrets
-rm -rf {key} {at}/secrets/all.tar {at}/work/{SECRETS_FILE}
-mv {at}/work/{READER_FILE} {at}/{READER_FILE}
+rm -rf {key} {at}/secrets/all.tar {closed}
+mv {reader} {at}/{READER_FILE}
 export AMIBUILD_SECRETS={at}/secrets
 """
 
@@ -251,10 +257,6 @@ def piece(job_name: str, offset: int) -> str:
     """Prints the piece of a reply that begins at `offset`."""
     at = quote(folder(job_name))
     return f"tail -c +{offset + 1} {at}/reply.tar.gz | head -c {REPLY_BYTES} | base64 -w0\n"
-
-
-def clear(job_name: str) -> str:
-    return f"rm -rf {quote(folder(job_name))}\n"
 
 
 def read_reply(stdout: str) -> Reply | None:
