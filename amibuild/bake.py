@@ -18,13 +18,12 @@ from amibuild import __version__
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
+from amibuild.build import Order, build
 from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
-from amibuild.errors import StepFailed
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
-from amibuild.library.step import StepKind
 from amibuild.lock import Standing
 from amibuild.names import Tag, new_bake_id
 from amibuild.plan import Plan, make_plan
@@ -36,18 +35,13 @@ from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
 from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.capture import capture, wait_until_available
-from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
-from amibuild.steps.console import console_kept
 from amibuild.steps.distribute import distribute, mark, share
-from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
 from amibuild.steps.lock import Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
-from amibuild.steps.provision import StepRun, run_step, take_inventory
 from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
-from amibuild.verify.boot import Subject, audit, prove, require
+from amibuild.verify.boot import Subject, prove, require
 from amibuild.verify.known import KnownValues
-from amibuild.verify.report import CheckResult
 from amibuild.wait import Clock, SystemClock, Waiting
 
 
@@ -193,77 +187,35 @@ def _bake(
                 journal.write(Noted(text=note))
         with stages.run("access", "a security group that lets nothing in"):
             group = make_access(cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch)
-        with stages.run("launch", f"a builder from {plan.source.id}"):
-            wanted = Launch(
-                purpose=Purpose.BUILD,
-                image_id=plan.source.id,
-                root_device=plan.source.root_device,
-                volume_gib=plan.volume_gib,
-                instance_types=recipe.builder.instance_types,
-                networks=ready.networks,
-                security_group_id=group,
-                instance_profile=recipe.aws.instance_profile,
-                kms_key=recipe.aws.kms_key,
-                public_ip=recipe.aws.public_ip,
-                user_data=bootstrap,
-                tags=temporary,
-            )
-            builder = launch(cloud, scope, bake_id, wanted)
-            wait_until_running(
-                cloud, builder, timeout_s=recipe.builder.launch_timeout_s, observer=watch
-            )
         upload = (
             BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
         )
-        sources = ArtifactSources(cloud, places, upload)
 
         def connect(instance: str) -> Communicator:
             return SsmCommunicator(cloud.ssm, instance, upload=upload, clock=clock)
 
-        runs: list[StepRun] = []
-        failed: dict[str, StepFailed] = {}
-        *provisioning, seal = plan.steps
-        with console_kept(cloud, builder, logs / "builder-console.log"):
-            with stages.run("connect", f"to {builder} over SSM"):
-                wait_for_agent(
-                    cloud, builder, timeout_s=recipe.builder.connect_timeout_s, observer=watch
-                )
-                communicator = connect(builder)
-                wait_for_first_boot(communicator, project.lease, watch)
-            for step in provisioning:
-                try:
-                    with stages.run(step.name, step.purpose):
-                        ran = run_step(communicator, step, logs, watch, sources(step), secrets)
-                        runs.append(ran)
-                        for note in ran.notes:
-                            journal.write(Noted(text=f"{step.name}: {note}"))
-                except StepFailed as error:
-                    # Services stand side by side, so the others go on: one bake tells of all that
-                    # fail. Other steps build on each other.
-                    if step.kind is not StepKind.SERVICE:
-                        raise
-                    failed[step.name] = error
-            with stages.run("inventory", "what is on the machine now"):
-                inventory = take_inventory(communicator, watch)
-            audited: tuple[CheckResult, ...] = ()
-            if any(step.builder_checks for step in provisioning):
-                with stages.run("audit", "what can be judged of it before it is sealed"):
-                    audited = audit(
-                        communicator, provisioning, logs, recipe.verify.timeout_s, watch
-                    )
-            with stages.run(seal.name, seal.purpose):
-                runs.append(run_step(communicator, seal, logs, watch, secrets=secrets))
-        with stages.run("shutdown", f"stops {builder}"):
-            cloud.ec2.stop_instance(builder)
-            wait_until_stopped(
-                cloud, builder, timeout_s=recipe.builder.shutdown_timeout_s, observer=watch
-            )
-        with stages.run("capture", f"an image of {builder}"):
+        order = Order(
+            plan=plan,
+            recipe=recipe,
+            networks=ready.networks,
+            security_group_id=group,
+            user_data=bootstrap,
+            tags=temporary,
+            connect=connect,
+            sources=ArtifactSources(cloud, places, upload),
+            secrets=secrets,
+            logs=logs,
+            lease=project.lease,
+        )
+        built = build(cloud, scope, journal, stages, bake_id, order)
+        with stages.run("capture", f"an image of {built.builder}"):
             # The date goes when the image is verified: until then it is temporary, like the rest.
             marks = {**temporary, Tag.DIGEST: plan.digest, Tag.SOURCE_AMI: plan.source.id}
             if commit:
                 marks[Tag.COMMIT] = commit
-            captured = capture(cloud, scope, builder, plan.image, recipe.image.description, marks)
+            captured = capture(
+                cloud, scope, built.builder, plan.image, recipe.image.description, marks
+            )
             journal.write(Noted(text=f"{captured.image_id} will be {captured.name}"))
             image = wait_until_available(
                 cloud,
@@ -271,11 +223,11 @@ def _bake(
                 timeout_s=recipe.builder.capture_timeout_s,
                 observer=watch,
             )
-            scope.begin_removal(builder)
+            scope.begin_removal(built.builder)
         with stages.run("verify", f"{image.id} on a fresh boot"):
             subject = Subject(
                 image, plan.steps, recipe, ready.networks, group, temporary, project.lease, logs,
-                failed, audited, known,
+                built.failed, built.audited, known,
             )  # fmt: skip
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
             if not proof.passed and on_error is OnError.KEEP:
@@ -305,7 +257,7 @@ def _bake(
             ):
                 made = Made(
                     plan, bake_id, began, target, cloud.region, commit, image, captured.version,
-                    tuple(runs), inventory, proof, stages.total_s, dict(stages.seconds),
+                    built.runs, built.inventory, proof, stages.total_s, dict(stages.seconds),
                 )  # fmt: skip
                 written = record(project, made)
                 result = replace(result, manifest=written.manifest, runbook=written.runbook)

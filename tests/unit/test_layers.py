@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.ui",
         "amibuild.wording",
     ),
-    ("amibuild.artifacts", "amibuild.bake", "amibuild.reap", "amibuild.record"),
+    ("amibuild.artifacts", "amibuild.bake", "amibuild.build", "amibuild.reap", "amibuild.record"),
     ("amibuild.verify",),
     ("amibuild.steps", "amibuild.registry"),
     ("amibuild.communicator", "amibuild.lease", "amibuild.scope", "amibuild.stage"),
