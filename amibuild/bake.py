@@ -18,7 +18,7 @@ from amibuild import __version__
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
-from amibuild.build import Order, build
+from amibuild.build import Built, Order, build, built_before, make_image
 from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
@@ -28,13 +28,14 @@ from amibuild.lock import Standing
 from amibuild.names import Tag, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
+from amibuild.recipe.model import Source
 from amibuild.record import Made, check_writable, hand_over, is_of, papers_of, record
 from amibuild.registry import ImageFacts, find_reusable, pinned
+from amibuild.resume import Earlier, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
 from amibuild.steps.artifacts import ArtifactSources, Places
-from amibuild.steps.capture import capture, wait_until_available
 from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.lock import Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
@@ -62,9 +63,18 @@ class BakeResult:
     seconds_by_step: dict[str, float]
 
 
-def plan_bake(project: Project, cloud: Cloud) -> tuple[Plan, ImageFacts | None]:
-    """What a bake would do, and the verified image that `--if-changed` would reuse."""
-    plan = make_plan(project, resolve_source(cloud, project.recipe.source))
+def plan_bake(
+    project: Project, cloud: Cloud, source_ami: str | None = None
+) -> tuple[Plan, ImageFacts | None]:
+    """What a bake would do, and the verified image that `--if-changed` would reuse.
+
+    `source_ami` is what the recipe's source was when the bake began that is resumed.
+    """
+    source = resolve_source(cloud, project.recipe.source)
+    if source_ami not in {None, source.id}:
+        began_from = resolve_source(cloud, Source(id=source_ami))
+        source = replace(began_from, reference=source.reference)
+    plan = make_plan(project, source)
     reusable = find_reusable(
         cloud,
         image=plan.image,
@@ -83,11 +93,13 @@ def bake(
     on_error: OnError,
     subscribers: Sequence[Subscriber],
     on_result: Callable[[BakeResult], None],
+    resume: str | None = None,
     lock_timeout_s: float = 0.0,
     clock: Clock | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> BakeResult:
-    """`environ` is where the recipe's secrets are looked for that come from the environment.
+    """`environ` is where the recipe's secrets are looked for that come from the environment;
+    `resume` is the id of a bake that is gone on with.
 
     Raises: Locked, VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
     clock = clock or SystemClock()
@@ -98,7 +110,9 @@ def bake(
             subscriber(waiting)
 
     while True:
-        plan, reusable = plan_bake(project, cloud)
+        earlier = take_up(project, cloud, target, resume) if resume else None
+        plan, reusable = plan_bake(project, cloud, earlier.started.source_ami if earlier else None)
+        before = built_before(earlier, plan) if earlier else None
         check_writable(project)
         if if_changed and reusable is not None:
             refuse(project.recipe)
@@ -116,7 +130,7 @@ def bake(
             continue  # the other bake may have made this very image
         try:
             return _bake(
-                project, cloud, plan, free, target=target, on_error=on_error,
+                project, cloud, plan, free, earlier, before, target=target, on_error=on_error,
                 subscribers=subscribers, on_result=on_result, clock=clock, environ=environ,
             )  # fmt: skip
         except Overtaken:  # nothing is there yet but a journal
@@ -128,6 +142,8 @@ def _bake(
     cloud: Cloud,
     plan: Plan,
     free: Standing,
+    earlier: Earlier | None,
+    built: Built | None,
     *,
     target: str,
     on_error: OnError,
@@ -136,9 +152,13 @@ def _bake(
     clock: Clock,
     environ: Mapping[str, str],
 ) -> BakeResult:
-    """The bake of a plan, once nobody has the image's lock. Raises: Overtaken."""
+    """The bake of a plan, once nobody has the image's lock; `built` is there when `earlier` runs
+    came as far as that. Raises: Overtaken."""
     bootstrap = bootstrap_user_data(plan.steps, cloud.region)
-    recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
+    recipe = project.recipe
+    bake_id = earlier.bake_id if earlier else new_bake_id()
+    began = earlier.began if earlier else datetime.now(UTC)
+    attempt = earlier.attempt if earlier else 0
     logs = project.state_dir / "logs" / bake_id
     places = Places(project.directory, recipe.artifacts.mirror)
     commit = commit_of(project.directory)
@@ -159,34 +179,50 @@ def _bake(
         recipe=str(project.path),
         pid=os.getpid(),
         version=__version__,
+        source_reference=plan.source.reference,
+        volume_gib=plan.volume_gib,
+        kms_key=plan.kms_key,
     )
+    remover = CloudRemover(cloud, clock)
     with (
         Journal(
             journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear)
         ) as journal,
-        told(journal, stages := Stages(journal, clock), started, on_error),
+        told(
+            journal,
+            stages := Stages(journal, clock, earlier.seconds if earlier else None),
+            started,
+            on_error,
+        ),
         # Of its own: whatever is kept for a look, the next bake may begin.
         Scope(
-            journal, CloudRemover(cloud, clock), bake_id=bake_id, region=cloud.region, clock=clock
+            journal, remover, bake_id=bake_id, region=cloud.region, attempt=attempt, clock=clock
         ) as locking,
         Scope(
             journal,
-            CloudRemover(cloud, clock),
+            remover,
             bake_id=bake_id,
             region=cloud.region,
             on_error=on_error,
+            attempt=attempt,
             clock=clock,
         ) as scope,
     ):
         watch = journal.show
         held = take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock)
         stages.before_each = held.renew
+        if earlier is not None:
+            own_again(earlier, scope, journal)
+            temporary.renew()
         with stages.run("preflight", "checks what can be refused before it costs"):
             ready = preflight(cloud, recipe, plan.steps, places)
             for note in ready.notes:
                 journal.write(Noted(text=note))
         with stages.run("access", "a security group that lets nothing in"):
-            group = make_access(cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch)
+            there = earlier.group(cloud) if earlier else None
+            group = there or make_access(
+                cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch
+            )
         upload = (
             BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
         )
@@ -206,24 +242,11 @@ def _bake(
             secrets=secrets,
             logs=logs,
             lease=project.lease,
+            kept_when_failed=on_error is OnError.KEEP,
+            earlier=earlier,
         )
-        built = build(cloud, scope, journal, stages, bake_id, order)
-        with stages.run("capture", f"an image of {built.builder}"):
-            # The date goes when the image is verified: until then it is temporary, like the rest.
-            marks = {**temporary, Tag.DIGEST: plan.digest, Tag.SOURCE_AMI: plan.source.id}
-            if commit:
-                marks[Tag.COMMIT] = commit
-            captured = capture(
-                cloud, scope, built.builder, plan.image, recipe.image.description, marks
-            )
-            journal.write(Noted(text=f"{captured.image_id} will be {captured.name}"))
-            image = wait_until_available(
-                cloud,
-                captured.image_id,
-                timeout_s=recipe.builder.capture_timeout_s,
-                observer=watch,
-            )
-            scope.begin_removal(built.builder)
+        built = built or build(cloud, scope, journal, stages, bake_id, order)
+        captured, image = make_image(cloud, scope, journal, stages, bake_id, order, built, commit)
         with stages.run("verify", f"{image.id} on a fresh boot"):
             subject = Subject(
                 image, plan.steps, recipe, ready.networks, group, temporary, project.lease, logs,

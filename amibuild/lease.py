@@ -49,9 +49,11 @@ class Lease(Mapping[str, str]):
 
     def hear(self, _: Shown) -> None:
         """Moves the end of all that the flow has, when it is time."""
+        if self._clock.now() >= self._due:
+            self.renew()
+
+    def renew(self) -> None:
         now = self._clock.now()
-        if now < self._due:
-            return
         expires = expiry(now, self._length)
         try:
             extend(self._cloud, self._bake_id, expires)

@@ -17,7 +17,7 @@ from amibuild.aws.session import Cloud
 from amibuild.aws.temporary import find_temporary
 from amibuild.errors import AmibuildError, Leftover, NotFound
 from amibuild.journal import (
-    KEPT_FOR_A_LOOK,
+    KEPT_FOR_LATER,
     Abandoned,
     BakeEnded,
     BakeStarted,
@@ -175,7 +175,7 @@ class _DeadBake:
         spared = {
             id_
             for id_, why in self.remains.kept.items()
-            if not (kept and why.why == KEPT_FOR_A_LOOK)
+            if not (kept and why.why in KEPT_FOR_LATER)
         }
         return [
             _Dead(created.kind, id_, created.token)
@@ -210,7 +210,7 @@ class _Reaper:
     def from_journal(self, bake: _DeadBake, now: datetime) -> None:
         remains, bake_id = bake.remains, BakeId(bake.started.bake_id)
         self._for_a_look |= {
-            id_ for id_, kept in remains.kept.items() if kept.why == KEPT_FOR_A_LOOK
+            id_ for id_, kept in remains.kept.items() if kept.why in KEPT_FOR_LATER
         }
         if not bake.left_something(kept=self._kept):
             return
@@ -241,7 +241,7 @@ class _Reaper:
         here: list[_Dead] = []
         for id_, created in remains.resources.items():
             why = remains.kept.get(id_)
-            if why is not None and not (self._kept and why.why == KEPT_FOR_A_LOOK):
+            if why is not None and not (self._kept and why.why in KEPT_FOR_LATER):
                 continue
             dead = _Dead(created.kind, id_, created.token)
             try:

@@ -25,6 +25,7 @@ from amibuild.errors import (
 )
 from amibuild.journal import (
     KEPT_FOR_A_LOOK,
+    KEPT_TO_RESUME,
     Abandoned,
     Created,
     Intended,
@@ -78,7 +79,11 @@ class _Owned:
 
 
 class Scope:
-    """Use as a context manager. `region` is where everything in it lives."""
+    """Use as a context manager. `region` is where everything in it lives.
+
+    `attempt` counts how often the bake was resumed: EC2 answers a token that it knows with what
+    that one made, which may be gone by now.
+    """
 
     def __init__(
         self,
@@ -88,9 +93,11 @@ class Scope:
         bake_id: BakeId,
         region: str,
         on_error: OnError = OnError.CLEAN,
+        attempt: int = 0,
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock
+        self._attempt = attempt
         self._journal = journal
         self._remover = remover
         self._bake_id = bake_id
@@ -104,7 +111,8 @@ class Scope:
         `purpose` makes the token: unique in the bake, the same on a retry. When `create` raises,
         the account is searched for what it may have made all the same (a reply that got lost).
         """
-        token = client_token(self._bake_id, purpose)
+        again = f"-{self._attempt}" if self._attempt else ""
+        token = client_token(self._bake_id, purpose + again)
         with signals.hold():
             self._journal.write(Intended(kind=kind, name=name, token=token, region=self._region))
             try:
@@ -114,6 +122,18 @@ class Scope:
                 raise
             self._arm(kind, id_, token)
         return id_
+
+    def adopt(self, created: Created) -> None:
+        """What an earlier run of this bake has made is owned like the rest."""
+        self._arm(created.kind, created.id, created.token)
+
+    def adopt_intended(self, intent: Intended) -> None:
+        """The same for what it may have made: it ended before it knew."""
+        found = self._remover.find(intent.kind, self._bake_id, intent.token, intent.name)
+        for id_ in found:
+            self._arm(intent.kind, id_, intent.token)
+        if not found:
+            self._journal.write(Abandoned(token=intent.token))
 
     def begin_removal(self, id_: str) -> None:
         """Starts it without waiting; the end of the scope waits, and tries again if need be.
@@ -138,6 +158,15 @@ class Scope:
             if owned.id == id_:
                 owned.keep = why
                 self._journal.write(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
+
+    def leave_all(self, error: AmibuildError) -> None:
+        """Something here is on its way and late: it waits for `bake --resume`, and `error` tells
+        of it like of a leftover, which it is when nobody resumes."""
+        for owned in self._owned:
+            self.keep(owned.id, KEPT_TO_RESUME)
+            command = self._remover.command(owned.kind, owned.id)
+            left = Leftover(owned.kind, owned.id, self._region, KEPT_TO_RESUME, command)
+            error.leftovers = (*error.leftovers, left)
 
     def _arm(self, kind: ResourceKind, id_: str, token: str) -> None:
         # Owned first: a journal that can't be written (a full disk) must not cost a removal.

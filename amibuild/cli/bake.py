@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amibuild.cli.completion import bake_ids
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
     JsonOption,
@@ -18,6 +19,7 @@ from amibuild.cli.options import (
     TargetOption,
 )
 from amibuild.cli.session import session
+from amibuild.errors import UsageError
 
 if TYPE_CHECKING:
     from amibuild.bake import BakeResult
@@ -40,6 +42,15 @@ def bake(
         OnErrorName,
         typer.Option("--on-error", help="Remove what was made, or keep it for a look."),
     ] = OnErrorName.CLEAN,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="BAKE_ID",
+            autocompletion=bake_ids,
+            help="Go on with a bake that ended early, while its builder still lives.",
+        ),
+    ] = None,
     lock_timeout: Annotated[
         str,
         typer.Option(
@@ -57,6 +68,11 @@ def bake(
 
         refuse_scripted(machine)
         lock_timeout_s = duration_s("--lock-timeout", lock_timeout)
+        if resume is not None and if_changed:
+            raise UsageError(
+                "--resume goes on with one bake, and --if-changed may use another's image",
+                hint="use one of them",
+            )
         # The recipe first: its mistakes need neither boto3 nor an endpoint.
         project = load_project(recipe, overrides or ())
         from amibuild.cli.target import open_target
@@ -84,6 +100,7 @@ def bake(
                 subscribers=(run.show,),
                 on_result=tell,
                 environ=environ,
+                resume=resume,
                 lock_timeout_s=lock_timeout_s,
             )
 
@@ -91,8 +108,6 @@ def bake(
 def refuse_scripted(machine: MachineName) -> None:
     """Raises: UsageError."""
     if machine is MachineName.NONE:
-        from amibuild.errors import UsageError
-
         raise UsageError(
             "--machine none boots nothing, so no image can be made or proven with it",
             hint="it is for scripted tests: amibuild local up --machine none",
@@ -103,8 +118,6 @@ def duration_s(option: str, text: str) -> float:
     """The seconds of `90s`, `30m` or `1h30m`, as Terraform takes them. Raises: UsageError."""
     found = DURATION.fullmatch(text)
     if not text or found is None:
-        from amibuild.errors import UsageError
-
         raise UsageError(f"{option}: {text!r} is no duration", hint="such as 90s, 30m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return hours * 3600.0 + minutes * 60 + seconds
