@@ -169,6 +169,7 @@ def _bake(
         Scope(
             journal, CloudRemover(cloud, clock), bake_id=bake_id, region=cloud.region, clock=clock
         ) as locking,
+        take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock) as held,
         Scope(
             journal,
             CloudRemover(cloud, clock),
@@ -179,7 +180,6 @@ def _bake(
         ) as scope,
     ):
         watch = journal.show
-        held = take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock)
         stages.before_each = held.renew
         with stages.run("preflight", "checks what can be refused before it costs"):
             ready = preflight(cloud, recipe, plan.steps, places)
