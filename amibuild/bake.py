@@ -137,7 +137,7 @@ def _bake(
     environ: Mapping[str, str],
 ) -> BakeResult:
     """The bake of a plan, once nobody has the image's lock. Raises: Overtaken."""
-    bootstrap = bootstrap_user_data(plan.steps, cloud.region)
+    bootstrap = bootstrap_user_data(plan.steps, cloud.region, project.lease)
     recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
     logs = project.state_dir / "logs" / bake_id
     places = Places(project.directory, recipe.artifacts.mirror)
