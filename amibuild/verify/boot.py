@@ -222,6 +222,7 @@ def prove(
         wait_for_agent(cloud, machine, timeout_s=limit_s, observer=observer)
         communicator = connect(machine)
         attach_disk_copy(cloud, volume, machine, observer)
+        scope.seen(volume)  # it goes with the machine
         subject.known.add_those_of(cloud)
         checked = [step for step in subject.steps if step.name not in subject.not_installed]
         # The checks mostly wait, for the boot to begin with, and the disk is read meanwhile.
