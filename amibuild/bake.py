@@ -154,7 +154,7 @@ def _bake(
 ) -> BakeResult:
     """The bake of a plan, once nobody has the image's lock; `built` is there when `earlier` runs
     came as far as that. Raises: Overtaken."""
-    bootstrap = bootstrap_user_data(plan.steps, cloud.region)
+    bootstrap = bootstrap_user_data(plan.steps, cloud.region, project.lease)
     recipe = project.recipe
     bake_id = earlier.bake_id if earlier else new_bake_id()
     began = earlier.began if earlier else datetime.now(UTC)
@@ -198,6 +198,7 @@ def _bake(
         Scope(
             journal, remover, bake_id=bake_id, region=cloud.region, attempt=attempt, clock=clock
         ) as locking,
+        take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock) as held,
         Scope(
             journal,
             remover,
@@ -209,7 +210,6 @@ def _bake(
         ) as scope,
     ):
         watch = journal.show
-        held = take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock)
         stages.before_each = held.renew
         if earlier is not None:
             own_again(earlier, scope, journal)

@@ -48,7 +48,7 @@ class Order:
     recipe: Recipe
     networks: Sequence[Network]
     security_group_id: str
-    user_data: bytes | None
+    user_data: bytes
     tags: Mapping[str, str]
     connect: Callable[[str], Communicator]
     sources: ArtifactSources

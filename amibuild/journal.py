@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -234,6 +234,16 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
+
+    @contextmanager
+    def heard_by(self, subscriber: Subscriber) -> Iterator[None]:
+        """One more subscriber, until this ends."""
+        before = self._subscribers
+        self._subscribers = (*before, subscriber)
+        try:
+            yield
+        finally:
+            self._subscribers = before
 
     def write(self, event: Event) -> None:
         """On the disk when this returns, then shown."""

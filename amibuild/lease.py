@@ -3,7 +3,7 @@
 Each thing says in its tags when it is free for `reap`, from whatever machine. A flow that lives
 longer than that would lose what it works with, so it moves the date on once two thirds of the time
 are over. It hears of the passing of time as a subscriber of its journal: at each event and at each
-look of each wait. The machines have a timer besides, which each job sets back: see first-boot.sh.
+look of each wait. The machines have a timer besides, which each job sets back: see begin-lease.sh.
 """
 
 from __future__ import annotations

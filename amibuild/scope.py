@@ -38,12 +38,12 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import BakeId, client_token
-from amibuild.wait import Clock, Look, Observer, until
+from amibuild.wait import Clock, Look, Observer, SystemClock, until
 
 log = logging.getLogger(__name__)
 
-# How long EC2 may hide from a search what a lost call has made; seconds in practice.
-SEARCH_S = 30
+# How long EC2 may hide what was just made, also what a lost call has made; seconds in practice.
+SEARCH_S = 30.0
 
 
 class OnError(StrEnum):
@@ -60,9 +60,12 @@ class Remover(Protocol):
     def begin(self, kind: ResourceKind, id_: str) -> None:
         """Starts a removal that takes time; nothing for kinds that go at once."""
 
-    def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer) -> None:
+    def remove(
+        self, kind: ResourceKind, id_: str, token: str, observer: Observer, hidden_s: float = 0.0
+    ) -> None:
         """Gone when this returns, with what the same call made along the way (an image's
-        snapshots, found by `token`). What is already gone is a success.
+        snapshots, found by `token`). What is already gone is a success; what can't be seen may
+        be hidden for `hidden_s` still.
 
         Raises: LeftoverError when something else than `id_` stays."""
 
@@ -75,6 +78,7 @@ class _Owned:
     kind: ResourceKind
     id: str
     token: str
+    shown_at: float
     keep: str | None = None
 
 
@@ -96,7 +100,7 @@ class Scope:
         attempt: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._attempt = attempt
         self._journal = journal
         self._remover = remover
@@ -126,6 +130,7 @@ class Scope:
     def adopt(self, created: Created) -> None:
         """What an earlier run of this bake has made is owned like the rest."""
         self._arm(created.kind, created.id, created.token)
+        self.seen(created.id)
 
     def adopt_intended(self, intent: Intended) -> None:
         """The same for what it may have made: it ended before it knew."""
@@ -152,6 +157,12 @@ class Scope:
         except AwsError as error:
             log.debug("removal of %s did not begin", owned.id, exc_info=error)
 
+    def seen(self, id_: str) -> None:
+        """EC2 shows it: when it is not found from now on, it is gone."""
+        for owned in self._owned:
+            if owned.id == id_:
+                owned.shown_at = self._clock.monotonic()
+
     def keep(self, id_: str, why: str) -> None:
         """It outlives the scope."""
         for owned in self._owned:
@@ -170,7 +181,7 @@ class Scope:
 
     def _arm(self, kind: ResourceKind, id_: str, token: str) -> None:
         # Owned first: a journal that can't be written (a full disk) must not cost a removal.
-        self._owned.append(_Owned(kind, id_, token))
+        self._owned.append(_Owned(kind, id_, token, self._clock.monotonic() + SEARCH_S))
         self._journal.write(Created(kind=kind, id=id_, token=token, region=self._region))
 
     def _search(self, kind: ResourceKind, token: str, name: str, error: BaseException) -> None:
@@ -240,8 +251,11 @@ class Scope:
             for owned in doomed:
                 self._begin(owned)
             for owned in doomed:
+                hidden_s = max(owned.shown_at - self._clock.monotonic(), 0.0)
                 try:
-                    self._remover.remove(owned.kind, owned.id, owned.token, self._journal.show)
+                    self._remover.remove(
+                        owned.kind, owned.id, owned.token, self._journal.show, hidden_s
+                    )
                 except Exception as error:  # an undo must never stop the others
                     log.debug("removal of %s failed", owned.id, exc_info=error)
                     command = self._remover.command(owned.kind, owned.id)

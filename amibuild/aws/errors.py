@@ -171,4 +171,7 @@ def _permission(code: str, operation: str) -> str | None:
     if service is None:
         return None
     action = f"{service}:{_ACTIONS.get(operation, operation)}"
-    return f"the role needs {action}; `amibuild policy bake` prints all that it needs"
+    return (
+        f"the role needs {action}; `amibuild policy bake` prints all that a bake needs, "
+        "`amibuild policy reap` all that reap does"
+    )

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from amibuild.communicator.base import RemoteJob
 
 WORK = "/run/amibuild"
-# The timer that ends the machine when no job comes any more: first-boot.sh begins it.
+# The timer that ends the machine when no job comes any more: begin-lease.sh begins it.
 LEASE_UNIT = "amibuild-lease.timer"
 LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
 # 17,400 bytes are 23,200 characters of base64; with the header that stays under 24,000.

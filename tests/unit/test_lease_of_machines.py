@@ -13,6 +13,7 @@ from amibuild.communicator import shell
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed
+from amibuild.library.bootstrap import lease_user_data
 from amibuild.steps.connect import first_boot, wait_for_first_boot
 from amibuild.verify.boot import run_checks
 from amibuild.wait import Observer, silent
@@ -73,6 +74,19 @@ def machine(tmp_path: Path, stubs: Stubs) -> StubbedSsm:
 
 def connect(machine: StubbedSsm) -> None:
     wait_for_first_boot(SsmCommunicator(machine, "i-1", clock=FakeClock()), LEASE, silent)
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_the_lease_begins_with_the_first_boot_and_does_not_hold_it_up(
+    tmp_path: Path, stubs: Stubs, exit_code: int
+) -> None:
+    """Who launched the machine may die before its first job; cloud-init runs this."""
+    for name in ("systemd-run", "systemctl"):
+        stubs.add(name, exit_code=exit_code)
+    script = tmp_path / "user-data"
+    script.write_bytes(lease_user_data(LEASE))
+    proc.run(["bash", "-c", f"PATH={stubs.bin}:$PATH bash {script}"])
+    assert stubs.called == ([BEGIN, RENEW] if exit_code else [BEGIN])
 
 
 def test_the_lease_begins_before_the_first_boot_is_waited_for(
