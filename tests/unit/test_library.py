@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 
@@ -22,6 +23,7 @@ from amibuild.library.provisioner import provisioner_schema
 from amibuild.library.service import service_schema
 from amibuild.library.step import BuildStep, StepKind
 from amibuild.recipe.load import load_recipe
+from amibuild.steps.connect import first_boot
 
 RUN = "#!/usr/bin/env bash\nset -euo pipefail\necho hello\n"
 TOML = 'purpose = "Says hello."\n'
@@ -418,6 +420,22 @@ def test_user_data_is_the_agents_own_script_with_its_parameters(home: Home) -> N
 
 def test_no_agent_step_means_no_user_data() -> None:
     assert bootstrap_user_data((), "us-east-1") is None
+
+
+def test_a_machine_that_boots_after_its_seal_begins_its_lease_first(home: Home) -> None:
+    """By the very unit that the first job looks for, before anything of the agent can fail."""
+    home.uses("steps = []\n")
+    lease = timedelta(hours=2)
+    with_agent = bootstrap_user_data(home.steps(), "eu-west-1", lease)
+    alone = bootstrap_user_data((), "eu-west-1", lease)
+    assert with_agent is not None
+    assert alone is not None
+    for data in (with_agent, alone):
+        shebang, begin, *_ = data.decode().splitlines()
+        assert shebang == "#!/usr/bin/env bash"
+        assert begin.startswith("systemd-run --quiet --unit=amibuild-lease --on-active=7200 ")
+    job = first_boot(lease).script
+    assert "--unit=amibuild-lease" in job
 
 
 def test_the_hygiene_rules_are_the_bundled_ones() -> None:
