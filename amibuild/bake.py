@@ -15,10 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from amibuild import __version__
+from amibuild.attempts import build_image
+from amibuild.aws.ec2 import Spot
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
-from amibuild.build import Built, Order, build, built_before, make_image
+from amibuild.build import Built, Order, built_before
 from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
@@ -156,6 +158,7 @@ def _bake(
     came as far as that. Raises: Overtaken."""
     bootstrap = bootstrap_user_data(plan.steps, cloud.region, project.lease)
     recipe = project.recipe
+    spot = Spot(recipe.builder.spot_max_price) if recipe.builder.spot else None
     bake_id = earlier.bake_id if earlier else new_bake_id()
     began = earlier.began if earlier else datetime.now(UTC)
     attempt = earlier.attempt if earlier else 0
@@ -244,9 +247,11 @@ def _bake(
             lease=project.lease,
             kept_when_failed=on_error is OnError.KEEP,
             earlier=earlier,
+            spot=spot,
         )
-        built = built or build(cloud, scope, journal, stages, bake_id, order)
-        captured, image = make_image(cloud, scope, journal, stages, bake_id, order, built, commit)
+        built, captured, image = build_image(
+            cloud, scope, journal, stages, bake_id, order, built, commit
+        )
         with stages.run("verify", f"{image.id} on a fresh boot"):
             subject = Subject(
                 image, plan.steps, recipe, ready.networks, group, temporary, project.lease, logs,

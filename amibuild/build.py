@@ -1,21 +1,23 @@
 """The middle of a bake: a machine from the source image, and an image of it once it is sealed.
 
 launch → connect → provision → seal → shut down → capture. What it makes is the scope's.
-The journal learns what a resumed bake needs.
+The journal learns what a resumed bake needs. A spot builder can't be stopped (EC2 user guide, "Stop
+a Spot Instance"): it is shut down by the call that captures it, and boots again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from amibuild.aws.ec2 import Network
+from amibuild.aws.ec2 import Network, Spot
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator
-from amibuild.errors import StepFailed, WaitTimeout
+from amibuild.errors import StepFailed, TakenBack, WaitTimeout
 from amibuild.journal import Found, Journal, Noted, StepRan
 from amibuild.library.step import StepKind
 from amibuild.names import BakeId, InstanceId, Tag
@@ -29,8 +31,9 @@ from amibuild.steps.artifacts import ArtifactSources
 from amibuild.steps.capture import Captured, capture, wait_until_available
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
 from amibuild.steps.console import console_kept
-from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
+from amibuild.steps.launch import Launch, Purpose, wait_until_running, wait_until_stopped
 from amibuild.steps.provision import Inventory, StepRun, run_step, take_inventory
+from amibuild.steps.spot import LossWatch, launch_builder, loss_told
 from amibuild.verify.boot import audit
 from amibuild.verify.report import CheckResult
 from amibuild.wait import Observer
@@ -41,7 +44,8 @@ class Order:
     """What shall be built, and with what. `tags` are those of temporary things.
 
     `earlier` is there when a bake is resumed: its builder is gone on with. With `kept_when_failed`
-    a service that failed ends the build before the seal: a sealed machine can't be mended.
+    a service that failed ends the build before the seal: a sealed machine can't be mended. `spot`
+    is None for a builder on demand.
     """
 
     plan: Plan
@@ -57,6 +61,16 @@ class Order:
     lease: timedelta
     kept_when_failed: bool = False
     earlier: Earlier | None = None
+    spot: Spot | None = None
+
+    @property
+    def may_be_on_spot(self) -> bool:
+        """An earlier run may have had another recipe."""
+        return self.spot is not None or self.earlier is not None
+
+    def needing(self, cloud: Cloud, builder: InstanceId | None) -> AbstractContextManager[None]:
+        """Around what needs the builder. Raises: TakenBack."""
+        return loss_told(cloud, builder) if builder and self.may_be_on_spot else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -77,17 +91,20 @@ def build(
 ) -> Built:
     """A builder that runs and is sealed.
 
-    Raises: NoCapacity, StepFailed, CommandFailed, WaitTimeout, ResourceFailed; PlanError when the
-    plan is not one that the earlier runs began.
+    Raises: NoCapacity, StepFailed, CommandFailed, WaitTimeout, ResourceFailed, TakenBack; PlanError
+    when the plan is not one that the earlier runs began.
     """
-    watch, limits, earlier = journal.show, order.recipe.builder, order.earlier
+    limits, earlier = order.recipe.builder, order.earlier
     taken = earlier.builder if earlier else None
     done = earlier.runs(order.plan) if earlier else {}
     what = f"takes up {taken}" if taken else f"a builder from {order.plan.source.id}"
     with stages.run("launch", what):
-        builder = taken or launch(cloud, scope, bake_id, _launch(order))
-        wait_until_running(cloud, builder, timeout_s=limits.launch_timeout_s, observer=watch)
-    with console_kept(cloud, builder, order.logs / "builder-console.log"):
+        builder = taken or launch_builder(cloud, scope, journal, bake_id, _launch(order))
+        watch = LossWatch(cloud, builder, journal.show) if order.may_be_on_spot else journal.show
+        with order.needing(cloud, builder):
+            wait_until_running(cloud, builder, timeout_s=limits.launch_timeout_s, observer=watch)
+    console = order.logs / "builder-console.log"
+    with order.needing(cloud, builder), console_kept(cloud, builder, console):
         with stages.run("connect", f"to {builder} over SSM"):
             wait_for_agent(cloud, builder, timeout_s=limits.connect_timeout_s, observer=watch)
             communicator = order.connect(builder)
@@ -135,21 +152,32 @@ def make_image(
 ) -> tuple[Captured, Image]:
     """The image of a builder, which is stopped for it; one that was begun before is waited for.
 
-    Raises: ResourceFailed; WaitTimeout. When the image is what takes too long, all stays as it is.
+    Raises: ResourceFailed; TakenBack, and then there is no image; WaitTimeout. When the image is
+    what takes too long, all stays as it is.
     """
     builder, limits, watch = built.builder, order.recipe.builder, journal.show
     taken = order.earlier.captured if order.earlier else None
-    if builder is not None and taken is None:
+    if builder is None or taken is not None:
+        stopped = True
+    elif order.may_be_on_spot and cloud.ec2.instance(builder).is_spot:
+        stopped = False
+    else:
+        stopped = True
         with stages.run("shutdown", f"stops {builder}"):
             cloud.ec2.stop_instance(builder)
             wait_until_stopped(cloud, builder, timeout_s=limits.shutdown_timeout_s, observer=watch)
     with stages.run("capture", taken.image_id if taken else f"an image of {builder}"):
-        captured = taken or _capture(cloud, scope, order, builder or "", commit)
+        with order.needing(cloud, builder):
+            captured = taken or _capture(cloud, scope, order, builder or "", commit, stopped)
         journal.write(Noted(text=f"{captured.image_id} will be {captured.name}"))
         try:
-            image = wait_until_available(
-                cloud, captured.image_id, timeout_s=limits.capture_timeout_s, observer=watch
-            )
+            with order.needing(cloud, builder):
+                image = wait_until_available(
+                    cloud, captured.image_id, timeout_s=limits.capture_timeout_s, observer=watch
+                )
+        except TakenBack:
+            scope.remove(captured.image_id)
+            raise
         except WaitTimeout as error:
             # EC2 goes on with it, and may need the rest of an hour only.
             scope.leave_all(error)
@@ -160,13 +188,16 @@ def make_image(
     return captured, image
 
 
-def _capture(cloud: Cloud, scope: Scope, order: Order, builder: str, commit: str) -> Captured:
+def _capture(
+    cloud: Cloud, scope: Scope, order: Order, builder: str, commit: str, stopped: bool
+) -> Captured:
     plan = order.plan
     # The date goes when the image is verified: until then it is temporary, like the rest.
     marks = {**order.tags, Tag.DIGEST: plan.digest, Tag.SOURCE_AMI: plan.source.id}
     if commit:
         marks[Tag.COMMIT] = commit
-    return capture(cloud, scope, builder, plan.image, order.recipe.image.description, marks)
+    about = order.recipe.image.description
+    return capture(cloud, scope, builder, plan.image, about, marks, stopped=stopped)
 
 
 class _Runs:
@@ -222,6 +253,7 @@ def _launch(order: Order) -> Launch:
         public_ip=recipe.aws.public_ip,
         user_data=order.user_data,
         tags=order.tags,
+        spot=order.spot,
     )
 
 

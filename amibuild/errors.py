@@ -17,6 +17,7 @@ AmibuildError                exit code 1
 ├── WaitTimeout              1   a deadline passed
 ├── Locked                   1   another bake of the image is at work
 ├── ResourceFailed           1   a resource reached a state that it cannot leave
+│   └── TakenBack            1   a spot machine was, by EC2: nobody's fault
 ├── VerifyFailed             3   the finished image did not pass its checks
 └── LeftoverError            4   something could not be removed
 
@@ -192,6 +193,10 @@ class ResourceFailed(AmibuildError):
         super().__init__(f"{what} is {state}{because}", hint=hint)
         self.what = what
         self.state = state
+
+
+class TakenBack(ResourceFailed):
+    """A spot instance that EC2 wanted back: what ran on it may be well."""
 
 
 class Locked(AmibuildError):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from amibuild.aws.ec2 import InstanceFacts
 from amibuild.aws.session import Cloud
 from amibuild.errors import NotFound, PlanError, UsageError
 from amibuild.journal import (
@@ -173,8 +174,16 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
         raise UsageError(f"bake {bake_id} has ended well: nothing is left to do")
     events = list(read(path))
     resources = tuple(remains.resources.values())
-    builder = _builder(cloud, resources)
+    facts = _builder(cloud, resources)
+    builder = facts.id if facts else None
     captured = _captured(cloud, resources)
+    begun = {one.kind for one in resources} | {one.kind for one in remains.intents.values()}
+    if facts and facts.is_spot and captured is None and ResourceKind.IMAGE in begun:
+        raise UsageError(
+            f"bake {bake_id}'s builder {builder} may have booted again since it was sealed: "
+            "that is how a spot machine is captured",
+            hint="bake anew, without --resume",
+        )
     if builder is None and captured is None:
         raise UsageError(
             f"bake {bake_id} has left no builder to go on with",
@@ -213,7 +222,7 @@ def own_again(earlier: Earlier, scope: Scope, journal: Journal) -> None:
             scope.adopt_intended(intent)
 
 
-def _builder(cloud: Cloud, resources: tuple[Created, ...]) -> InstanceId | None:
+def _builder(cloud: Cloud, resources: tuple[Created, ...]) -> InstanceFacts | None:
     """The newest that lives."""
     for one in reversed(resources):
         if one.kind is ResourceKind.INSTANCE and purpose_of(one.token).startswith(Purpose.BUILD):
@@ -222,7 +231,7 @@ def _builder(cloud: Cloud, resources: tuple[Created, ...]) -> InstanceId | None:
             except NotFound:
                 continue
             if facts.state in ALIVE:
-                return facts.id
+                return facts
     return None
 
 

@@ -163,6 +163,10 @@ class Scope:
             if owned.id == id_:
                 owned.shown_at = self._clock.monotonic()
 
+    def remove(self, id_: str) -> None:
+        """Now, not at the end: the end tries again what could not be removed."""
+        self._undo([owned for owned in self._owned if owned.id == id_])
+
     def keep(self, id_: str, why: str) -> None:
         """It outlives the scope."""
         for owned in self._owned:
@@ -226,7 +230,7 @@ class Scope:
         if failed and self._on_error is OnError.KEEP:
             self._keep_all()
             return
-        leftovers = self._undo()
+        leftovers = self._undo([owned for owned in self._owned if owned.keep is None])
         if not leftovers:
             return
         problem = LeftoverError(leftovers)
@@ -242,11 +246,11 @@ class Scope:
             if owned.keep is None:
                 self.keep(owned.id, KEPT_FOR_A_LOOK)
 
-    def _undo(self) -> list[Leftover]:
+    def _undo(self, doomed: list[_Owned]) -> list[Leftover]:
         """Removes in reverse order; a failure is journalled and never stops the rest."""
         left: list[Leftover] = []
+        doomed = doomed[::-1]
         with signals.hold(deliver=False):
-            doomed = [owned for owned in reversed(self._owned) if owned.keep is None]
             # All machines at once: their ends take the longest, and free what else is to go.
             for owned in doomed:
                 self._begin(owned)
@@ -263,6 +267,7 @@ class Scope:
                         left.append(leftover(event))
                         self._tell(event)
                 else:
+                    self._owned.remove(owned)
                     self._tell(Removed(kind=owned.kind, id=owned.id, region=self._region))
         return left
 

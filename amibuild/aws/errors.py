@@ -26,6 +26,7 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "AccessDenied": Denied,
     "AccessDeniedException": Denied,
     "AuthFailure": Denied,
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": Denied,
     "ExpiredToken": Denied,
     "InvalidClientTokenId": Denied,
     "UnauthorizedOperation": Denied,
@@ -46,6 +47,7 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "InsufficientInstanceCapacity": NoCapacity,
     "InsufficientCapacity": NoCapacity,
     "InstanceLimitExceeded": NoCapacity,
+    "MaxSpotInstanceCountExceeded": NoCapacity,
     "SpotMaxPriceTooLow": NoCapacity,
     "VcpuLimitExceeded": NoCapacity,
     "Unsupported": NoCapacity,  # "instance type is not supported in this Availability Zone"
@@ -67,6 +69,12 @@ _HINTS: dict[type[AwsError], str] = {
     Denied: "check the credentials and the permissions of their role for this action",
     Throttled: "the account's request limit is reached: wait, or ask AWS to raise it",
     NoCapacity: "name more instance types in builder.instance_types",
+}
+
+_OWN_HINTS = {
+    # The account's first spot instance makes the role, if whoever asks for it may.
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": "once for the account: "
+    "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
 }
 
 
@@ -149,7 +157,10 @@ def _from_client_error(
         request_id=metadata.get("RequestId"),
         resource=resource,
         answered=answered,
-        hint=_permission(code, operation) or _HINTS.get(kind) or _quota(code),
+        hint=_permission(code, operation)
+        or _OWN_HINTS.get(code)
+        or _HINTS.get(kind)
+        or _quota(code),
     )
 
 

@@ -24,6 +24,7 @@ from amibuild.errors import UsageError
 if TYPE_CHECKING:
     from amibuild.bake import BakeResult
     from amibuild.plan import Plan
+    from amibuild.recipe.model import Builder
     from amibuild.registry import ImageFacts
 
 DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
@@ -167,16 +168,18 @@ def plan(
 
         for note in not_pinned(planned.steps):
             run.story.say(f"can't be baked yet: {note}")
-        run.result(plan_text(planned, reusable), plan_json(planned, reusable))
+        builder = project.recipe.builder
+        run.result(plan_text(planned, reusable, builder), plan_json(planned, reusable, builder))
 
 
-def plan_text(plan: Plan, reusable: ImageFacts | None) -> str:
+def plan_text(plan: Plan, reusable: ImageFacts | None, builder: Builder) -> str:
     from amibuild.cli.table import columns
 
     source = plan.source
     rows = [
         ("image", plan.image),
         ("source", f"{source.id}  {source.name}  (owner {source.owner}, {source.reference})"),
+        ("builder", builder_text(builder)),
         ("volume", f"{plan.volume_gib} GiB"),
         ("digest", plan.digest),
         ("cached", f"{reusable.id}  {reusable.name}" if reusable else "no image with this digest"),
@@ -188,7 +191,15 @@ def plan_text(plan: Plan, reusable: ImageFacts | None) -> str:
     return f"{columns(rows)}\n\n{columns(steps)}"
 
 
-def plan_json(plan: Plan, reusable: ImageFacts | None) -> dict[str, Any]:
+def builder_text(builder: Builder) -> str:
+    market = "on demand"
+    if builder.spot:
+        price = builder.spot_max_price
+        market = f"spot{f' up to ${price} an hour' if price else ''}, else on demand"
+    return f"{' or '.join(builder.instance_types)}, {market}"
+
+
+def plan_json(plan: Plan, reusable: ImageFacts | None, builder: Builder) -> dict[str, Any]:
     source = plan.source
     return {
         "image": plan.image,
@@ -197,6 +208,11 @@ def plan_json(plan: Plan, reusable: ImageFacts | None) -> dict[str, Any]:
             "name": source.name,
             "owner": source.owner,
             "reference": source.reference,
+        },
+        "builder": {
+            "instance_types": list(builder.instance_types),
+            "spot": builder.spot,
+            "spot_max_price": builder.spot_max_price,
         },
         "volume_gib": plan.volume_gib,
         "digest": plan.digest,

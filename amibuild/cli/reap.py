@@ -92,7 +92,7 @@ def reap(
 def check_regions(regions: Sequence[str], *, all_regions: bool) -> None:
     """Raises: UsageError."""
     from amibuild.errors import UsageError
-    from amibuild.recipe.model import REGION
+    from amibuild.recipe.values import REGION
 
     if regions and all_regions:
         raise UsageError("--region and --all-regions say different things", hint="give one of them")

@@ -200,6 +200,8 @@ def _project(run: Run, folder: Path) -> Project:
     folder.mkdir()
     (folder / "amibuild.toml").write_text(RECIPE)
     project = load_project(folder / "amibuild.toml")
+    if run.on_spot:
+        project = changed(project, builder={"spot": True})
     if not run.full:
         return project
     return changed(

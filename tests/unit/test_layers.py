@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "amibuild.artifacts",
+        "amibuild.attempts",
         "amibuild.bake",
         "amibuild.build",
         "amibuild.reap",
