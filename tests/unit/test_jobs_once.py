@@ -55,6 +55,7 @@ def test_a_command_that_arrives_again_gets_the_same_reply(ssm: ShellSsm, tmp_pat
     first, second = ssm.ran(sent), ssm.ran(sent)
     assert read(first) == read(second) == (3, "ran\n")
     assert first.stdout == second.stdout
+    assert ssm.systemd.started == ["amibuild-job-step-a1.service"]
     assert (tmp_path / "ran").read_text() == "ran\n"
 
 
@@ -63,6 +64,7 @@ def test_of_two_that_arrive_at_once_both_wait_for_one_run(ssm: ShellSsm, tmp_pat
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(ssm.ran, [sent] * 4))
     assert [read(one) for one in done] == [(0, "ran\n")] * 4
+    assert ssm.systemd.started == ["amibuild-job-step-a1.service"]
     assert (tmp_path / "ran").read_text() == "ran\n"
 
 
