@@ -135,7 +135,7 @@ class Answers:
 
 
 def reply(exit_code: int, log: bytes, result: bytes) -> str:
-    """The lines that the end of a job prints: see communicator/shell.py."""
+    """The lines that the end of a job prints: see communicator/unit.py."""
     return announce(exit_code, pack(log, result))
 
 

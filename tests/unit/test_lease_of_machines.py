@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
-from amibuild.communicator import shell
+from amibuild.aws.ssm import Invocation
+from amibuild.communicator import unit
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed
@@ -60,11 +61,10 @@ class StubbedSsm(ShellSsm):
     def __init__(self, root: Path, stubs: Stubs) -> None:
         super().__init__(root / "run")
         self.timer = root / "timer"
-        self._path = f"PATH={stubs.bin}:$PATH\n"
+        self.before = f"PATH={stubs.bin}:$PATH\n"
 
-    def send(self, instance_id: str, script: str, *, comment: str, timeout_s: int) -> str:
-        there = self._path + script.replace(shell.LEASE, str(self.timer))
-        return super().send(instance_id, there, comment=comment, timeout_s=timeout_s)
+    def ran(self, script: str) -> Invocation:
+        return super().ran(script.replace(unit.LEASE, str(self.timer)))
 
 
 @pytest.fixture
