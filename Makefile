@@ -22,7 +22,7 @@ check: setup  ## lint, types, shell scripts, generated docs
 	@.ci/check
 
 test: setup  ## unit, contract, and the one scenario on real machines
-	@$(VENV)/bin/pytest --numprocesses 2
+	@$(VENV)/bin/pytest --numprocesses 3
 
 soak: setup  ## the tests that take long
 	@$(VENV)/bin/pytest -m soak --timeout 4800

@@ -44,8 +44,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 class OneForMachines(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
     """A file's tests stay together, and all machine tests but the drivers' do.
 
-    Those share a data folder and look at what is left in it: one worker has them, beside another
-    that has the rest.
+    Those share a data folder and look at what is left in it: one worker has them. Another has the
+    drivers', and a third the rest: two cores are enough, since who boots machines mostly waits.
     """
 
     MACHINES, DRIVERS = "machines", "drivers"
@@ -59,11 +59,11 @@ class OneForMachines(LoadScopeScheduling):  # type: ignore[misc]  # it ships no 
     def _assign_work_unit(self, node: Any) -> None:
         """Machines first: they take longer than all others, which xdist would put before them.
 
-        The drivers last: by then the base image is there, which they would make too.
+        Who comes second to the base image waits until it is made.
         """
-        for scope, last in ((self.MACHINES, False), (self.DRIVERS, True)):
+        for scope in (self.DRIVERS, self.MACHINES):
             if scope in self.workqueue:
-                self.workqueue.move_to_end(scope, last=last)
+                self.workqueue.move_to_end(scope, last=False)
         super()._assign_work_unit(node)
 
 
