@@ -223,5 +223,5 @@ def unproven(data: Path) -> list[str]:
 
 def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
     with capsys.disabled():
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        sys.stderr.write(text)  # of a worker of xdist nobody sees the other
+        sys.stderr.flush()
