@@ -64,17 +64,19 @@ class MachinesBesideTheRest(LoadScopeScheduling):  # type: ignore[misc]  # it sh
         return BAKED_TESTS[0] if file in BAKED_TESTS else file
 
     def _assign_work_unit(self, node: Any) -> None:
-        """Of machine tests the longest first, or one of them would be alone at the end: the bake,
-        the drivers', then the files of few tests, for those are whole stories.
+        """Of machine tests first the bake, then the files of few tests, for those are long stories.
+
+        The drivers' last: their virtual machines, which want both cores, are not beside the bake's.
         """
         others = node is self.nodes[-1]
 
         def turn(scope: str) -> tuple[int, ...]:
-            machines = scope.startswith(MACHINE_TESTS)
-            if not machines:
+            if not scope.startswith(MACHINE_TESTS):
                 return (not others,)
-            driver = scope.startswith(DRIVER_TESTS)
-            return (others, scope != BAKED_TESTS[0], not driver, len(self.workqueue[scope]))
+            tests = len(self.workqueue[scope])
+            if scope.startswith(DRIVER_TESTS):
+                return (others, 2, -tests)
+            return (others, scope != BAKED_TESTS[0], tests)
 
         self.workqueue.move_to_end(min(self.workqueue, key=turn), last=False)
         super()._assign_work_unit(node)
