@@ -178,7 +178,6 @@ def run(
     on_error: OnError = OnError.CLEAN,
     resume: str | None = None,
     lock_timeout_s: float = 0.0,
-    environ: Mapping[str, str] = os.environ,
 ) -> BakeResult:
     told: list[BakeResult] = []
     result = bake(
@@ -191,7 +190,6 @@ def run(
         on_result=told.append,
         resume=resume,
         lock_timeout_s=lock_timeout_s,
-        environ=environ,
     )
     assert told == [result]
     return result

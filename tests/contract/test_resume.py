@@ -18,7 +18,7 @@ from amibuild.errors import (
     WaitTimeout,
 )
 from amibuild.journal import Journal, JournalBusy, Remains
-from amibuild.project import Project, load_project
+from amibuild.project import Project
 from amibuild.reap import reap
 from amibuild.resume import journal_of, take_up
 from amibuild.scope import OnError
@@ -311,32 +311,3 @@ def test_what_went_on_since_it_was_read_is_not_gone_on_with_twice(
     reap(aws.cloud, project.state_dir, target="local", dry_run=False, kept=True)
     with pytest.raises(JournalBusy):
         journal_of(project.state_dir / "journals" / f"{bake_id}.jsonl", (), earlier)
-
-
-def test_a_secret_that_a_step_was_given_must_have_its_value_still(
-    start: Start, tmp_path: Path
-) -> None:
-    answers = Answers(exit_codes={"hardening": 7})
-    aws = start(script=answers)
-    project = new_project(tmp_path / "project", [])
-    folder = project.directory / "provisioners" / "licence"
-    folder.mkdir(parents=True)
-    (folder / "provisioner.toml").write_text('purpose = "Reads"\nsecrets = ["licence"]\n')
-    (folder / "run.sh").write_text("#!/usr/bin/env bash\nset -euo pipefail\ntrue\n")
-    (folder / "test_licence.py").write_text("def test_it(host): ...\n")
-    project = load_project(
-        project.path,
-        (
-            'provision.steps=["os", "licence", "hardening", "idle-stop"]',
-            'secrets.licence={env = "LICENCE"}',
-        ),
-    )
-    was = {"LICENCE": "a-key-of-thirty-two-characters-1"}
-    with pytest.raises(StepFailed):
-        builder.run(project, aws.cloud, on_error=OnError.KEEP, environ=was)
-    bake_id = only_bake(project)
-    is_now = {"LICENCE": "a-key-of-thirty-two-characters-2"}
-    with pytest.raises(PlanError, match="the secret licence has another value since licence ran"):
-        builder.run(project, aws.cloud, resume=bake_id, environ=is_now)
-    answers.exit_codes = {}
-    assert builder.run(project, aws.cloud, resume=bake_id, environ=was).verified
