@@ -64,6 +64,7 @@ class BakeStarted(_Event):
     recipe: str
     pid: int
     version: str
+    flow: str = "bake"
 
 
 class StepStarted(_Event):
@@ -142,6 +143,43 @@ class Noted(_Event):
     text: str
 
 
+class Moving(_Event):
+    """A channel's parameter is about to get this image, in place of `previous`."""
+
+    event: Literal["moving"] = "moving"
+    verb: str
+    channel: str
+    parameter: str
+    region: str
+    image: str
+    previous: str | None
+    by: str
+    reason: str
+
+
+class Moved(_Event):
+    """It has it: read back, as that version of the parameter."""
+
+    event: Literal["moved"] = "moved"
+    channel: str
+    parameter: str
+    region: str
+    image: str
+    previous: str | None
+    version: int
+
+
+class Revoking(_Event):
+    """An image is about to be disabled and deprecated."""
+
+    event: Literal["revoking"] = "revoking"
+    image: str
+    name: str
+    region: str
+    by: str
+    reason: str
+
+
 class BakeEnded(_Event):
     event: Literal["bake-ended"] = "bake-ended"
     outcome: Outcome
@@ -160,6 +198,9 @@ Event = (
     | Kept
     | LeftBehind
     | Noted
+    | Moving
+    | Moved
+    | Revoking
     | BakeEnded
 )
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

@@ -16,7 +16,7 @@ from typing import Any
 
 from amibuild.library.artifact import bucket_and_key
 from amibuild.library.step import BuildStep
-from amibuild.names import Partition, Tag
+from amibuild.names import Partition, Tag, channel_parameter
 from amibuild.recipe.model import Recipe
 
 VERSION = "2012-10-17"
@@ -32,6 +32,7 @@ HOST_MANAGEMENT = "ssm/managed-instance/default-ec2-instance-management-role"
 
 class Flow(StrEnum):
     BAKE = "bake"
+    PROMOTE = "promote"
     REAP = "reap"
 
 
@@ -108,12 +109,17 @@ BAKE_USES = (
 SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
 LOCK_LOOKS = ("ssm:GetParametersByPath",)
 LOCK_USES = ("ssm:DeleteParameters", "ssm:PutParameter")
+CHANNEL_LOOKS = ("ssm:GetParameterHistory", "ssm:GetParameters")
+# The first write of a parameter gives it its tags.
+CHANNEL_USES = ("ssm:AddTagsToResource", "ssm:PutParameter")
+REVOKES = ("ec2:CreateTags", "ec2:DisableImage", "ec2:EnableImageDeprecation")
 CREATING = ("CreateImage", "CreateSecurityGroup", "CreateVolume", "RunInstances")
 
 
 def statements(wanted: Wanted, flow: Flow) -> tuple[Statement, ...]:
     """What the flow may do with this recipe, in its region."""
-    made = tuple(_bake(wanted) if flow is Flow.BAKE else _reap(wanted))
+    flows = {Flow.BAKE: _bake, Flow.PROMOTE: _promote, Flow.REAP: _reap}
+    made = tuple(flows[flow](wanted))
     return tuple(one for one in made if one.resources)
 
 
@@ -135,6 +141,40 @@ def _reap(wanted: Wanted) -> Iterator[Statement]:
         yield Statement("FindUploads", ("s3:ListBucket",), find, {})
         uploads = _objects(wanted, "payloads/*", "artifacts/*")
         yield Statement("RemoveUploads", ("s3:DeleteObject",), uploads, {})
+
+
+def _promote(wanted: Wanted) -> Iterator[Statement]:
+    """Of promote, rollback, channels and revoke. The service looks at the image on the caller's
+    behalf before it saves a parameter (Systems Manager user guide, AMI ids)."""
+    recipe = wanted.recipe
+    order, regions = recipe.channels.order, (recipe.aws.region, *recipe.publish.regions)
+    there = {"StringEquals": {"aws:RequestedRegion": list(dict.fromkeys(regions))}}
+    yield Statement("Look", ("ec2:DescribeImages",), ("*",), there)
+    names = [
+        literal(channel_parameter(recipe.channels.parameter, recipe.image.name, channel))
+        for channel in order
+    ]
+    everywhere, here = (
+        tuple(
+            wanted.arn("ssm", f"parameter/{name.lstrip('/')}", region=region, account="*")
+            for region in dict.fromkeys(chosen)
+            for name in names
+        )
+        for chosen in (regions, regions[:1])
+    )
+    yield Statement("LookAtChannels", CHANNEL_LOOKS, everywhere, {})
+    yield Statement("MoveChannels", CHANNEL_USES, here, {})
+    image, region = literal(recipe.image.name), recipe.aws.region
+    locks = [_locks(wanted, f"{image}/{channel}", region=region) for channel in order]
+    yield Statement("LookAtLocks", LOCK_LOOKS, tuple(one for both in locks for one in both), {})
+    yield Statement("TakeLocks", LOCK_USES, tuple(within for _, within in locks), {})
+    ours = {**_resource_tag(recipe), **_region(recipe)}
+    yield Statement("Revoke", REVOKES, _ec2(wanted, "image"), ours)
+    if recipe.aws.bucket:
+        bucket = (wanted.arn("s3", literal(recipe.aws.bucket)),)
+        only = {"StringLike": {"s3:prefix": ["amibuild/manifests/*"]}}
+        yield Statement("FindManifests", ("s3:ListBucket",), bucket, only)
+        yield Statement("ReadManifests", ("s3:GetObject",), _objects(wanted, "manifests/*"), {})
 
 
 def _bake(wanted: Wanted) -> Iterator[Statement]:

@@ -61,6 +61,8 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "ServiceSettingNotFound": NotFound,
 }
 _OF_S3 = {"HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"}
+_OF_PROMOTION = {"DisableImage", "EnableImageDeprecation", "GetParameterHistory", "GetParameters"}
+_OF_BOTH = {"GetParametersByPath", "PutParameter"}
 # IAM calls these by another name.
 _ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
 _HINTS: dict[type[AwsError], str] = {
@@ -155,6 +157,8 @@ def _from_client_error(
 
 def _quota(code: str) -> str | None:
     """VolumeLimitExceeded, SecurityGroupLimitExceeded and their like: nothing of ours mends it."""
+    if code == "ParameterMaxVersionLimitExceeded":  # PutParameter: its oldest version has a label
+        return "take the label off its oldest version: aws ssm unlabel-parameter-version"
     if code.endswith("LimitExceeded"):
         return "a quota of the account is reached: remove what nobody needs, or ask AWS to raise it"
     return None
@@ -171,4 +175,6 @@ def _permission(code: str, operation: str) -> str | None:
     if service is None:
         return None
     action = f"{service}:{_ACTIONS.get(operation, operation)}"
-    return f"the role needs {action}; `amibuild policy bake` prints all that it needs"
+    flow = "promote" if operation in _OF_PROMOTION else "bake"
+    flow = "bake|promote" if operation in _OF_BOTH else flow
+    return f"the role needs {action}; `amibuild policy {flow}` prints all that it needs"

@@ -14,6 +14,7 @@ from amibuild.cli.session import session
 
 class FlowName(StrEnum):
     BAKE = "bake"
+    PROMOTE = "promote"
     REAP = "reap"
 
 
@@ -26,7 +27,8 @@ def policy(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the least-privilege IAM policy for a bake of this recipe, or for reap."""
+    """Print the least-privilege IAM policy for a bake of this recipe, for moving its channels, or
+    for reap."""
     with session(context, as_json=as_json) as run:
         from amibuild.errors import UsageError
         from amibuild.project import load_project
