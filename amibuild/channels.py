@@ -34,13 +34,14 @@ class Verb(StrEnum):
 class Note(BaseModel):
     """The description of one version. `move` is the id of the journal that tells of it.
 
-    A later version of amibuild may say more, and others write parameters too: their words are
-    then no note.
+    A later version of amibuild may say more. Others write parameters too: their words are no note,
+    nor is what their version has kept of ours, which is for another `image`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     move: str
+    image: str
     verb: Verb
     by: str
     reason: str = ""
@@ -114,16 +115,15 @@ def read_history(cloud: Cloud, parameter: str) -> tuple[Entry, ...]:
         found = cloud.ssm.history(parameter)
     except NotFound:
         return ()
-    return tuple(
-        Entry(v.version, v.value, v.modified, v.user, read_note(v.description)) for v in found
-    )
+    return tuple(Entry(v.version, v.value, v.modified, v.user, note_of(v)) for v in found)
 
 
-def read_note(description: str) -> Note | None:
+def note_of(version: ParameterVersion) -> Note | None:
     try:
-        return Note.model_validate_json(description)
+        note = Note.model_validate_json(version.description)
     except ValidationError:
         return None
+    return note if note.image == version.value else None
 
 
 def trail(entries: Iterable[Entry]) -> list[str]:

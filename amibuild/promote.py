@@ -167,6 +167,7 @@ def carry_out(
     id_, state_dir = new_bake_id(), path.parent / ".amibuild"
     note = Note(
         move=id_,
+        image=move.image.id,
         verb=move.verb,
         by=whoever(),
         reason=reason,

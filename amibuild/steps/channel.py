@@ -138,9 +138,16 @@ def _await(
         seen = read_channel(cloud, channel).current
         if seen is None or seen.version <= channel.version:
             return Look("not there yet")
-        if (seen.version, seen.value) != (channel.version + 1, image_id):
-            _refuse_others(cloud, channel, note)
-        return Look("there", seen if seen.value == image_id else None)
+        if (seen.version, seen.value) == (channel.version + 1, image_id):
+            return Look("there", seen)
+        # A call that was tried again may have made two versions of ours.
+        since = [e for e in read_history(cloud, channel.parameter) if e.version > channel.version]
+        others = [entry for entry in since if not _is_ours(entry, note)]
+        if len(others) == len(since):
+            return Look(f"set to {seen.value} by somebody else")
+        if others:
+            raise _meddled(channel, others[-1], seen.value)
+        return Look("there", seen)
 
     return until(
         look,
@@ -152,17 +159,12 @@ def _await(
     )
 
 
-def _refuse_others(cloud: Cloud, channel: Channel, note: Note) -> None:
-    """A call that was tried again may have made two versions of ours. Raises: ChannelBusy."""
-    since = [e for e in read_history(cloud, channel.parameter) if e.version > channel.version]
-    for entry in since:
-        if not _is_ours(entry, note):
-            raise ChannelBusy(
-                f"{channel.name} of {channel.image} was set to {entry.image_id} by "
-                f"{entry.by or 'somebody'} at the same time, as version {entry.version}; it now "
-                f"has {since[-1].image_id}",
-                hint="look at `amibuild channels history`, and call it again if it is still wanted",
-            )
+def _meddled(channel: Channel, other: Entry, now: str) -> ChannelBusy:
+    return ChannelBusy(
+        f"{channel.name} of {channel.image} was set to {other.image_id} by "
+        f"{other.by or 'somebody'} at the same time, as version {other.version}; it now has {now}",
+        hint="look at `amibuild channels history`, and call it again if it is still wanted",
+    )
 
 
 def _is_ours(entry: Entry, note: Note) -> bool:
