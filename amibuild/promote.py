@@ -35,6 +35,7 @@ from amibuild.registry import ImageFacts, list_images, named
 from amibuild.scope import Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.channel import held, set_channel
+from amibuild.steps.lock import Overtaken
 from amibuild.wait import Clock
 
 
@@ -66,7 +67,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MoveResult:
     """`version` is the parameter's. `id` names the journal; None when nothing had to change."""
 
     move: Move
@@ -156,14 +157,31 @@ def carry_out(
     reason: str,
     subscribers: Sequence[Subscriber],
     clock: Clock | None = None,
-) -> Moved:
+) -> MoveResult:
     """Once it is read back. Without anything to do no call is made, and no journal.
 
     Raises: ChannelBusy, WaitTimeout, LeftoverError.
     """
     check_reason(reason)
     if not move.needed:
-        return Moved(move, move.channel.version, None)
+        return MoveResult(move, move.channel.version, None)
+    while True:
+        try:
+            return _carry_out(cloud, path, move, target, reason, subscribers, clock)
+        except Overtaken:  # whoever that was: their lock or their move is seen now
+            continue
+
+
+def _carry_out(
+    cloud: Cloud,
+    path: Path,
+    move: Move,
+    target: str,
+    reason: str,
+    subscribers: Sequence[Subscriber],
+    clock: Clock | None,
+) -> MoveResult:
+    """Raises: Overtaken."""
     id_, state_dir = new_bake_id(), path.parent / ".amibuild"
     note = Note(
         move=id_,
@@ -188,7 +206,7 @@ def carry_out(
         held(cloud, scope, journal, id_, move.channel, state_dir, clock),
     ):
         there = set_channel(cloud, journal, move.channel, move.image.id, note, clock)
-    return Moved(move, there.version, id_)
+    return MoveResult(move, there.version, id_)
 
 
 def started(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from amibuild.change import Change
     from amibuild.cli.target import Opened
     from amibuild.outputs.difference import Changed
-    from amibuild.promote import Move, Moved
+    from amibuild.promote import Move, MoveResult
     from amibuild.recipe.model import Recipe
     from amibuild.registry import ImageFacts
 
@@ -193,13 +193,13 @@ def age_text(age: Any) -> str:
     return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} d"
 
 
-def moved_text(moved: Moved) -> str:
+def moved_text(moved: MoveResult) -> str:
     move = moved.move
     before = move.channel.image_id or "nothing"
     return f"{move.channel.name}  {before} -> {move.image.id}" if moved.id else move.image.id
 
 
-def moved_json(moved: Moved, change: Change | None) -> dict[str, Any]:
+def moved_json(moved: MoveResult, change: Change | None) -> dict[str, Any]:
     move = moved.move
     difference = change.difference if change else None
     return {

@@ -18,7 +18,7 @@ from amibuild.errors import AwsError, ChannelBusy, Duplicate, Locked, WaitTimeou
 from amibuild.journal import Journal, Moved, Moving
 from amibuild.names import BakeId, Tag
 from amibuild.scope import Scope
-from amibuild.steps.lock import Overtaken, take, wait_until_free
+from amibuild.steps.lock import take, wait_until_free
 from amibuild.wait import Clock, Look, until
 
 # Seconds as a rule; nobody promises how long the service looks for the image.
@@ -39,7 +39,8 @@ def held(
 ) -> Iterator[None]:
     """While it lasts, no other amibuild moves the channel; the end of the scope releases it.
 
-    Raises: ChannelBusy when another does, or has since `channel` was read.
+    Raises: ChannelBusy when another does, or has since `channel` was read; Overtaken, when it may be
+    that the lock is free again.
     """
     what = f"{channel.name} of {channel.image}"
     lock = f"{channel.image}/{channel.name}"
@@ -53,11 +54,6 @@ def held(
             hint="look at `amibuild channels` once that has ended; one that died is over at "
             f"{busy.until:%H:%M:%SZ}, or with `amibuild reap` where it ran",
         ) from busy
-    except Overtaken as quicker:
-        raise ChannelBusy(
-            f"somebody else was quicker to move {what}; nothing was changed here",
-            hint="look at `amibuild channels`, and call it again if it is still wanted",
-        ) from quicker
     now = read_channel(cloud, channel)
     if (now.version, now.image_id) != (channel.version, channel.image_id):
         raise ChannelBusy(

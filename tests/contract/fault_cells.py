@@ -50,7 +50,7 @@ _PREFIXES = {
     Sort.READ: ("Describe", "Get", "Head", "List"),
     Sort.CREATE: ("Create", "Run", "Send", "Put"),
     Sort.REMOVE: ("Delete", "Deregister", "Terminate"),
-    Sort.CHANGE: ("Attach", "Cancel", "Modify", "Stop"),
+    Sort.CHANGE: ("Attach", "Cancel", "Disable", "Enable", "Modify", "Stop"),
 }
 _CHANGES_OF_TAGS = ("CreateTags", "DeleteTags")
 # Which reads do not show it yet.
@@ -86,6 +86,8 @@ NOT_FOUND = {
     "DeleteTags": "InvalidAMIID.NotFound",
     "DeleteVolume": "InvalidVolume.NotFound",
     "DeregisterImage": "InvalidAMIID.NotFound",
+    "DisableImage": "InvalidAMIID.NotFound",
+    "EnableImageDeprecation": "InvalidAMIID.NotFound",
     "ModifyImageAttribute": "InvalidAMIID.NotFound",
     "ModifySnapshotAttribute": "InvalidSnapshot.NotFound",
     "StopInstances": "InvalidInstanceID.NotFound",

@@ -6,40 +6,40 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from amibuild.aws.session import Cloud
-from amibuild.channels import read_channels
+from amibuild.channels import Entry, read_channels, read_history
 from amibuild.journal import Shown, Subscriber
 from amibuild.names import EndpointAccess
-from amibuild.promote import Allowed, Moved, carry_out, plan_promotion, plan_rollback
+from amibuild.promote import Allowed, MoveResult, carry_out, plan_promotion, plan_rollback
 from amibuild.recipe.load import load_recipe
 from amibuild.recipe.model import Recipe
 from amibuild.wait import Clock
 from tests.contract.conftest import Aws
 from tests.contract.imaged import snapshot_of, tagged
 
-IMAGE = "game-host"
-RECIPE = f'[image]\nname = "{IMAGE}"\n'
 VERIFIED = {"amibuild:verified": "passed"}
 
 
 class Stage:
     """A folder with a recipe, an endpoint, and what a test does with channels there."""
 
-    def __init__(self, aws: Aws, folder: Path, more: str = "") -> None:
+    def __init__(self, aws: Aws, folder: Path, more: str = "", snapshot: str = "") -> None:
+        """The recipe is named as the folder is; `snapshot` is what its images are made of."""
         self.aws = aws
+        self.name = folder.name
         self.path = folder / "amibuild.toml"
         folder.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(RECIPE + more)
+        self.path.write_text(f'[image]\nname = "{self.name}"\n{more}')
         self.recipe: Recipe = load_recipe(self.path)
         self.told: list[Shown] = []
-        self._snapshot = ""
+        self._snapshot = snapshot
 
     def image(self, version: str, **tags: str) -> str:
         """An available image of the recipe, verified unless the tags say otherwise."""
         self._snapshot = self._snapshot or snapshot_of(self.aws, self.aws.image())
-        ours = {"amibuild:image": IMAGE, "amibuild:version": version, **VERIFIED, **tags}
+        ours = {"amibuild:image": self.name, "amibuild:version": version, **VERIFIED, **tags}
         kept = {key: value for key, value in ours.items() if value}
         return self.aws.ec2.register_image(
-            Name=f"{IMAGE}-{version}",
+            Name=f"{self.name}-{version}",
             RootDeviceName="/dev/xvda",
             Architecture="x86_64",
             VirtualizationType="hvm",
@@ -48,6 +48,12 @@ class Stage:
             ],
             TagSpecifications=tagged("image", **kept),  # type: ignore[arg-type]
         )["ImageId"]
+
+    def parameter(self, channel: str = "nightly") -> str:
+        return f"/amibuild/{self.name}/{channel}/ami-id"
+
+    def history(self, channel: str = "nightly") -> tuple[Entry, ...]:
+        return read_history(self.aws.cloud, self.parameter(channel))
 
     def cloud(self) -> Cloud:
         """Clients of one's own, as each process has."""
@@ -64,7 +70,7 @@ class Stage:
         reason: str = "",
         clock: Clock | None = None,
         subscribers: tuple[Subscriber, ...] = (),
-    ) -> Moved:
+    ) -> MoveResult:
         cloud = self.aws.cloud
         move = plan_promotion(cloud, self.recipe, reference, to, allowed or Allowed())
         return carry_out(
@@ -77,11 +83,19 @@ class Stage:
             clock=clock,
         )
 
-    def roll_back(self, channel: str = "nightly", to: str | None = None) -> Moved:
+    def roll_back(
+        self, channel: str = "nightly", to: str | None = None, *, clock: Clock | None = None
+    ) -> MoveResult:
         cloud = self.aws.cloud
         move = plan_rollback(cloud, self.recipe, channel, to)
         return carry_out(
-            cloud, self.path, move, target="local", reason="", subscribers=(self.told.append,)
+            cloud,
+            self.path,
+            move,
+            target="local",
+            reason="",
+            subscribers=(self.told.append,),
+            clock=clock,
         )
 
     def points_at(self, channel: str = "nightly") -> str | None:
@@ -89,9 +103,12 @@ class Stage:
 
     def put(self, image: str, channel: str = "nightly") -> None:
         """As somebody does who does not use amibuild."""
-        name = f"/amibuild/{IMAGE}/{channel}/ami-id"
         self.aws.ssm.put_parameter(
-            Name=name, Value=image, Type="String", DataType="aws:ec2:image", Overwrite=True
+            Name=self.parameter(channel),
+            Value=image,
+            Type="String",
+            DataType="aws:ec2:image",
+            Overwrite=True,
         )
         self.aws.until(lambda: str(self.points_at(channel)), image)
 

@@ -2,53 +2,73 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import boto3
 import pytest
 
 from amibuild.aws.session import Cloud
-from amibuild.channels import drift, read_history, survey
+from amibuild.channels import drift, survey
 from amibuild.errors import ChannelBusy, PromotionRefused, UsageError, WaitTimeout
-from amibuild.journal import Moving, Shown, read
-from amibuild.journal import Moved as MovedEvent
-from amibuild.promote import Allowed, Moved, carry_out, plan_promotion
+from amibuild.journal import Moved, Moving, Shown, read
+from amibuild.local.overlay.desk import Desk
+from amibuild.local.service import Options, Service
+from amibuild.promote import Allowed, MoveResult, carry_out, plan_promotion
 from amibuild.reap import reap
-from tests.contract.conftest import Aws, Start
-from tests.contract.imaged import in_region
-from tests.contract.promoted import IMAGE, Stage
+from tests.contract.conftest import KEY, Aws
+from tests.contract.imaged import in_region, snapshot_of
+from tests.contract.promoted import Stage
 from tests.contract.swift import swift
 
-NIGHTLY = f"/amibuild/{IMAGE}/nightly/ami-id"
 OLD, NEW = "2026.11.21.1", "2026.11.22.1"
 
 
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, session: boto3.Session) -> Iterator[Aws]:
+    """One endpoint for all: each test has a recipe, and so images and channels, of its own."""
+    options = Options(tmp_path_factory.mktemp("shared") / "data", machine="none", key=KEY)
+    with closing(Service(options)) as service:
+        yield Aws(service, session)
+
+
+@pytest.fixture(scope="module")
+def snapshot(shared: Aws) -> str:
+    return snapshot_of(shared, shared.image())
+
+
 @pytest.fixture
-def stage(aws: Aws, tmp_path: Path) -> Stage:
-    return Stage(aws, tmp_path / "project")
+def stage(shared: Aws, snapshot: str, tmp_path: Path) -> Stage:
+    return Stage(shared, tmp_path / f"recipe-{next(NUMBERS)}", snapshot=snapshot)
 
 
 def test_an_image_goes_from_channel_to_channel_and_each_says_who_and_why(stage: Stage) -> None:
     old, new = stage.image(OLD), stage.image(NEW)
     assert stage.promote(OLD).version == 1
-    stage.promote(f"{IMAGE}-{NEW}", reason="openssl")
+    stage.promote(f"{stage.name}-{NEW}", reason="openssl")
     stage.promote("@nightly", "staging")
     assert stage.promote(new, "production").id is not None
     assert [stage.points_at(c) for c in ("nightly", "staging", "production")] == [new] * 3
-    first, second = read_history(stage.aws.cloud, NIGHTLY)
+    first, second = stage.history()
     assert (first.image_id, second.image_id, second.version) == (old, new, 2)
     assert first.note is not None and second.note is not None
     assert (first.note.previous, second.note.previous) == (None, old)
-    assert (second.note.reason, second.note.name) == ("openssl", f"{IMAGE}-{NEW}")
+    assert (second.note.reason, second.note.name) == ("openssl", f"{stage.name}-{NEW}")
     assert "@" in second.by
-    tags = stage.aws.ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=NIGHTLY)
-    assert {t["Key"]: t["Value"] for t in tags["TagList"]} == {
-        "amibuild:image": IMAGE,
+    ssm, name = stage.aws.ssm, stage.parameter()
+    tags = ssm.list_tags_for_resource(ResourceType="Parameter", ResourceId=name)["TagList"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {
+        "amibuild:image": stage.name,
         "amibuild:channel": "nightly",
     }
-    found = stage.aws.ssm.get_parameter(Name=NIGHTLY)["Parameter"]
-    assert found["DataType"] == "aws:ec2:image"
+    assert ssm.get_parameter(Name=name)["Parameter"]["DataType"] == "aws:ec2:image"
 
 
 def test_its_journal_tells_the_move_before_and_after(stage: Stage) -> None:
@@ -57,9 +77,9 @@ def test_its_journal_tells_the_move_before_and_after(stage: Stage) -> None:
     moved = stage.promote(new, reason="openssl")
     events = list(read(stage.path.parent / ".amibuild" / "journals" / f"{moved.id}.jsonl"))
     (moving,) = [e for e in events if isinstance(e, Moving)]
-    (done,) = [e for e in events if isinstance(e, MovedEvent)]
+    (done,) = [e for e in events if isinstance(e, Moved)]
     assert (moving.image, moving.previous, moving.reason) == (new, old, "openssl")
-    assert (done.parameter, done.version) == (NIGHTLY, 2)
+    assert (done.parameter, done.version) == (stage.parameter(), 2)
     assert events.index(moving) < events.index(done)
 
 
@@ -75,7 +95,7 @@ def test_again_changes_nothing(stage: Stage) -> None:
     journals = len(list((stage.path.parent / ".amibuild" / "journals").iterdir()))
     again = stage.promote(image)
     assert (again.id, again.version) == (None, 1)
-    assert len(read_history(stage.aws.cloud, NIGHTLY)) == 1
+    assert len(stage.history()) == 1
     assert len(list((stage.path.parent / ".amibuild" / "journals").iterdir())) == journals
 
 
@@ -144,7 +164,7 @@ def test_every_reason_is_told_at_once(stage: Stage) -> None:
         (OLD, "prod", "no channel prod"),
         ("@prod", "nightly", "no channel prod"),
         ("@staging", "nightly", "nothing was promoted to staging yet"),
-        ("2026.1.1.1", "nightly", "there is no image 2026.1.1.1 of game-host"),
+        ("2026.1.1.1", "nightly", "there is no image 2026.1.1.1 of recipe-"),
     ],
 )
 def test_what_there_is_not_is_told(stage: Stage, reference: str, to: str, said: str) -> None:
@@ -159,8 +179,10 @@ def test_an_image_of_another_recipe_is_none_of_ours(stage: Stage) -> None:
         stage.promote(other)
 
 
-def test_it_is_not_done_before_the_new_version_is_there(start: Start, tmp_path: Path) -> None:
-    stage = Stage(start(latency="parameter=0.3"), tmp_path / "project")
+def test_it_is_not_done_before_the_new_version_is_there(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Desk.current, "validation_s", 0.3)
     image = stage.image(OLD)
     stage.promote(image)
     assert stage.points_at() == image
@@ -212,11 +234,11 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(stage: Stage) 
     third = stage.image("2026.11.23.1")
     clouds = [stage.cloud(), stage.cloud()]
     together = threading.Barrier(2, timeout=60)
-    for number in range(12):
+    for number in range(8):
         stage.put(third)
-        began = len(read_history(stage.aws.cloud, NIGHTLY))
+        began = len(stage.history())
 
-        def compete(cloud: Cloud, image: str) -> Moved | ChannelBusy:
+        def compete(cloud: Cloud, image: str) -> MoveResult | ChannelBusy:
             move = plan_promotion(cloud, stage.recipe, image, "nightly", Allowed())
             together.wait()
             try:
@@ -226,11 +248,11 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(stage: Stage) 
 
         with ThreadPoolExecutor(2) as pool:
             ended = list(pool.map(compete, clouds, images))
-        (won,) = [one for one in ended if isinstance(one, Moved)]
+        (won,) = [one for one in ended if isinstance(one, MoveResult)]
         (lost,) = [one for one in ended if isinstance(one, ChannelBusy)]
         assert lost.hint is not None and "amibuild channels" in lost.hint
         assert stage.points_at() == won.move.image.id
-        assert len(read_history(stage.aws.cloud, NIGHTLY)) == began + 1, number
+        assert len(stage.history()) == began + 1, number
 
 
 def test_rollback_goes_back_and_again_further(stage: Stage) -> None:
@@ -243,7 +265,7 @@ def test_rollback_goes_back_and_again_further(stage: Stage) -> None:
         stage.roll_back()
     stage.promote(third)
     assert stage.roll_back().move.image.id == first
-    notes = [entry.note for entry in read_history(stage.aws.cloud, NIGHTLY)]
+    notes = [entry.note for entry in stage.history()]
     assert [note.verb for note in notes if note][-3:] == ["rollback", "promote", "rollback"]
 
 
@@ -277,10 +299,10 @@ def test_rollback_to_a_version_that_the_channel_has_had(stage: Stage) -> None:
         stage.roll_back(to=NEW)
 
 
-def test_regions_that_differ_are_seen(aws: Aws, tmp_path: Path) -> None:
-    more = '[aws]\nregion = "us-east-1"\n[publish]\nregions = ["us-east-1", "eu-west-1"]\n'
-    stage = Stage(aws, tmp_path / "project", more)
-    other = Stage(in_region(aws, "eu-west-1"), tmp_path / "other")
+def test_regions_that_differ_are_seen(shared: Aws, snapshot: str, tmp_path: Path) -> None:
+    more = '[publish]\nregions = ["us-east-1", "eu-west-1"]\n'
+    stage = Stage(shared, tmp_path / "here" / "wide", more, snapshot)
+    other = Stage(in_region(shared, "eu-west-1"), tmp_path / "there" / "wide")
     stage.promote(stage.image(NEW))
     other.promote(other.image(NEW))
     assert drift(survey(stage.aws.cloud, stage.recipe), 0) == {}
