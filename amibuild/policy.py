@@ -148,7 +148,8 @@ def _promote(wanted: Wanted) -> Iterator[Statement]:
     behalf before it saves a parameter (Systems Manager user guide, AMI ids)."""
     recipe = wanted.recipe
     order, regions = recipe.channels.order, (recipe.aws.region, *recipe.publish.regions)
-    there = {"StringEquals": {"aws:RequestedRegion": list(dict.fromkeys(regions))}}
+    first, *others = dict.fromkeys(regions)
+    there = {"StringEquals": {"aws:RequestedRegion": [first, *others] if others else first}}
     yield Statement("Look", ("ec2:DescribeImages",), ("*",), there)
     names = [
         literal(channel_parameter(recipe.channels.parameter, recipe.image.name, channel))

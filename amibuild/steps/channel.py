@@ -39,8 +39,8 @@ def held(
 ) -> Iterator[None]:
     """While it lasts, no other amibuild moves the channel; the end of the scope releases it.
 
-    Raises: ChannelBusy when another does, or has since `channel` was read; Overtaken, when it may be
-    that the lock is free again.
+    Raises: ChannelBusy when another does, or has since `channel` was read; Overtaken when another
+    look is needed to tell.
     """
     what = f"{channel.name} of {channel.image}"
     lock = f"{channel.image}/{channel.name}"
