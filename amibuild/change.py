@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amibuild.aws.session import Cloud
-from amibuild.errors import AwsError, NotFound, RecipeError
+from amibuild.errors import AwsError, RecipeError
 from amibuild.outputs.difference import Difference, difference
 from amibuild.outputs.manifest import Manifest, from_json
 from amibuild.record import manifest_of
@@ -80,12 +80,13 @@ def _manifest(
 
 def _copy(cloud: Cloud, bucket: str, image: ImageFacts) -> Manifest | None:
     """As a bake with this bucket has put it there. Another target's may have the same name."""
+    key = manifest_key(image.name)
+    # Asked first: who may not list the bucket is "denied" what is not there (GetObject).
+    if not cloud.s3.exists(bucket, key):
+        return None
     with tempfile.TemporaryDirectory(prefix="amibuild-") as folder:
         path = Path(folder) / f"{image.name}.json"
-        try:
-            cloud.s3.get_file(bucket, manifest_key(image.name), path)
-        except NotFound:
-            return None
+        cloud.s3.get_file(bucket, key, path)
         found = from_json(path.read_text(errors="replace"), path)
     return found if found.image.id == image.id else None
 

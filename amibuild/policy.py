@@ -173,7 +173,7 @@ def _promote(wanted: Wanted) -> Iterator[Statement]:
     yield Statement("Revoke", REVOKES, _ec2(wanted, "image"), ours)
     if recipe.aws.bucket:
         bucket = (wanted.arn("s3", literal(recipe.aws.bucket)),)
-        only = {"StringLike": {"s3:prefix": ["amibuild/manifests/*"]}}
+        only = {"StringLike": {"s3:prefix": "amibuild/manifests/*"}}
         yield Statement("FindManifests", ("s3:ListBucket",), bucket, only)
         yield Statement("ReadManifests", ("s3:GetObject",), _objects(wanted, "manifests/*"), {})
 

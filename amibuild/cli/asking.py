@@ -21,5 +21,7 @@ def require_yes(question: str, *, yes: bool, as_json: bool) -> None:
             "nothing was changed: nobody can be asked here",
             hint="look at what would change, and call it again with --yes",
         )
-    if not typer.confirm(question, err=True):
+    # typer's own question writes a blank to stdout, where only the result belongs.
+    typer.echo(f"{question} [y/N] ", nl=False, err=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise UsageError("nothing was changed")
