@@ -135,8 +135,8 @@ def test_a_bake_does_not_use_it_again(stage: Stage, half: bool) -> None:
 def test_a_deprecated_image_is_not_used_again_either(stage: Stage) -> None:
     image = stage.image(OLD, **{"amibuild:digest": DIGEST})
     stage.deprecate(image)
-    asked = {"image": stage.name, "digest": DIGEST}
-    assert find_reusable(stage.aws.cloud, **asked, max_age_days=7) is None
+    cloud = stage.aws.cloud
+    assert find_reusable(cloud, image=stage.name, digest=DIGEST, max_age_days=7) is None
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "x" * 257, "two\nlines"])
