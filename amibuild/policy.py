@@ -21,12 +21,8 @@ from amibuild.recipe.model import Recipe
 
 VERSION = "2012-10-17"
 RUN_SHELL = "AWS-RunShellScript"
-# What IAM does not take as it stands, and what HCL does not.
+# What IAM does not take as it stands.
 WILD = re.compile(r"[$*?]")
-SPECIAL = re.compile(r'[\\"\n\r\t]|[$%]\{')
-ESCAPES = {
-    "\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t", "${": "$${", "%{": "%%{"
-}  # fmt: skip
 HOST_MANAGEMENT = "ssm/managed-instance/default-ec2-instance-management-role"
 
 
@@ -381,29 +377,3 @@ def _temporary() -> dict[str, dict[str, Any]]:
     any longer. Whether the end is past is a date in a tag, which no condition compares."""
     ends = {f"aws:ResourceTag/{Tag.EXPIRES}": "false"}
     return {"StringLike": {f"aws:ResourceTag/{Tag.BAKE_ID}": "*"}, "Null": ends}
-
-
-def as_hcl(wanted: Wanted, flow: Flow) -> str:
-    """The same as a data source for Terraform's AWS provider."""
-    lines = [f'data "aws_iam_policy_document" "amibuild_{flow}" {{']
-    for one in statements(wanted, flow):
-        lines += ["  statement {", f'    sid       = "{one.sid}"']
-        lines.append(f"    actions   = {_list(sorted(one.actions))}")
-        lines.append(f"    resources = {_list(one.resources)}")
-        for test, keys in one.condition.items():
-            for key, values in keys.items():
-                lines += ["    condition {", f'      test     = "{test}"']
-                lines.append(f"      variable = {_text(key)}")
-                listed = values if isinstance(values, list) else [values]
-                lines += [f"      values   = {_list(listed)}", "    }"]
-        lines.append("  }")
-    return "\n".join([*lines, "}", ""])
-
-
-def _list(values: Sequence[str]) -> str:
-    return "[" + ", ".join(map(_text, values)) + "]"
-
-
-def _text(value: str) -> str:
-    """Quoted, as HCL reads it back (HCL native syntax, quoted templates)."""
-    return '"' + SPECIAL.sub(lambda found: ESCAPES[found[0]], value) + '"'

@@ -40,7 +40,8 @@ def policy(
             )
         project = load_project(recipe)
         from amibuild.aws.partition import partition_of
-        from amibuild.policy import Flow, Wanted, as_hcl, document
+        from amibuild.outputs.policy_hcl import as_hcl
+        from amibuild.policy import Flow, Wanted, document
         from amibuild.steps.preflight import refuse
 
         refuse(project.recipe)

@@ -19,7 +19,8 @@ from amibuild.aws.partition import partition_of
 from amibuild.errors import PlanError, RecipeError, UsageError
 from amibuild.library.step import Source
 from amibuild.names import Partition
-from amibuild.policy import Flow, Statement, Wanted, as_hcl, document, statements
+from amibuild.outputs.policy_hcl import as_hcl
+from amibuild.policy import Flow, Statement, Wanted, document, statements
 from amibuild.project import load_project
 from amibuild.recipe.model import Recipe
 from amibuild.steps.preflight import refuse
