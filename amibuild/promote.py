@@ -47,6 +47,15 @@ class Allowed:
     deprecated: bool = False
     skip: bool = False
 
+    @property
+    def flags(self) -> frozenset[str]:
+        said = {
+            "--allow-unverified": self.unverified,
+            "--allow-deprecated": self.deprecated,
+            "--allow-skip": self.skip,
+        }
+        return frozenset(flag for flag, yes in said.items() if yes)
+
 
 @dataclass(frozen=True)
 class Move:
@@ -92,10 +101,11 @@ def plan_promotion(
     move = Move(Verb.PROMOTE, channels[to], image, _of(known, channels[to].image_id))
     if not move.needed:
         return move
-    reasons = [
-        *_never(image, now or datetime.now(UTC), allowed),
-        *([] if allowed.skip else _skips(cloud, recipe, channels, image, to)),
+    found = [
+        *_objections(image, now or datetime.now(UTC)),
+        *_skips(cloud, recipe, channels, image, to),
     ]
+    reasons = [str(one) for one in found if one.flag not in allowed.flags]
     if reasons:
         raise PromotionRefused(
             f"{image.name} ({image.id}) is not promoted to {to}",
@@ -129,7 +139,7 @@ def plan_rollback(
                 hint=f"`amibuild channels history {channel}` has what was; promote brings new ones",
             )
         move = Move(Verb.ROLLBACK, current, image, before)
-        if move.needed and (reasons := _never(image, moment, Allowed())):
+        if move.needed and (reasons := _unusable(image, moment)):
             raise PromotionRefused(f"{channel} can't go back to {image.name} ({image.id})", reasons)
         return move
     passed_over: list[str] = []
@@ -137,7 +147,7 @@ def plan_rollback(
         if image_id == current.image_id:
             continue
         found = _of(known, image_id)
-        reasons = _never(found, moment, Allowed()) if found else ["it is gone"]
+        reasons = _unusable(found, moment) if found else ["it is gone"]
         if found is not None and not reasons:
             return Move(Verb.ROLLBACK, current, found, before, tuple(passed_over))
         passed_over.append(f"{found.name if found else image_id}: {'; '.join(reasons)}")
@@ -265,27 +275,41 @@ def _of(known: Sequence[ImageFacts], image_id: str | None) -> ImageFacts | None:
     return next((one for one in known if one.id == image_id), None)
 
 
-def _never(image: ImageFacts, now: datetime, allowed: Allowed) -> list[str]:
-    """Why no channel should have it. What the service would not save has no way around it."""
-    reasons = []
+@dataclass(frozen=True)
+class _Objection:
+    """Why a channel should not have an image. `flag` is what promote takes for a yes to it."""
+
+    text: str
+    flag: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.flag} takes it" if self.flag else self.text
+
+
+def _objections(image: ImageFacts, now: datetime) -> list[_Objection]:
+    """What the service would not save has no flag, nor has what was taken back."""
+    found = []
     if image.revoked is not None:
-        reasons.append(f"it is revoked: {image.revoked}")
+        found.append(_Objection(f"it is revoked: {image.revoked}"))
     elif image.state != "available":
-        reasons.append(f"it is {image.state}, not available")
-    elif image.is_deprecated(now) and not allowed.deprecated:
-        reasons.append(
-            f"it is deprecated since {image.deprecation:%Y-%m-%d}; --allow-deprecated takes it"
+        found.append(_Objection(f"it is {image.state}, not available"))
+    elif image.is_deprecated(now):
+        since = f"{image.deprecation:%Y-%m-%d}"
+        found.append(_Objection(f"it is deprecated since {since}", "--allow-deprecated"))
+    if not image.proven:
+        found.append(
+            _Objection("it is not verified: `amibuild verify` proves it", "--allow-unverified")
         )
-    if not image.proven and not allowed.unverified:
-        reasons.append(
-            "it is not verified: `amibuild verify` proves it; --allow-unverified takes it"
-        )
-    return reasons
+    return found
+
+
+def _unusable(image: ImageFacts, now: datetime) -> list[str]:
+    return [one.text for one in _objections(image, now)]
 
 
 def _skips(
     cloud: Cloud, recipe: Recipe, channels: dict[str, Channel], image: ImageFacts, to: str
-) -> list[str]:
+) -> list[_Objection]:
     """Each image passes the channels in their order; it need not be in the one before still."""
     rank = recipe.channels.order.index(to)
     if rank == 0:
@@ -296,4 +320,4 @@ def _skips(
     if any(e.image_id == image.id for e in read_history(cloud, below.parameter)):
         return []
     order = " -> ".join(recipe.channels.order)
-    return [f"it has not been in {below.name} ({order}); --allow-skip skips that"]
+    return [_Objection(f"it has not been in {below.name} ({order})", "--allow-skip")]

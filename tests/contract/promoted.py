@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from amibuild.promote import Allowed, MoveResult, carry_out, plan_promotion, pla
 from amibuild.recipe.load import load_recipe
 from amibuild.recipe.model import Recipe
 from amibuild.wait import Clock
-from tests.contract.conftest import Aws
+from tests.contract.builder import die_at
+from tests.contract.conftest import KEY, REGION, Aws
 from tests.contract.imaged import snapshot_of, tagged
 
 VERIFIED = {"amibuild:verified": "passed"}
@@ -116,3 +118,19 @@ class Stage:
         """As of now: EC2 rounds to the minute."""
         now = datetime.now(UTC) - timedelta(seconds=30)
         self.aws.ec2.enable_image_deprecation(ImageId=image, DeprecateAt=now)
+
+
+def killed_at(moment: str, url: str, path: Path, reference: str, to: str) -> int | None:
+    """How a promotion's process ended that kills itself at that moment of its journal."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.contract.warm"])
+    process = context.Process(target=_promote, args=(moment, url, path, reference, to), daemon=True)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _promote(moment: str, url: str, path: Path, reference: str, to: str) -> None:
+    cloud = Cloud(region=REGION, access=EndpointAccess(url, KEY.id, KEY.secret))
+    move = plan_promotion(cloud, load_recipe(path), reference, to, Allowed())
+    carry_out(cloud, path, move, target="local", reason="", subscribers=(die_at(moment),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +19,12 @@ from amibuild.errors import ChannelBusy, PromotionRefused, UsageError, WaitTimeo
 from amibuild.journal import Moved, Moving, Shown, read
 from amibuild.local.overlay.desk import Desk
 from amibuild.local.service import Options, Service
+from amibuild.lock import RELEASED
 from amibuild.promote import Allowed, MoveResult, carry_out, plan_promotion
 from amibuild.reap import reap
 from tests.contract.conftest import KEY, Aws
 from tests.contract.imaged import in_region, snapshot_of
-from tests.contract.promoted import Stage
+from tests.contract.promoted import Stage, killed_at
 from tests.contract.swift import swift
 
 OLD, NEW = "2026.11.21.1", "2026.11.22.1"
@@ -253,6 +255,23 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(stage: Stage) 
         assert lost.hint is not None and "amibuild channels" in lost.hint
         assert stage.points_at() == won.move.image.id
         assert len(stage.history()) == began + 1, number
+
+
+@pytest.mark.parametrize("moment", ["intended:1", "created:1", "moving:1", "moved:1"])
+def test_a_killed_promotion_is_in_nobodys_way(stage: Stage, moment: str) -> None:
+    """Its lock is known to be a dead one's on this machine, and `reap` has it everywhere else."""
+    old, new = stage.image(OLD), stage.image(NEW)
+    stage.put(old)
+    url = stage.aws.service.url
+    assert killed_at(moment, url, stage.path, new, "nightly") == -signal.SIGKILL
+    assert stage.points_at() == (new if moment == "moved:1" else old)
+    if moment == "moving:1":
+        state_dir = stage.path.parent / ".amibuild"
+        reap(stage.aws.cloud, state_dir, target="local", dry_run=False)
+        lock = stage.aws.cloud.ssm.parameters_below(f"/amibuild/{stage.name}/nightly/lock")
+        assert list(lock.values()) == [RELEASED]
+    stage.promote(new)
+    assert stage.points_at() == new
 
 
 def test_rollback_goes_back_and_again_further(stage: Stage) -> None:
