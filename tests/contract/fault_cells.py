@@ -176,11 +176,12 @@ def cells(recorded: Mapping[Run, Counter[Call]]) -> list[Cell]:
         for call in sorted(set(calls) - seen, key=lambda call: call.name):
             seen.add(call)
             for nth in sorted({1, calls[call]}):
-                found += _cells_of(run, call, nth)
+                found += cells_of(run, call, nth)
     return found
 
 
-def _cells_of(run: Run, call: Call, nth: int) -> Iterator[Cell]:
+def cells_of(run: Run, call: Call, nth: int) -> Iterator[Cell]:
+    """That occurrence of a call, with every kind of fault."""
     for kind in POSSIBLE[sort_of(call.name)]:
         for faults in _orders(call, nth, kind):
             yield Cell(run, call, nth, nth == 1, kind, faults)

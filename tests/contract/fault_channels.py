@@ -28,7 +28,7 @@ from amibuild.local.faults import Fault
 from amibuild.local.service import Options, Service
 from amibuild.reap import reap
 from tests.contract.conftest import KEY, Aws
-from tests.contract.fault_cells import PASSING, Call, Cell, Kind, Run, cells
+from tests.contract.fault_cells import PASSING, Call, Cell, Kind, Run, cells_of
 from tests.contract.fault_matrix import calls_in, session
 from tests.contract.imaged import snapshot_of
 from tests.contract.promoted import Stage
@@ -50,8 +50,14 @@ class Outcome:
 
 
 def every_cell(recorded: Mapping[Run, Outcome]) -> list[Cell]:
-    """Of each run all its calls: the same one does something else there."""
-    return [cell for run, seen in recorded.items() for cell in cells({run: seen.calls})]
+    """Each call of each run, every time that it is made: it does something else each time."""
+    return [
+        cell
+        for run, seen in recorded.items()
+        for call in sorted(seen.calls, key=lambda call: call.name)
+        for nth in range(1, seen.calls[call] + 1)
+        for cell in cells_of(run, call, nth)
+    ]
 
 
 class Lab:

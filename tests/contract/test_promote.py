@@ -148,6 +148,8 @@ def test_no_rank_is_skipped_unless_a_flag_says_so(stage: Stage) -> None:
         stage.promote(old, "production")
     stage.promote(new)
     stage.promote(old, "staging")  # it was in nightly, which has gone on since
+    with pytest.raises(PromotionRefused, match="it has not been in staging"):
+        stage.promote(new, "production")
     stage.promote(new, "production", Allowed(skip=True))
     assert stage.points_at("production") == new
 
