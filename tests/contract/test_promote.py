@@ -17,6 +17,7 @@ from amibuild.aws.session import Cloud
 from amibuild.channels import drift, survey
 from amibuild.errors import ChannelBusy, PromotionRefused, UsageError, WaitTimeout
 from amibuild.journal import Moved, Moving, Shown, read
+from amibuild.local.faults import Fault
 from amibuild.local.overlay.desk import Desk
 from amibuild.local.service import Options, Service
 from amibuild.lock import RELEASED
@@ -205,6 +206,29 @@ def test_an_image_that_went_meanwhile_leaves_the_old_value(stage: Stage) -> None
         stage.promote(new, clock=clock, subscribers=(remove,))
     assert late.value.hint is not None and new in late.value.hint
     assert stage.points_at() == old
+
+
+@pytest.mark.parametrize(
+    ("first", "fault"),
+    [
+        # botocore asks again, and is told that the channel is there already.
+        (True, "PutParameter:2=ConnectionLost:after"),
+        # The lock's is the first, the release of it the last.
+        (False, "PutParameter:2-11=ConnectionLost:after"),
+    ],
+)
+def test_a_move_whose_answer_got_lost_is_a_move(stage: Stage, first: bool, fault: str) -> None:
+    image = stage.image(NEW)
+    if not first:
+        stage.put(stage.image(OLD))
+    faults = stage.aws.service.scripted.faults
+    faults.order([Fault.parse(fault)])
+    try:
+        with swift() as clock:
+            assert stage.promote(image, clock=clock).id is not None
+    finally:
+        faults.order(())
+    assert stage.points_at() == image
 
 
 def test_a_channel_that_moved_since_the_look_is_left_alone(stage: Stage) -> None:
