@@ -211,8 +211,8 @@ def test_an_image_that_went_meanwhile_leaves_the_old_value(stage: Stage) -> None
 @pytest.mark.parametrize(
     ("first", "fault"),
     [
-        # botocore asks again, and is told that the channel is there already.
-        (True, "PutParameter:2=ConnectionLost:after"),
+        # What botocore is told when it asks again.
+        (True, "PutParameter:2=ParameterAlreadyExists:after"),
         # The lock's is the first, the release of it the last.
         (False, "PutParameter:2-11=ConnectionLost:after"),
     ],
