@@ -15,39 +15,36 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from amibuild import __version__
+from amibuild.attempts import build_image
+from amibuild.aws.ec2 import Spot
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
+from amibuild.build import Built, Order, built_before
 from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
-from amibuild.errors import StepFailed
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
-from amibuild.library.step import StepKind
 from amibuild.lock import Standing
 from amibuild.names import Tag, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
+from amibuild.recipe.model import Source
 from amibuild.record import Made, check_writable, hand_over, is_of, papers_of, record
 from amibuild.registry import ImageFacts, find_reusable, pinned
+from amibuild.resume import Earlier, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
 from amibuild.steps.artifacts import ArtifactSources, Places
-from amibuild.steps.capture import capture, wait_until_available
-from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
-from amibuild.steps.console import console_kept
 from amibuild.steps.distribute import distribute, mark, share
-from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
 from amibuild.steps.lock import Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
-from amibuild.steps.provision import StepRun, run_step, take_inventory
 from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
-from amibuild.verify.boot import Subject, audit, prove, require
+from amibuild.verify.boot import Subject, prove, require
 from amibuild.verify.known import KnownValues
-from amibuild.verify.report import CheckResult
 from amibuild.wait import Clock, SystemClock, Waiting
 
 
@@ -68,9 +65,18 @@ class BakeResult:
     seconds_by_step: dict[str, float]
 
 
-def plan_bake(project: Project, cloud: Cloud) -> tuple[Plan, ImageFacts | None]:
-    """What a bake would do, and the verified image that `--if-changed` would reuse."""
-    plan = make_plan(project, resolve_source(cloud, project.recipe.source))
+def plan_bake(
+    project: Project, cloud: Cloud, source_ami: str | None = None
+) -> tuple[Plan, ImageFacts | None]:
+    """What a bake would do, and the verified image that `--if-changed` would reuse.
+
+    `source_ami` is what the recipe's source was when the bake began that is resumed.
+    """
+    source = resolve_source(cloud, project.recipe.source)
+    if source_ami not in {None, source.id}:
+        began_from = resolve_source(cloud, Source(id=source_ami))
+        source = replace(began_from, reference=source.reference)
+    plan = make_plan(project, source)
     reusable = find_reusable(
         cloud,
         image=plan.image,
@@ -89,11 +95,13 @@ def bake(
     on_error: OnError,
     subscribers: Sequence[Subscriber],
     on_result: Callable[[BakeResult], None],
+    resume: str | None = None,
     lock_timeout_s: float = 0.0,
     clock: Clock | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> BakeResult:
-    """`environ` is where the recipe's secrets are looked for that come from the environment.
+    """`environ` is where the recipe's secrets are looked for that come from the environment;
+    `resume` is the id of a bake that is gone on with.
 
     Raises: Locked, VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
     clock = clock or SystemClock()
@@ -104,7 +112,9 @@ def bake(
             subscriber(waiting)
 
     while True:
-        plan, reusable = plan_bake(project, cloud)
+        earlier = take_up(project, cloud, target, resume) if resume else None
+        plan, reusable = plan_bake(project, cloud, earlier.started.source_ami if earlier else None)
+        before = built_before(earlier, plan) if earlier else None
         check_writable(project)
         if if_changed and reusable is not None:
             refuse(project.recipe)
@@ -122,7 +132,7 @@ def bake(
             continue  # the other bake may have made this very image
         try:
             return _bake(
-                project, cloud, plan, free, target=target, on_error=on_error,
+                project, cloud, plan, free, earlier, before, target=target, on_error=on_error,
                 subscribers=subscribers, on_result=on_result, clock=clock, environ=environ,
             )  # fmt: skip
         except Overtaken:  # nothing is there yet but a journal
@@ -134,6 +144,8 @@ def _bake(
     cloud: Cloud,
     plan: Plan,
     free: Standing,
+    earlier: Earlier | None,
+    built: Built | None,
     *,
     target: str,
     on_error: OnError,
@@ -142,9 +154,14 @@ def _bake(
     clock: Clock,
     environ: Mapping[str, str],
 ) -> BakeResult:
-    """The bake of a plan, once nobody has the image's lock. Raises: Overtaken."""
-    bootstrap = bootstrap_user_data(plan.steps, cloud.region)
-    recipe, bake_id, began = project.recipe, new_bake_id(), datetime.now(UTC)
+    """The bake of a plan, once nobody has the image's lock; `built` is there when `earlier` runs
+    came as far as that. Raises: Overtaken."""
+    bootstrap = bootstrap_user_data(plan.steps, cloud.region, project.lease)
+    recipe = project.recipe
+    spot = Spot(recipe.builder.spot_max_price) if recipe.builder.spot else None
+    bake_id = earlier.bake_id if earlier else new_bake_id()
+    began = earlier.began if earlier else datetime.now(UTC)
+    attempt = earlier.attempt if earlier else 0
     logs = project.state_dir / "logs" / bake_id
     places = Places(project.directory, recipe.artifacts.mirror)
     commit = commit_of(project.directory)
@@ -165,117 +182,80 @@ def _bake(
         recipe=str(project.path),
         pid=os.getpid(),
         version=__version__,
+        source_reference=plan.source.reference,
+        volume_gib=plan.volume_gib,
+        kms_key=plan.kms_key,
     )
+    remover = CloudRemover(cloud, clock)
     with (
         Journal(
             journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear)
         ) as journal,
-        told(journal, stages := Stages(journal, clock), started, on_error),
+        told(
+            journal,
+            stages := Stages(journal, clock, earlier.seconds if earlier else None),
+            started,
+            on_error,
+        ),
         # Of its own: whatever is kept for a look, the next bake may begin.
         Scope(
-            journal, CloudRemover(cloud, clock), bake_id=bake_id, region=cloud.region, clock=clock
+            journal, remover, bake_id=bake_id, region=cloud.region, attempt=attempt, clock=clock
         ) as locking,
+        take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock) as held,
         Scope(
             journal,
-            CloudRemover(cloud, clock),
+            remover,
             bake_id=bake_id,
             region=cloud.region,
             on_error=on_error,
+            attempt=attempt,
             clock=clock,
         ) as scope,
     ):
         watch = journal.show
-        held = take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock)
         stages.before_each = held.renew
+        if earlier is not None:
+            own_again(earlier, scope, journal)
+            temporary.renew()
         with stages.run("preflight", "checks what can be refused before it costs"):
             ready = preflight(cloud, recipe, plan.steps, places)
             for note in ready.notes:
                 journal.write(Noted(text=note))
         with stages.run("access", "a security group that lets nothing in"):
-            group = make_access(cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch)
-        with stages.run("launch", f"a builder from {plan.source.id}"):
-            wanted = Launch(
-                purpose=Purpose.BUILD,
-                image_id=plan.source.id,
-                root_device=plan.source.root_device,
-                volume_gib=plan.volume_gib,
-                instance_types=recipe.builder.instance_types,
-                networks=ready.networks,
-                security_group_id=group,
-                instance_profile=recipe.aws.instance_profile,
-                kms_key=recipe.aws.kms_key,
-                public_ip=recipe.aws.public_ip,
-                user_data=bootstrap,
-                tags=temporary,
-            )
-            builder = launch(cloud, scope, bake_id, wanted)
-            wait_until_running(
-                cloud, builder, timeout_s=recipe.builder.launch_timeout_s, observer=watch
+            there = earlier.group(cloud) if earlier else None
+            group = there or make_access(
+                cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch
             )
         upload = (
             BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
         )
-        sources = ArtifactSources(cloud, places, upload)
 
         def connect(instance: str) -> Communicator:
             return SsmCommunicator(cloud.ssm, instance, upload=upload, clock=clock)
 
-        runs: list[StepRun] = []
-        failed: dict[str, StepFailed] = {}
-        *provisioning, seal = plan.steps
-        with console_kept(cloud, builder, logs / "builder-console.log"):
-            with stages.run("connect", f"to {builder} over SSM"):
-                wait_for_agent(
-                    cloud, builder, timeout_s=recipe.builder.connect_timeout_s, observer=watch
-                )
-                communicator = connect(builder)
-                wait_for_first_boot(communicator, project.lease, watch)
-            for step in provisioning:
-                try:
-                    with stages.run(step.name, step.purpose):
-                        ran = run_step(communicator, step, logs, watch, sources(step), secrets)
-                        runs.append(ran)
-                        for note in ran.notes:
-                            journal.write(Noted(text=f"{step.name}: {note}"))
-                except StepFailed as error:
-                    # Services stand side by side, so the others go on: one bake tells of all that
-                    # fail. Other steps build on each other.
-                    if step.kind is not StepKind.SERVICE:
-                        raise
-                    failed[step.name] = error
-            with stages.run("inventory", "what is on the machine now"):
-                inventory = take_inventory(communicator, watch)
-            audited: tuple[CheckResult, ...] = ()
-            if any(step.builder_checks for step in provisioning):
-                with stages.run("audit", "what can be judged of it before it is sealed"):
-                    audited = audit(
-                        communicator, provisioning, logs, recipe.verify.timeout_s, watch
-                    )
-            with stages.run(seal.name, seal.purpose):
-                runs.append(run_step(communicator, seal, logs, watch, secrets=secrets))
-        with stages.run("shutdown", f"stops {builder}"):
-            cloud.ec2.stop_instance(builder)
-            wait_until_stopped(
-                cloud, builder, timeout_s=recipe.builder.shutdown_timeout_s, observer=watch
-            )
-        with stages.run("capture", f"an image of {builder}"):
-            # The date goes when the image is verified: until then it is temporary, like the rest.
-            marks = {**temporary, Tag.DIGEST: plan.digest, Tag.SOURCE_AMI: plan.source.id}
-            if commit:
-                marks[Tag.COMMIT] = commit
-            captured = capture(cloud, scope, builder, plan.image, recipe.image.description, marks)
-            journal.write(Noted(text=f"{captured.image_id} will be {captured.name}"))
-            image = wait_until_available(
-                cloud,
-                captured.image_id,
-                timeout_s=recipe.builder.capture_timeout_s,
-                observer=watch,
-            )
-            scope.begin_removal(builder)
+        order = Order(
+            plan=plan,
+            recipe=recipe,
+            networks=ready.networks,
+            security_group_id=group,
+            user_data=bootstrap,
+            tags=temporary,
+            connect=connect,
+            sources=ArtifactSources(cloud, places, upload),
+            secrets=secrets,
+            logs=logs,
+            lease=project.lease,
+            kept_when_failed=on_error is OnError.KEEP,
+            earlier=earlier,
+            spot=spot,
+        )
+        built, captured, image = build_image(
+            cloud, scope, journal, stages, bake_id, order, built, commit
+        )
         with stages.run("verify", f"{image.id} on a fresh boot"):
             subject = Subject(
                 image, plan.steps, recipe, ready.networks, group, temporary, project.lease, logs,
-                failed, audited, known,
+                built.failed, built.audited, known,
             )  # fmt: skip
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
             if not proof.passed and on_error is OnError.KEEP:
@@ -305,7 +285,7 @@ def _bake(
             ):
                 made = Made(
                     plan, bake_id, began, target, cloud.region, commit, image, captured.version,
-                    tuple(runs), inventory, proof, stages.total_s, dict(stages.seconds),
+                    built.runs, built.inventory, proof, stages.total_s, dict(stages.seconds),
                 )  # fmt: skip
                 written = record(project, made)
                 result = replace(result, manifest=written.manifest, runbook=written.runbook)

@@ -19,6 +19,7 @@ AmibuildError                exit code 1
 ├── Locked                   1   another bake of the image is at work
 ├── ChannelBusy              1   somebody else moves the channel, or was quicker
 ├── ResourceFailed           1   a resource reached a state that it cannot leave
+│   └── TakenBack            1   a spot machine was, by EC2: nobody's fault
 ├── VerifyFailed             3   the finished image did not pass its checks
 └── LeftoverError            4   something could not be removed
 
@@ -202,6 +203,10 @@ class ResourceFailed(AmibuildError):
         super().__init__(f"{what} is {state}{because}", hint=hint)
         self.what = what
         self.state = state
+
+
+class TakenBack(ResourceFailed):
+    """A spot instance that EC2 wanted back: what ran on it may be well."""
 
 
 class Locked(AmibuildError):

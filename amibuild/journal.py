@@ -12,7 +12,7 @@ import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,8 @@ from amibuild.wait import Waiting
 
 # Why something was kept that is no result: `reap` and the story go by it.
 KEPT_FOR_A_LOOK = "--on-error keep"
+KEPT_TO_RESUME = "it was not ready in time, and `bake --resume` goes on with it"
+KEPT_FOR_LATER = frozenset({KEPT_FOR_A_LOOK, KEPT_TO_RESUME})
 
 
 class ResourceKind(StrEnum):
@@ -54,6 +56,8 @@ class _Event(BaseModel):
 
 
 class BakeStarted(_Event):
+    """Once more, with the same id, where a bake is resumed."""
+
     event: Literal["bake-started"] = "bake-started"
     bake_id: str
     image: str
@@ -65,6 +69,9 @@ class BakeStarted(_Event):
     pid: int
     version: str
     flow: str = "bake"
+    source_reference: str = ""
+    volume_gib: int = 0
+    kms_key: str | None = None
 
 
 class StepStarted(_Event):
@@ -85,6 +92,29 @@ class StepFailed(_Event):
     step: str
     seconds: float
     error: str
+
+
+class StepRan(_Event):
+    """A build step ended well on that machine: a resumed bake need not do it again."""
+
+    event: Literal["step-ran"] = "step-ran"
+    machine: str
+    step: str
+    digest: str
+    exit_code: int
+    seconds: float
+    log: str
+    notes: tuple[str, ...] = ()
+    installed_bytes: int | None = None
+
+
+class Found(_Event):
+    """What was found on that machine before it was sealed, as JSON: it can't be asked again."""
+
+    event: Literal["found"] = "found"
+    machine: str
+    what: str
+    body: str
 
 
 class Intended(_Event):
@@ -191,6 +221,8 @@ Event = (
     | StepStarted
     | StepEnded
     | StepFailed
+    | StepRan
+    | Found
     | Intended
     | Created
     | Abandoned
@@ -243,6 +275,16 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
+
+    @contextmanager
+    def heard_by(self, subscriber: Subscriber) -> Iterator[None]:
+        """One more subscriber, until this ends."""
+        before = self._subscribers
+        self._subscribers = (*before, subscriber)
+        try:
+            yield
+        finally:
+            self._subscribers = before
 
     def write(self, event: Event) -> None:
         """On the disk when this returns, then shown."""
@@ -299,11 +341,12 @@ class Remains:
         for event in read(path):
             match event:
                 case BakeStarted():
-                    self.started = event
+                    self.started, self.ended = event, None
                 case Intended(token=token):
                     self.intents[token] = event
                 case Created(token=token, id=id_):
                     self.intents.pop(token, None)
+                    self.kept.pop(id_, None)  # a resumed bake has taken it back
                     self.resources[id_] = event
                 case Abandoned(token=token):
                     self.intents.pop(token, None)

@@ -3,7 +3,7 @@
 Each thing says in its tags when it is free for `reap`, from whatever machine. A flow that lives
 longer than that would lose what it works with, so it moves the date on once two thirds of the time
 are over. It hears of the passing of time as a subscriber of its journal: at each event and at each
-look of each wait. The machines have a timer besides, which each job sets back: see first-boot.sh.
+look of each wait. The machines have a timer besides, which each job sets back: see begin-lease.sh.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ class Lease(Mapping[str, str]):
 
     def hear(self, _: Shown) -> None:
         """Moves the end of all that the flow has, when it is time."""
+        if self._clock.now() >= self._due:
+            self.renew()
+
+    def renew(self) -> None:
         now = self._clock.now()
-        if now < self._due:
-            return
         expires = expiry(now, self._length)
         try:
             extend(self._cloud, self._bake_id, expires)

@@ -65,6 +65,11 @@ def client_token(bake_id: BakeId, purpose: str) -> str:
     return f"{bake_id}-{purpose}"[:64]
 
 
+def purpose_of(token: str) -> str:
+    """What the token of a creation was for, such as `build-0`."""
+    return token.split("-", 3)[-1]
+
+
 def temporary_name(bake_id: BakeId, purpose: str) -> str:
     """The name of a temporary resource, such as `amibuild-20261122-101500-a1b2c3-access`."""
     return f"amibuild-{bake_id}-{purpose}"

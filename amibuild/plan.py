@@ -38,6 +38,7 @@ class Plan:
     steps: tuple[BuildStep, ...]
     volume_gib: int
     digest: str
+    kms_key: str | None = None
 
 
 def make_plan(project: Project, source: SourceImage) -> Plan:
@@ -57,6 +58,7 @@ def make_plan(project: Project, source: SourceImage) -> Plan:
         steps=project.steps,
         volume_gib=volume_gib,
         digest=digest_of(source.id, project.steps, volume_gib, project.recipe.aws.kms_key),
+        kms_key=project.recipe.aws.kms_key,
     )
 
 

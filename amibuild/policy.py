@@ -193,7 +193,8 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
     yield Statement("StartBehind", ("ec2:RunInstances",), group, {**ours, **region})
     yield Statement("MakeGroupsIn", ("ec2:CreateSecurityGroup",), _ec2(wanted, "vpc"), region)
     yield Statement("CopyDisksFrom", ("ec2:CreateVolume",), snapshot, {**ours, **region})
-    born = _ec2(wanted, "instance", "volume", "network-interface")
+    spot = ("spot-instances-request",) if recipe.builder.spot else ()
+    born = _ec2(wanted, "instance", "volume", "network-interface", *spot)
     yield Statement(
         "StartAsOurs", ("ec2:RunInstances",), born, {**new, **region, **_with_profile(wanted)}
     )
@@ -225,6 +226,7 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
         (wanted.arn("ssm", f"document/{RUN_SHELL}", region=here),),
         {},
     )
+    yield from _spot(wanted)
     yield from _secrets(wanted)
     locks = _locks(wanted, literal(recipe.image.name), region=here)
     yield Statement("LookAtTheLock", LOCK_LOOKS, locks, {})
@@ -250,6 +252,17 @@ def _profile(wanted: Wanted) -> Iterator[Statement]:
     yield Statement("LookAtItsRole", looks, roles, {})
     to_ec2 = {"StringEquals": {"iam:PassedToService": wanted.host("ec2")}}
     yield Statement("GiveItsRole", ("iam:PassRole",), roles, to_ec2)
+
+
+def _spot(wanted: Wanted) -> Iterator[Statement]:
+    """The account's first spot instance makes a role for EC2, as whoever asked for it (EC2 user
+    guide, "Service-linked role for Spot Instance requests")."""
+    if not wanted.recipe.builder.spot:
+        return
+    host = "spot.amazonaws.com"
+    role = wanted.arn("iam", f"role/aws-service-role/{host}/*", account="*")
+    named = {"StringEquals": {"iam:AWSServiceName": host}}
+    yield Statement("LetEc2UseSpot", ("iam:CreateServiceLinkedRole",), (role,), named)
 
 
 def _with_profile(wanted: Wanted) -> dict[str, dict[str, Any]]:

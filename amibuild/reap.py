@@ -17,7 +17,7 @@ from amibuild.aws.session import Cloud
 from amibuild.aws.temporary import find_temporary
 from amibuild.errors import AmibuildError, Leftover, NotFound
 from amibuild.journal import (
-    KEPT_FOR_A_LOOK,
+    KEPT_FOR_LATER,
     Abandoned,
     BakeEnded,
     BakeStarted,
@@ -81,15 +81,17 @@ class Elsewhere:
 
 @dataclass
 class ReapReport:
-    """What went, what would go (`dry_run`), what could not; the live bakes left alone, those of
-    another target or region, which only a call for that one can clean, and what was `kept` for a
-    look and is still there. `regions` are those that were asked for, `unreached` among them."""
+    """What went, what would go (`dry_run`), what could not; the live bakes left alone, those whose
+    journal another process has since (`busy`), those of another target or region, which only a call
+    for that one can clean, and what was `kept` for a look and is still there. `regions` are those
+    that were asked for, `unreached` among them."""
 
     regions: list[str] = field(default_factory=list)
     removed: list[Thing] = field(default_factory=list)
     would_remove: list[Thing] = field(default_factory=list)
     left: list[Leftover] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
     elsewhere: list[Elsewhere] = field(default_factory=list)
     kept: list[Thing] = field(default_factory=list)
     unreached: list[Unreached] = field(default_factory=list)
@@ -123,8 +125,12 @@ def reap(
     moment = now or datetime.now(UTC)
     report = ReapReport()
     dead, damaged = _dead_bakes(state_dir, report)
-    named = sorted({one.started.region for one in dead if one.started.target == target})
-    report.regions += dict.fromkeys(regions or (cloud.region, *named))
+    named = {one.started.region for one in dead if one.started.target == target}
+    named |= {region for one in damaged for region in one.regions}
+    report.regions += dict.fromkeys(regions or (cloud.region, *sorted(named)))
+    for headless in damaged:
+        for region in sorted(headless.regions.difference(report.regions)):
+            report.elsewhere.append(Elsewhere(headless.path.stem, UNKNOWN, region))
     for one in dead:
         reachable = one.started.target == target and one.started.region in report.regions
         if not reachable and one.left_something(kept=kept):
@@ -140,17 +146,18 @@ def reap(
             for one in dead:
                 if (one.started.target, one.started.region) == (target, region):
                     reaper.from_journal(one, moment)
-            for headless in damaged if region == cloud.region else ():
-                reaper.from_damaged(headless)
+            for headless in damaged:
+                if region in headless.regions:
+                    reaper.from_damaged(headless)
             reaper.from_tags(moment)
         except AmibuildError as error:
             report.unreached.append(Unreached(region, error.message, error.hint))
     return report
 
 
-def _dead_bakes(state_dir: Path, report: ReapReport) -> tuple[list[_DeadBake], list[Path]]:
+def _dead_bakes(state_dir: Path, report: ReapReport) -> tuple[list[_DeadBake], list[_Headless]]:
     """Those whose journal says where they were, and the journals that are damaged there."""
-    found, damaged = list[_DeadBake](), list[Path]()
+    found, damaged = list[_DeadBake](), list[_Headless]()
     for path in sorted((state_dir / "journals").glob("*.jsonl")):
         if is_live(path):
             report.live.append(path.stem)
@@ -159,8 +166,21 @@ def _dead_bakes(state_dir: Path, report: ReapReport) -> tuple[list[_DeadBake], l
         if remains.started is not None:
             found.append(_DeadBake(path, remains, remains.started))
         elif remains.resources or remains.intents:
-            damaged.append(path)
+            damaged.append(_Headless(path, remains))
     return found, damaged
+
+
+@dataclass(frozen=True)
+class _Headless:
+    """A journal whose line is damaged that tells the target; its others tell their regions."""
+
+    path: Path
+    remains: Remains
+
+    @property
+    def regions(self) -> set[str]:
+        made = {one.region for one in self.remains.resources.values()}
+        return made | {one.region for one in self.remains.intents.values()}
 
 
 @dataclass(frozen=True)
@@ -175,7 +195,7 @@ class _DeadBake:
         spared = {
             id_
             for id_, why in self.remains.kept.items()
-            if not (kept and why.why == KEPT_FOR_A_LOOK)
+            if not (kept and why.why in KEPT_FOR_LATER)
         }
         return [
             _Dead(created.kind, id_, created.token)
@@ -210,7 +230,7 @@ class _Reaper:
     def from_journal(self, bake: _DeadBake, now: datetime) -> None:
         remains, bake_id = bake.remains, BakeId(bake.started.bake_id)
         self._for_a_look |= {
-            id_ for id_, kept in remains.kept.items() if kept.why == KEPT_FOR_A_LOOK
+            id_ for id_, kept in remains.kept.items() if kept.why in KEPT_FOR_LATER
         }
         if not bake.left_something(kept=self._kept):
             return
@@ -222,7 +242,7 @@ class _Reaper:
         try:
             journal = Journal(bake.path, self._subscribers)
         except JournalBusy:
-            self._report.live.append(bake.path.stem)
+            self._report.busy.append(bake.path.stem)
             return
         with journal:
             todo += self._intended(remains, bake_id, journal)
@@ -232,16 +252,20 @@ class _Reaper:
                 spent = max((now - bake.started.at).total_seconds(), 0.0)
                 journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
 
-    def from_damaged(self, path: Path) -> None:
-        """The line that tells the target is damaged: only what carries the bake's tags is here.
+    def from_damaged(self, bake: _Headless) -> None:
+        """Only what carries the bake's tags is here.
 
         The rest may be in another target, where "not found" here says nothing.
         """
-        remains, bake_id, region = Remains(path), BakeId(path.stem), self._cloud.region
+        path, remains, region = bake.path, bake.remains, self._cloud.region
+        bake_id = BakeId(path.stem)
         here: list[_Dead] = []
+        elsewhere = Elsewhere(path.stem, UNKNOWN, region)
         for id_, created in remains.resources.items():
+            if created.region != region:
+                continue
             why = remains.kept.get(id_)
-            if why is not None and not (self._kept and why.why == KEPT_FOR_A_LOOK):
+            if why is not None and not (self._kept and why.why in KEPT_FOR_LATER):
                 continue
             dead = _Dead(created.kind, id_, created.token)
             try:
@@ -251,8 +275,8 @@ class _Reaper:
                 continue
             if dead.id in found:
                 here += [] if self._is_proven(dead) else [dead]
-            else:
-                self._report.elsewhere.append(Elsewhere(path.stem, UNKNOWN, region))
+            elif elsewhere not in self._report.elsewhere:
+                self._report.elsewhere.append(elsewhere)
         here += self._intended(remains, bake_id, None)
         if self._dry_run:
             self._report.would_remove += map(self._thing, here)
@@ -260,7 +284,7 @@ class _Reaper:
         try:
             journal = Journal(path, self._subscribers)
         except JournalBusy:
-            self._report.live.append(path.stem)
+            self._report.busy.append(path.stem)
             return
         with journal:
             for dead in sorted(here, key=lambda one: ORDER.index(one.kind)):
@@ -269,10 +293,11 @@ class _Reaper:
     def from_tags(self, now: datetime) -> None:
         """What carries our tags and is past its date, whoever's journal knows it."""
         done = {*self._report.removed, *self._report.would_remove}
+        others = {*self._report.live, *self._report.busy}
         for one in find_temporary(self._cloud):
             dead = _Dead(one.kind, one.id, one.tags.get(Tag.TOKEN, ""))
             thing = self._thing(dead)
-            if thing in done or one.tags[Tag.BAKE_ID] in self._report.live:
+            if thing in done or one.tags[Tag.BAKE_ID] in others:
                 continue
             try:
                 expires = parse_expiry(one.tags[Tag.EXPIRES])
@@ -304,6 +329,8 @@ class _Reaper:
         """What intents without an id came to, by their tokens."""
         found = []
         for token, intent in remains.intents.items():
+            if intent.region != self._cloud.region:
+                continue
             try:
                 ids = self._remover.find(intent.kind, bake_id, token, intent.name)
             except AmibuildError as error:

@@ -25,6 +25,7 @@ from amibuild.errors import (
 )
 from amibuild.journal import (
     KEPT_FOR_A_LOOK,
+    KEPT_TO_RESUME,
     Abandoned,
     Created,
     Intended,
@@ -37,12 +38,12 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import BakeId, client_token
-from amibuild.wait import Clock, Look, Observer, until
+from amibuild.wait import Clock, Look, Observer, SystemClock, until
 
 log = logging.getLogger(__name__)
 
-# How long EC2 may hide from a search what a lost call has made; seconds in practice.
-SEARCH_S = 30
+# How long EC2 may hide what was just made, also what a lost call has made; seconds in practice.
+SEARCH_S = 30.0
 
 
 class OnError(StrEnum):
@@ -59,9 +60,12 @@ class Remover(Protocol):
     def begin(self, kind: ResourceKind, id_: str) -> None:
         """Starts a removal that takes time; nothing for kinds that go at once."""
 
-    def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer) -> None:
+    def remove(
+        self, kind: ResourceKind, id_: str, token: str, observer: Observer, hidden_s: float = 0.0
+    ) -> None:
         """Gone when this returns, with what the same call made along the way (an image's
-        snapshots, found by `token`). What is already gone is a success.
+        snapshots, found by `token`). What is already gone is a success; what can't be seen may
+        be hidden for `hidden_s` still.
 
         Raises: LeftoverError when something else than `id_` stays."""
 
@@ -74,11 +78,16 @@ class _Owned:
     kind: ResourceKind
     id: str
     token: str
+    shown_at: float
     keep: str | None = None
 
 
 class Scope:
-    """Use as a context manager. `region` is where everything in it lives."""
+    """Use as a context manager. `region` is where everything in it lives.
+
+    `attempt` counts how often the bake was resumed: EC2 answers a token that it knows with what
+    that one made, which may be gone by now.
+    """
 
     def __init__(
         self,
@@ -88,9 +97,11 @@ class Scope:
         bake_id: BakeId,
         region: str,
         on_error: OnError = OnError.CLEAN,
+        attempt: int = 0,
         clock: Clock | None = None,
     ) -> None:
-        self._clock = clock
+        self._clock = clock or SystemClock()
+        self._attempt = attempt
         self._journal = journal
         self._remover = remover
         self._bake_id = bake_id
@@ -104,7 +115,8 @@ class Scope:
         `purpose` makes the token: unique in the bake, the same on a retry. When `create` raises,
         the account is searched for what it may have made all the same (a reply that got lost).
         """
-        token = client_token(self._bake_id, purpose)
+        again = f"-{self._attempt}" if self._attempt else ""
+        token = client_token(self._bake_id, purpose + again)
         with signals.hold():
             self._journal.write(Intended(kind=kind, name=name, token=token, region=self._region))
             try:
@@ -114,6 +126,19 @@ class Scope:
                 raise
             self._arm(kind, id_, token)
         return id_
+
+    def adopt(self, created: Created) -> None:
+        """What an earlier run of this bake has made is owned like the rest."""
+        self._arm(created.kind, created.id, created.token)
+        self.seen(created.id)
+
+    def adopt_intended(self, intent: Intended) -> None:
+        """The same for what it may have made: it ended before it knew."""
+        found = self._remover.find(intent.kind, self._bake_id, intent.token, intent.name)
+        for id_ in found:
+            self._arm(intent.kind, id_, intent.token)
+        if not found:
+            self._journal.write(Abandoned(token=intent.token))
 
     def begin_removal(self, id_: str) -> None:
         """Starts it without waiting; the end of the scope waits, and tries again if need be.
@@ -132,6 +157,16 @@ class Scope:
         except AwsError as error:
             log.debug("removal of %s did not begin", owned.id, exc_info=error)
 
+    def seen(self, id_: str) -> None:
+        """EC2 shows it: when it is not found from now on, it is gone."""
+        for owned in self._owned:
+            if owned.id == id_:
+                owned.shown_at = self._clock.monotonic()
+
+    def remove(self, id_: str) -> None:
+        """Now, not at the end: the end tries again what could not be removed."""
+        self._undo([owned for owned in self._owned if owned.id == id_])
+
     def keep(self, id_: str, why: str) -> None:
         """It outlives the scope."""
         for owned in self._owned:
@@ -139,9 +174,18 @@ class Scope:
                 owned.keep = why
                 self._journal.write(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
 
+    def leave_all(self, error: AmibuildError) -> None:
+        """Something here is on its way and late: it waits for `bake --resume`, and `error` tells
+        of it like of a leftover, which it is when nobody resumes."""
+        for owned in self._owned:
+            self.keep(owned.id, KEPT_TO_RESUME)
+            command = self._remover.command(owned.kind, owned.id)
+            left = Leftover(owned.kind, owned.id, self._region, KEPT_TO_RESUME, command)
+            error.leftovers = (*error.leftovers, left)
+
     def _arm(self, kind: ResourceKind, id_: str, token: str) -> None:
         # Owned first: a journal that can't be written (a full disk) must not cost a removal.
-        self._owned.append(_Owned(kind, id_, token))
+        self._owned.append(_Owned(kind, id_, token, self._clock.monotonic() + SEARCH_S))
         self._journal.write(Created(kind=kind, id=id_, token=token, region=self._region))
 
     def _search(self, kind: ResourceKind, token: str, name: str, error: BaseException) -> None:
@@ -186,7 +230,7 @@ class Scope:
         if failed and self._on_error is OnError.KEEP:
             self._keep_all()
             return
-        leftovers = self._undo()
+        leftovers = self._undo([owned for owned in self._owned if owned.keep is None])
         if not leftovers:
             return
         problem = LeftoverError(leftovers)
@@ -202,17 +246,20 @@ class Scope:
             if owned.keep is None:
                 self.keep(owned.id, KEPT_FOR_A_LOOK)
 
-    def _undo(self) -> list[Leftover]:
+    def _undo(self, doomed: list[_Owned]) -> list[Leftover]:
         """Removes in reverse order; a failure is journalled and never stops the rest."""
         left: list[Leftover] = []
+        doomed = doomed[::-1]
         with signals.hold(deliver=False):
-            doomed = [owned for owned in reversed(self._owned) if owned.keep is None]
             # All machines at once: their ends take the longest, and free what else is to go.
             for owned in doomed:
                 self._begin(owned)
             for owned in doomed:
+                hidden_s = max(owned.shown_at - self._clock.monotonic(), 0.0)
                 try:
-                    self._remover.remove(owned.kind, owned.id, owned.token, self._journal.show)
+                    self._remover.remove(
+                        owned.kind, owned.id, owned.token, self._journal.show, hidden_s
+                    )
                 except Exception as error:  # an undo must never stop the others
                     log.debug("removal of %s failed", owned.id, exc_info=error)
                     command = self._remover.command(owned.kind, owned.id)
@@ -220,6 +267,7 @@ class Scope:
                         left.append(leftover(event))
                         self._tell(event)
                 else:
+                    self._owned.remove(owned)
                     self._tell(Removed(kind=owned.kind, id=owned.id, region=self._region))
         return left
 

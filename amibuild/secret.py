@@ -89,6 +89,14 @@ def masked(text: str) -> str:
     return text if _pattern is None else _pattern.sub(MASK, text)
 
 
+def longest() -> int:
+    """How many characters a known value may take, as it is usually written; 0 without one.
+
+    The most is what a character of four bytes takes, as octal escapes that are escaped once more.
+    """
+    return max((len(value) * len(r"\\360\\237\\230\\200") for value in _known), default=0)
+
+
 def all_masked(value: Any) -> Any:
     """The same for each text in what JSON can hold."""
     match value:

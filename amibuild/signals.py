@@ -41,6 +41,11 @@ def catch() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def arrived() -> bool:
+    """Whether this process is to end: from the first signal on, also while it is held back."""
+    return _waiting is not None
+
+
 @contextmanager
 def hold(*, deliver: bool = True) -> Iterator[None]:
     """No Interrupted inside; one that arrived is raised at the end, unless `deliver` is off."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from amibuild.errors import AmibuildError, Interrupted
@@ -20,21 +20,28 @@ from amibuild.wait import Clock, SystemClock
 
 
 class Stages:
-    """The stretches of one flow. `seconds` has each that ended well, in order.
+    """The stretches of one flow. `seconds` has each that ended well, in order, and begins with
+    those of the `earlier` runs of a resumed bake; the time between runs counts for nothing.
 
     `before_each` is called before a stretch begins.
     """
 
-    def __init__(self, journal: Journal, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock | None = None,
+        earlier: Mapping[str, float] | None = None,
+    ) -> None:
         self._journal = journal
         self._clock = clock or SystemClock()
         self.before_each: Callable[[], None] = lambda: None
         self._began = self._clock.monotonic()
-        self.seconds: dict[str, float] = {}
+        self.seconds = dict(earlier or {})
+        self._earlier_s = sum(self.seconds.values())
 
     @property
     def total_s(self) -> float:
-        return round(self._clock.monotonic() - self._began, 3)
+        return round(self._earlier_s + self._clock.monotonic() - self._began, 3)
 
     @contextmanager
     def run(self, name: str, what: str) -> Iterator[None]:

@@ -83,17 +83,20 @@ def until(
     """The value of the first look that has one.
 
     A dead state is the look's own business: it raises ResourceFailed, which passes through.
+    The last look begins at the deadline, not before: one that takes long, as when the network is
+    away, does not end the wait with what it found out late.
     Raises: WaitTimeout at the deadline, with the state seen last.
     """
     clock = clock or SystemClock()
     started = clock.monotonic()
     while True:
+        began = clock.monotonic() - started
         seen = look()
         elapsed = clock.monotonic() - started
         observer(Waiting(what, seen.state, elapsed, timeout_s))
         if seen.value is not None:
             return seen.value
-        if elapsed >= timeout_s:
+        if began >= timeout_s:
             raise WaitTimeout(what=what, waited_s=elapsed, last_state=seen.state, hint=hint)
         clock.sleep(min(_pause(elapsed), max(timeout_s - elapsed, FIRST_INTERVAL_S)))
 

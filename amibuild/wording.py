@@ -22,11 +22,12 @@ from amibuild.errors import (
     VerifyFailed,
 )
 from amibuild.journal import (
-    KEPT_FOR_A_LOOK,
+    KEPT_FOR_LATER,
     Abandoned,
     BakeEnded,
     BakeStarted,
     Created,
+    Found,
     Intended,
     Kept,
     LeftBehind,
@@ -40,6 +41,7 @@ from amibuild.journal import (
     Shown,
     StepEnded,
     StepFailed,
+    StepRan,
     StepStarted,
 )
 from amibuild.wait import Waiting
@@ -73,14 +75,15 @@ class History:
     left: dict[str, LeftBehind] = field(default_factory=dict)
     of: tuple[str, ...] = ()
     """What names the recipe and the target of the bake to a verb."""
+    bake_id: str = ""
 
     def note(self, shown: Shown) -> None:
         match shown:
-            case BakeStarted(recipe=recipe, target=target):
-                self.of = (recipe, "--target", target)
+            case BakeStarted(bake_id=bake_id, recipe=recipe, target=target):
+                self.bake_id, self.of = bake_id, (recipe, "--target", target)
             case Removed(kind=kind, id=id_) if kind is not ResourceKind.LOCK:
                 self.removed.append(f"{kind} {id_}")
-            case Kept(kind=kind, id=id_, why=why) if why == KEPT_FOR_A_LOOK:
+            case Kept(kind=kind, id=id_, why=why) if why in KEPT_FOR_LATER:
                 self.kept.append(f"{kind} {id_}")
             case LeftBehind(id=id_):
                 self.left[id_] = shown
@@ -90,6 +93,10 @@ class History:
     def reap(self, *options: str) -> str:
         """The command that removes what this bake left."""
         return shlex.join(["amibuild", "reap", *self.of, *options])
+
+    def resume(self) -> str:
+        """The command that goes on with it."""
+        return shlex.join(["amibuild", "bake", *self.of, "--resume", self.bake_id])
 
 
 def waiting_text(what: str, state: str, elapsed_s: float, timeout_s: float) -> str:
@@ -142,7 +149,9 @@ def event_line(event: Shown) -> Line | None:
             return Line(f"  {event.channel} has {event.image}, version {event.version}", Style.DIM)
         case BakeEnded(outcome=Outcome.DONE):
             return Line(f"done in {duration_text(event.seconds)}", Style.GOOD)
-        case Moving() | Revoking() | BakeEnded() | Intended() | Abandoned() | Waiting():
+        case Moving() | Revoking() | BakeEnded() | StepRan() | Found():
+            return None
+        case Intended() | Abandoned() | Waiting():
             return None
 
 
@@ -167,7 +176,8 @@ def failure_lines(error: Failure, history: History | None = None) -> Sequence[Li
         lines.append(Line(f"cleaned: {', '.join(history.removed)}"))
     if history.kept:
         command = history.reap("--kept")
-        lines.append(Line(f"kept: {', '.join(history.kept)}; `{command}` removes it"))
+        lines.append(Line(f"kept: {', '.join(history.kept)}"))
+        lines.append(Line(f"    `{history.resume()}` goes on from there, `{command}` removes it"))
     for left in error.leftovers:
         lines.append(
             Line(f"not cleaned: {left.kind} {left.id} in {left.region}: {left.reason}", Style.BAD)

@@ -30,8 +30,17 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Spot:
+    """A wish for a spot instance. `max_price` is in US dollars an hour; None means up to what it
+    costs on demand."""
+
+    max_price: str | None = None
+
+
+@dataclass(frozen=True)
 class LaunchRequest:
-    """One RunInstances call. `kms_key` None means the account's default key."""
+    """One RunInstances call. `kms_key` None means the account's default key, `spot` None that the
+    instance is on demand."""
 
     image_id: str
     instance_type: str
@@ -44,14 +53,23 @@ class LaunchRequest:
     instance_profile: str | None = None
     kms_key: str | None = None
     public_ip: bool | None = None
+    spot: Spot | None = None
+
+
+# StateReason of a spot instance that EC2 took back (API reference, StateReason).
+TAKEN_BACK = frozenset({"Server.SpotInstanceShutdown", "Server.SpotInstanceTermination"})
 
 
 @dataclass(frozen=True)
 class InstanceFacts:
+    """`taken_back`: it was a spot instance, and EC2 ended it for want of room or for its price."""
+
     id: InstanceId
     state: str
     reason: str
     zone: str
+    is_spot: bool
+    taken_back: bool
 
 
 class Ec2:
@@ -139,6 +157,10 @@ class Ec2:
             optional["UserData"] = request.user_data
         if request.instance_profile:
             optional["IamInstanceProfile"] = {"Name": request.instance_profile}
+        born = ["instance", "volume", "network-interface"]
+        if request.spot is not None:
+            optional["InstanceMarketOptions"] = _market(request.spot)
+            born.append("spot-instances-request")
         with calling("RunInstances", self._region, request.image_id):
             made = self._client.run_instances(
                 ImageId=request.image_id,
@@ -155,11 +177,7 @@ class Ec2:
                     "HttpEndpoint": "enabled",
                     "HttpPutResponseHopLimit": 1,
                 },
-                TagSpecifications=[
-                    _tagged("instance", request.tags),
-                    _tagged("volume", request.tags),
-                    _tagged("network-interface", request.tags),
-                ],
+                TagSpecifications=[_tagged(kind, request.tags) for kind in born],
                 **optional,
             )
             return InstanceId(made["Instances"][0]["InstanceId"])
@@ -171,11 +189,14 @@ class Ec2:
             instances = [i for r in found["Reservations"] for i in r["Instances"]]
             if instances:
                 instance = instances[0]
+                why = instance.get("StateReason", {})
                 return InstanceFacts(
                     id=InstanceId(instance["InstanceId"]),
                     state=instance["State"]["Name"],
-                    reason=instance.get("StateReason", {}).get("Message", ""),
+                    reason=why.get("Message", ""),
                     zone=instance["Placement"]["AvailabilityZone"],
+                    is_spot=instance.get("InstanceLifecycle") == "spot",
+                    taken_back=why.get("Code") in TAKEN_BACK,
                 )
         raise NotFound(
             operation="DescribeInstances",
@@ -272,6 +293,15 @@ class Ec2:
         with calling("DescribeVolumes", self._region):
             pages = self._client.get_paginator("describe_volumes").paginate(Filters=filters)
             return [volume for page in pages for volume in page["Volumes"]]
+
+
+def _market(spot: Spot) -> dict[str, Any]:
+    """A one-time request ends with its instance, so nothing has to be cancelled or removed. A
+    persistent one would start another when its instance ends (EC2 user guide, spot requests)."""
+    options = {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
+    if spot.max_price is not None:
+        options["MaxPrice"] = spot.max_price
+    return {"MarketType": "spot", "SpotOptions": options}
 
 
 def _having(key: str) -> list[FilterTypeDef]:

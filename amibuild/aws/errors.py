@@ -26,6 +26,7 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "AccessDenied": Denied,
     "AccessDeniedException": Denied,
     "AuthFailure": Denied,
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": Denied,
     "ExpiredToken": Denied,
     "InvalidClientTokenId": Denied,
     "UnauthorizedOperation": Denied,
@@ -46,6 +47,7 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "InsufficientInstanceCapacity": NoCapacity,
     "InsufficientCapacity": NoCapacity,
     "InstanceLimitExceeded": NoCapacity,
+    "MaxSpotInstanceCountExceeded": NoCapacity,
     "SpotMaxPriceTooLow": NoCapacity,
     "VcpuLimitExceeded": NoCapacity,
     "Unsupported": NoCapacity,  # "instance type is not supported in this Availability Zone"
@@ -69,6 +71,12 @@ _HINTS: dict[type[AwsError], str] = {
     Denied: "check the credentials and the permissions of their role for this action",
     Throttled: "the account's request limit is reached: wait, or ask AWS to raise it",
     NoCapacity: "name more instance types in builder.instance_types",
+}
+
+_OWN_HINTS = {
+    # The account's first spot instance makes the role, if whoever asks for it may.
+    "AuthFailure.ServiceLinkedRoleCreationNotPermitted": "once for the account: "
+    "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
 }
 
 
@@ -151,7 +159,10 @@ def _from_client_error(
         request_id=metadata.get("RequestId"),
         resource=resource,
         answered=answered,
-        hint=_permission(code, operation) or _HINTS.get(kind) or _quota(code),
+        hint=_permission(code, operation)
+        or _OWN_HINTS.get(code)
+        or _HINTS.get(kind)
+        or _quota(code),
     )
 
 
@@ -175,6 +186,10 @@ def _permission(code: str, operation: str) -> str | None:
     if service is None:
         return None
     action = f"{service}:{_ACTIONS.get(operation, operation)}"
-    flow = "promote" if operation in _OF_PROMOTION else "bake"
-    flow = "bake|promote" if operation in _OF_BOTH else flow
-    return f"the role needs {action}; `amibuild policy {flow}` prints all that it needs"
+    if operation in _OF_PROMOTION:
+        return f"the role needs {action}; `amibuild policy promote` prints all that a move needs"
+    move = ", `amibuild policy promote` all that a move does" if operation in _OF_BOTH else ""
+    return (
+        f"the role needs {action}; `amibuild policy bake` prints all that a bake needs, "
+        f"`amibuild policy reap` all that reap does{move}"
+    )

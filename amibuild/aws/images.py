@@ -70,15 +70,25 @@ class Images:
         return sorted(found, key=lambda image: (image.created, image.name), reverse=True)
 
     def create(
-        self, instance_id: str, name: str, description: str, tags: Mapping[str, str]
+        self,
+        instance_id: str,
+        name: str,
+        description: str,
+        tags: Mapping[str, str],
+        *,
+        stopped: bool = True,
     ) -> AmiId:
-        """CreateImage of a stopped instance; the same tags go on the image and its snapshots."""
+        """CreateImage; the same tags go on the image and its snapshots.
+
+        An instance that is not stopped is shut down by EC2, and started again once its snapshots
+        have begun (EC2 user guide, "Create an AMI": data is at rest meanwhile).
+        """
         with calling("CreateImage", self._region, name):
             made = self._client.create_image(
                 InstanceId=instance_id,
                 Name=name,
                 Description=description,
-                NoReboot=True,
+                NoReboot=stopped,
                 TagSpecifications=[
                     {"ResourceType": "image", "Tags": tag_list(tags)},
                     {"ResourceType": "snapshot", "Tags": tag_list(tags)},

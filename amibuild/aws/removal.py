@@ -11,7 +11,7 @@ from amibuild.aws.session import Cloud
 from amibuild.errors import AmibuildError, AwsError, InUse, Leftover, LeftoverError, NotFound
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, Tag
-from amibuild.wait import Clock, Look, Observer, silent, until
+from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
 # Terminating took 35 s in Packer's measured run and can take minutes; volumes follow it.
 TERMINATION_S = 600
@@ -20,10 +20,25 @@ IN_USE_S = 300
 UNSEEN_LOOKS = 10
 
 
+class _Unseen:
+    """When "not found" means "gone": one that was made a moment ago may not be visible yet, for
+    `hidden_s` still; one that has been gone for an hour never is again."""
+
+    def __init__(self, clock: Clock, hidden_s: float) -> None:
+        self._clock = clock
+        self._until = clock.monotonic() + hidden_s
+        self._looks = 0
+
+    def look(self) -> Look[bool]:
+        self._looks += 1
+        gone = self._looks >= UNSEEN_LOOKS and self._clock.monotonic() >= self._until
+        return Look("not visible", gone or None)
+
+
 class CloudRemover:
     def __init__(self, cloud: Cloud, clock: Clock | None = None) -> None:
         self._cloud = cloud
-        self._clock = clock
+        self._clock = clock or SystemClock()
 
     def find(self, kind: ResourceKind, bake_id: BakeId, token: str, name: str) -> list[str]:
         tags = {Tag.BAKE_ID: str(bake_id), Tag.TOKEN: token}
@@ -50,14 +65,21 @@ class CloudRemover:
         if kind is ResourceKind.INSTANCE:
             self._delete(kind, id_)
 
-    def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer = silent) -> None:
+    def remove(
+        self,
+        kind: ResourceKind,
+        id_: str,
+        token: str,
+        observer: Observer = silent,
+        hidden_s: float = 0.0,
+    ) -> None:
         match kind:
             case ResourceKind.INSTANCE:
-                self._remove_instance(id_, observer)
+                self._remove_instance(id_, observer, hidden_s)
             case ResourceKind.IMAGE:
-                self._remove_image(id_, token, observer)
+                self._remove_image(id_, token, observer, hidden_s)
             case _:
-                self._once_unused(kind, id_, observer)
+                self._once_unused(kind, id_, observer, hidden_s)
 
     def _delete(self, kind: ResourceKind, id_: str) -> None:
         match kind:
@@ -129,20 +151,16 @@ class CloudRemover:
             case _:
                 assert_never(kind)
 
-    def _remove_instance(self, id_: str, observer: Observer) -> None:
-        unseen = 0
+    def _remove_instance(self, id_: str, observer: Observer, hidden_s: float) -> None:
+        unseen = _Unseen(self._clock, hidden_s)
 
         def look() -> Look[bool]:
-            nonlocal unseen
             try:
                 state = self._cloud.ec2.instance(id_).state
                 if state not in {"shutting-down", "terminated"}:
                     self._delete(ResourceKind.INSTANCE, id_)
             except NotFound:
-                # One that was made a moment ago may not be visible yet; one that has been gone
-                # for an hour never is again.
-                unseen += 1
-                return Look("not visible", True if unseen >= UNSEEN_LOOKS else None)
+                return unseen.look()
             return Look(state, True if state == "terminated" else None)
 
         until(
@@ -153,7 +171,7 @@ class CloudRemover:
             observer=observer,
         )
 
-    def _remove_image(self, id_: str, token: str, observer: Observer) -> None:
+    def _remove_image(self, id_: str, token: str, observer: Observer, hidden_s: float) -> None:
         """The image, then its snapshots: those it names, and those of the call that made it.
 
         A pending image may not name its snapshot yet, and one that is gone names none.
@@ -162,7 +180,7 @@ class CloudRemover:
         snapshots = self._made_by(token)
         with suppress(NotFound):
             snapshots |= set(self._cloud.images.image(id_).snapshots)
-        self._once_unused(ResourceKind.IMAGE, id_, observer)
+        self._once_unused(ResourceKind.IMAGE, id_, observer, hidden_s)
         left = []
         for snapshot in sorted(snapshots or self._made_by(token)):
             try:
@@ -179,20 +197,20 @@ class CloudRemover:
         command = self.command(ResourceKind.SNAPSHOT, snapshot)
         return Leftover(ResourceKind.SNAPSHOT, snapshot, self._cloud.region, reason, command)
 
-    def _once_unused(self, kind: ResourceKind, id_: str, observer: Observer) -> None:
+    def _once_unused(
+        self, kind: ResourceKind, id_: str, observer: Observer, hidden_s: float = 0.0
+    ) -> None:
         """EC2 goes on seeing a user of it for some seconds after that user is gone, and may not
         see yet what was made a moment ago: "not found" once does not mean that it is gone."""
-        unseen = 0
+        unseen = _Unseen(self._clock, hidden_s)
 
         def look() -> Look[bool]:
-            nonlocal unseen
             try:
                 self._delete(kind, id_)
             except InUse as error:
                 return Look(f"in use ({error.code})")
             except NotFound:
-                unseen += 1
-                return Look("not visible", True if unseen >= UNSEEN_LOOKS else None)
+                return unseen.look()
             except AwsError as error:
                 if error.answered or self._is_there(kind, id_):
                     raise

@@ -16,10 +16,12 @@ from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader
 
 from amibuild import __version__
+from amibuild.aws import shortage
 from amibuild.aws.answers import refuse_strange
 from amibuild.aws.ec2 import Ec2
 from amibuild.aws.iam import Iam
 from amibuild.aws.images import Images
+from amibuild.aws.patience import Patience
 from amibuild.aws.s3 import S3
 from amibuild.aws.secrets_manager import SecretsManager
 from amibuild.aws.ssm import Ssm
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_ssm import SSMClient
 
-# Adaptive slows down by itself when the account is throttled; ten tries are about a minute.
+# Adaptive slows down by itself when the account is throttled; ten tries are about a minute. What
+# answered before and can't be reached is tried for longer: patience.py.
 RETRIES = {"mode": "adaptive", "total_max_attempts": 10}
 AT_ONCE = Config(
     connect_timeout=3,
@@ -84,14 +87,17 @@ class Cloud:
         endpoints: Mapping[str, str] | None = None,
         access: EndpointAccess | None = None,
         session: boto3.Session | None = None,
+        patience: Patience | None = None,
     ) -> None:
         """`endpoints` are URLs by service name; with `access` every service is there instead.
 
-        `session` is that of another region's Cloud: a new one costs 0.2 s and a login of its own.
+        `session` is that of another region's Cloud, with its `patience`: a new one costs 0.2 s and
+        a login of its own.
         """
         self.region = Region(region)
         self._endpoints = dict(endpoints or {})
         self._access = access
+        self._patience = patience or Patience()
         self._session = session or self._new_session(profile)
 
     def _new_session(self, profile: str | None) -> boto3.Session:
@@ -113,6 +119,9 @@ class Cloud:
         # With the stars it comes before botocore's own look at S3's answers, which would make an
         # error of the server of a page, and try again ten times.
         session.events.register("before-parse.*.*", refuse_strange)
+        # Without stars it comes after botocore's own, whose answer counts when it has one.
+        session.events.register("needs-retry", self._patience.hear)  # type: ignore[arg-type]
+        session.events.register(shortage.EVENT, shortage.tell_at_once)
         return session
 
     def in_region(self, region: str) -> Cloud:
@@ -122,6 +131,7 @@ class Cloud:
             endpoints=self._endpoints,
             access=self._access,
             session=self._session,
+            patience=self._patience,
         )
 
     def secrets(self) -> dict[str, str]:
@@ -152,6 +162,7 @@ class Cloud:
             endpoint_url=self._endpoint("ec2"),
             config=self._config().merge(AT_ONCE),
         )
+        client.meta.events.unregister("needs-retry", self._patience.hear)  # type: ignore[arg-type]
         return Ec2(client, self.region)
 
     @cached_property

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amibuild.cli.completion import bake_ids
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
     JsonOption,
@@ -18,10 +19,12 @@ from amibuild.cli.options import (
     TargetOption,
 )
 from amibuild.cli.session import session
+from amibuild.errors import UsageError
 
 if TYPE_CHECKING:
     from amibuild.bake import BakeResult
     from amibuild.plan import Plan
+    from amibuild.recipe.model import Builder
     from amibuild.registry import ImageFacts
 
 DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
@@ -40,6 +43,15 @@ def bake(
         OnErrorName,
         typer.Option("--on-error", help="Remove what was made, or keep it for a look."),
     ] = OnErrorName.CLEAN,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            metavar="BAKE_ID",
+            autocompletion=bake_ids,
+            help="Go on with a bake that ended early, while its builder still lives.",
+        ),
+    ] = None,
     lock_timeout: Annotated[
         str,
         typer.Option(
@@ -57,6 +69,11 @@ def bake(
 
         refuse_scripted(machine)
         lock_timeout_s = duration_s("--lock-timeout", lock_timeout)
+        if resume is not None and if_changed:
+            raise UsageError(
+                "--resume goes on with one bake, and --if-changed may use another's image",
+                hint="use one of them",
+            )
         # The recipe first: its mistakes need neither boto3 nor an endpoint.
         project = load_project(recipe, overrides or ())
         from amibuild.cli.target import open_target
@@ -84,6 +101,7 @@ def bake(
                 subscribers=(run.show,),
                 on_result=tell,
                 environ=environ,
+                resume=resume,
                 lock_timeout_s=lock_timeout_s,
             )
 
@@ -91,8 +109,6 @@ def bake(
 def refuse_scripted(machine: MachineName) -> None:
     """Raises: UsageError."""
     if machine is MachineName.NONE:
-        from amibuild.errors import UsageError
-
         raise UsageError(
             "--machine none boots nothing, so no image can be made or proven with it",
             hint="it is for scripted tests: amibuild local up --machine none",
@@ -103,8 +119,6 @@ def duration_s(option: str, text: str) -> float:
     """The seconds of `90s`, `30m` or `1h30m`, as Terraform takes them. Raises: UsageError."""
     found = DURATION.fullmatch(text)
     if not text or found is None:
-        from amibuild.errors import UsageError
-
         raise UsageError(f"{option}: {text!r} is no duration", hint="such as 90s, 30m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return hours * 3600.0 + minutes * 60 + seconds
@@ -154,16 +168,18 @@ def plan(
 
         for note in not_pinned(planned.steps):
             run.story.say(f"can't be baked yet: {note}")
-        run.result(plan_text(planned, reusable), plan_json(planned, reusable))
+        builder = project.recipe.builder
+        run.result(plan_text(planned, reusable, builder), plan_json(planned, reusable, builder))
 
 
-def plan_text(plan: Plan, reusable: ImageFacts | None) -> str:
+def plan_text(plan: Plan, reusable: ImageFacts | None, builder: Builder) -> str:
     from amibuild.cli.table import columns
 
     source = plan.source
     rows = [
         ("image", plan.image),
         ("source", f"{source.id}  {source.name}  (owner {source.owner}, {source.reference})"),
+        ("builder", builder_text(builder)),
         ("volume", f"{plan.volume_gib} GiB"),
         ("digest", plan.digest),
         ("cached", f"{reusable.id}  {reusable.name}" if reusable else "no image with this digest"),
@@ -175,7 +191,15 @@ def plan_text(plan: Plan, reusable: ImageFacts | None) -> str:
     return f"{columns(rows)}\n\n{columns(steps)}"
 
 
-def plan_json(plan: Plan, reusable: ImageFacts | None) -> dict[str, Any]:
+def builder_text(builder: Builder) -> str:
+    market = "on demand"
+    if builder.spot:
+        price = builder.spot_max_price
+        market = f"spot{f' up to ${price} an hour' if price else ''}, else on demand"
+    return f"{' or '.join(builder.instance_types)}, {market}"
+
+
+def plan_json(plan: Plan, reusable: ImageFacts | None, builder: Builder) -> dict[str, Any]:
     source = plan.source
     return {
         "image": plan.image,
@@ -184,6 +208,11 @@ def plan_json(plan: Plan, reusable: ImageFacts | None) -> dict[str, Any]:
             "name": source.name,
             "owner": source.owner,
             "reference": source.reference,
+        },
+        "builder": {
+            "instance_types": list(builder.instance_types),
+            "spot": builder.spot,
+            "spot_max_price": builder.spot_max_price,
         },
         "volume_gib": plan.volume_gib,
         "digest": plan.digest,

@@ -68,6 +68,8 @@ def reap(
             )
         for bake_id in report.live:
             run.story.say(f"bake {bake_id} is alive: left alone")
+        for bake_id in report.busy:
+            run.story.say(f"another process has the journal of bake {bake_id}: left to that one")
         for one in report.elsewhere:
             run.story.say(
                 f"bake {one.bake_id} ({one.target}, {one.region}) left something elsewhere: "
@@ -90,7 +92,7 @@ def reap(
 def check_regions(regions: Sequence[str], *, all_regions: bool) -> None:
     """Raises: UsageError."""
     from amibuild.errors import UsageError
-    from amibuild.recipe.model import REGION
+    from amibuild.recipe.values import REGION
 
     if regions and all_regions:
         raise UsageError("--region and --all-regions say different things", hint="give one of them")
@@ -134,6 +136,7 @@ def report_json(report: ReapReport) -> dict[str, Any]:
             for x in report.left
         ],
         "live": list(report.live),
+        "busy": list(report.busy),
         "elsewhere": [
             {"bake_id": x.bake_id, "target": x.target, "region": x.region} for x in report.elsewhere
         ],

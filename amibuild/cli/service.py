@@ -37,7 +37,7 @@ def new(
         from amibuild.errors import UsageError
         from amibuild.files import write_atomically
         from amibuild.library.load import service_folders
-        from amibuild.recipe.model import STEP_NAME
+        from amibuild.recipe.values import STEP_NAME
 
         if STEP_NAME.fullmatch(name) is None:
             raise UsageError(

@@ -69,12 +69,12 @@ class Session:
 
     def show(self, shown: Shown) -> None:
         """The subscriber of a journal: tells the story, and notes what a failure's JSON needs."""
-        from amibuild.journal import KEPT_FOR_A_LOOK, BakeStarted, Kept
+        from amibuild.journal import KEPT_FOR_LATER, BakeStarted, Kept
 
         match shown:
             case BakeStarted(bake_id=bake_id):
                 self.bake_id = bake_id
-            case Kept(kind=kind, id=id_, why=why) if why == KEPT_FOR_A_LOOK:
+            case Kept(kind=kind, id=id_, why=why) if why in KEPT_FOR_LATER:
                 self.kept.append((kind, id_))
             case _:
                 pass

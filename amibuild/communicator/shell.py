@@ -1,8 +1,8 @@
-"""The only place where shell text is put together.
+"""Shell text for the machine: what goes there, and what comes back.
 
-`payload` packs a job; `unpack` and `start` are the lines that run it on the machine; `reply`
-sends its log and result back in one piece of at most 24,000 characters, which is what Run Command
-keeps, and leaves the rest on the machine to be fetched by `piece`.
+`payload` packs a job, and the lines that unpack it go into the script of unit.py, which runs it on
+the machine. A reply brings its log and result back in one piece of at most 24,000 characters, which
+is what Run Command keeps, and leaves the rest on the machine to be fetched by `piece`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amibuild.communicator.base import RemoteJob
+from amibuild.secret import longest, masked
 
 WORK = "/run/amibuild"
-# The timer that ends the machine when no job comes any more: first-boot.sh begins it.
-LEASE_UNIT = "amibuild-lease.timer"
-LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
+# Some services have a folder of their own there, by the name of their step.
+ID_PREFIX = "job-"
+# A unit's name has at most 255 characters.
+NAME_LENGTH = 100
 # 17,400 bytes are 23,200 characters of base64; with the header that stays under 24,000.
 REPLY_BYTES = 17_400
-# Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
-LOG_LIMIT_BYTES = 8 * 1024 * 1024
-PACKED_LIMIT_BYTES = 1024 * 1024
-LOG_CUT_BYTES = 512 * 1024
 HEADER = re.compile(
     r"amibuild-reply (?P<exit>[0-9]{1,3}) (?P<size>[0-9]+) (?P<sha256>[0-9a-f]{64})"
 )
+# What a machine says in place of a reply, when a job did not come to its end by itself.
+ENDED = re.compile(r"amibuild-ended (?P<result>[a-z-]+)(?: (?P<status>[A-Z0-9]+))?")
+CUT = re.compile(r"(\n\.\.\. [0-9]+ bytes left out \.\.\.\n)")
 # Of a log, which is cut at 8 MiB, and a result, packed or not: more is no reply of ours.
 REPLY_LIMIT_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Where a job is on the machine. `id` is of this one sending: by it a second arrival of the
+    same command knows the first, and a job that is run again is another."""
+
+    job: str
+    id: str
+
+    @property
+    def jobs_folder(self) -> str:
+        """Of all that were sent by that name."""
+        return f"{WORK}/{self.job}"
+
+    @property
+    def folder(self) -> str:
+        return f"{self.jobs_folder}/{ID_PREFIX}{self.id}"
+
+    @property
+    def names(self) -> str:
+        """What the names of all units of the job begin with."""
+        return f"amibuild-job-{re.sub('[^A-Za-z0-9_.-]', '_', self.job)[:NAME_LENGTH]}-"
+
+    @property
+    def name(self) -> str:
+        return f"{self.names}{self.id}.service"
 
 
 class Damaged(Exception):
@@ -51,6 +79,16 @@ class Reply:
     first: bytes
 
 
+@dataclass(frozen=True)
+class End:
+    """How a job's unit ended, in systemd's words ($SERVICE_RESULT, $EXIT_STATUS), and its last
+    lines. Two words are ours: `gone` without a trace, as `unknown` here altogether."""
+
+    result: str
+    status: str | None
+    said: str
+
+
 def quote(word: str) -> str:
     return shlex.quote(word)
 
@@ -58,10 +96,6 @@ def quote(word: str) -> str:
 def exports(environment: Mapping[str, str]) -> str:
     """`export NAME=value` lines, safe for any value. Names are the library's, so they are safe."""
     return "".join(f"export {name}={quote(value)}\n" for name, value in environment.items())
-
-
-def folder(job_name: str) -> str:
-    return f"{WORK}/{job_name}"
 
 
 def payload(job: RemoteJob) -> bytes:
@@ -84,41 +118,31 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
     tar.addfile(member, io.BytesIO(content))
 
 
-def prepare(job_name: str) -> str:
-    """An empty folder for the job, which only root can enter."""
-    at = quote(folder(job_name))
-    return f"set -eu\numask 077\nrm -rf {at}\nmkdir -p {at}/work\n"
-
-
-def unpack_inline(job_name: str, packed: bytes) -> str:
-    at = quote(folder(job_name))
+def unpack_inline(unit: Unit, packed: bytes) -> str:
     text = base64.encodebytes(packed).decode()
-    return f"base64 -d <<'AMIBUILD' | tar -xzf - -C {at}/work\n{text}AMIBUILD\n"
+    return f"base64 -d <<'AMIBUILD' | tar -xzf - -C {quote(unit.folder)}/work\n{text}AMIBUILD\n"
 
 
-def store_piece(job_name: str, packed: bytes, number: int, piece: bytes) -> str:
-    """Puts down one piece of a payload that is too large for a command: they come in any order."""
-    at = _pieces(job_name, packed)
+def store_piece(unit: Unit, number: int, piece: bytes) -> str:
+    """Puts down one piece of a payload that is too large for a command: they come in any order,
+    and any of them twice."""
+    at = f"{quote(unit.folder)}/pieces"
     text = base64.encodebytes(piece).decode()
     return (
-        f"set -eu\numask 077\nmkdir -p {at}\n"
-        f"base64 -d >{at}/{number:04} <<'AMIBUILD'\n{text}AMIBUILD\n"
+        f"set -eu\numask 077\nmkdir -p {at}\nnew=$(mktemp {at}.XXXXXX)\n"
+        f"base64 -d >\"$new\" <<'AMIBUILD'\n{text}AMIBUILD\n"
+        f'mv "$new" {at}/{number:04}\n'
     )
 
 
-def join_pieces(job_name: str, packed: bytes) -> str:
-    at = _pieces(job_name, packed)
-    return f"cat {at}/* >{quote(folder(job_name))}/payload.tar.gz\nrm -rf {at}\n"
+def join_pieces(unit: Unit) -> str:
+    at = quote(unit.folder)
+    return f"cat {at}/pieces/* >{at}/payload.tar.gz\n"
 
 
-def _pieces(job_name: str, packed: bytes) -> str:
-    """Of this payload alone: what a dead bake sent of another is nobody's."""
-    return quote(f"{folder(job_name)}.{hashlib.sha256(packed).hexdigest()[:16]}")
-
-
-def fetch_payload(job_name: str, url: str) -> str:
+def fetch_payload(unit: Unit, url: str) -> str:
     """Fetches the payload from a presigned URL, with what the image has: curl, wget or python3."""
-    at = quote(folder(job_name))
+    at = quote(unit.folder)
     python = "import sys, urllib.request as u; u.urlretrieve(sys.argv[1], sys.argv[2])"
     return (
         f"url={quote(url)}\n"
@@ -129,133 +153,19 @@ def fetch_payload(job_name: str, url: str) -> str:
     )
 
 
-def unpack_payload(job_name: str, packed: bytes) -> str:
+def unpack_payload(unit: Unit, packed: bytes) -> str:
     """Checks the payload that came by pieces or by URL, then unpacks it."""
-    at = quote(folder(job_name))
+    at = quote(unit.folder)
     digest = hashlib.sha256(packed).hexdigest()
     return (
         f"echo '{digest}  '{at}/payload.tar.gz | sha256sum --check --quiet -\n"
         f"tar -xzf {at}/payload.tar.gz -C {at}/work\n"
-        f"rm -f {at}/payload.tar.gz\n"
     )
 
 
-# Of a job that has secrets: those, and the certificate that its reply is closed for.
-SECRETS_FILE, READER_FILE = "secrets.cms", "reader.pem"
-
-
-def make_key(job_name: str, bits: int) -> str:
-    """Makes a key for this job on the machine, and prints a certificate with its public half."""
-    at = quote(_key_folder(job_name))
-    return f"""\
-set -eu
-umask 077
-command -v openssl >/dev/null || {{
-    echo "secrets need openssl on the machine: install it in an earlier step" >&2
-    exit 1
-}}
-rm -rf {at}
-mkdir -p {at}
-openssl req -x509 -newkey rsa:{bits} -nodes -days 1 -subj /CN=amibuild \\
-    -keyout {at}/key.pem -out {at}/certificate.pem 2>{at}/said || {{ cat {at}/said >&2; exit 1; }}
-cat {at}/certificate.pem
-"""
-
-
-def forget_secrets(job_name: str) -> str:
-    """For a job that was killed: nothing runs a trap then."""
-    return f"rm -rf {quote(folder(job_name))} {quote(_key_folder(job_name))}\n"
-
-
-def _key_folder(job_name: str) -> str:
-    return f"{folder(job_name)}.key"
-
-
-def _files(at: str) -> str:
-    """Where a job's files are, in its folder."""
-    return f"{at}/work"
-
-
-def _open_envelope(job_name: str) -> str:
-    at, key = quote(folder(job_name)), quote(_key_folder(job_name))
-    closed, reader = (f"{_files(at)}/{name}" for name in (SECRETS_FILE, READER_FILE))
-    return f"""\
-trap 'rm -rf {at}/secrets {key}' EXIT
-trap 'exit 143' HUP INT TERM
-mkdir -m 700 {at}/secrets
-openssl cms -decrypt -inform DER -in {closed} -inkey {key}/key.pem \\
-    -recip {key}/certificate.pem -out {at}/secrets/all.tar
-tar -xf {at}/secrets/all.tar -C {at}/secrets
-rm -rf {key} {at}/secrets/all.tar {closed}
-mv {reader} {at}/{READER_FILE}
-export AMIBUILD_SECRETS={at}/secrets
-"""
-
-
-_CLOSE_REPLY = f"""\
-openssl cms -encrypt -binary -aes256 -outform DER -in reply.tar.gz -out reply.cms {READER_FILE} ||
-    exit 1
-mv reply.cms reply.tar.gz
-"""
-# A line for whoever looks at the command in the console.
-_LAST_LINES = "tail -n 20 log | cut -c1-390 >&2\n"
-
-
-def start(job_name: str, *, secrets: bool = False) -> str:
-    """Runs the job and replies. The last command's exit code is what SSM reports.
-
-    A job is a sign of life, so it sets the machine's lease back to its full length. With `secrets`
-    those are there, in memory, while it runs, and only the reader of the reply learns what the job
-    said.
-    """
-    at = quote(folder(job_name))
-    return f"""\
-{_open_envelope(job_name) if secrets else ""}cd {at}/work
-set +e
-[ ! -e {LEASE} ] || systemctl restart {LEASE_UNIT}
-(
-    . ./environment.sh
-    rm -f ./environment.sh
-    export AMIBUILD_RESULT={at}/result
-    umask 022
-    exec bash run.sh
-) </dev/null >{at}/log 2>&1
-code=$?
-cd {at}
-touch result
-mkdir -p sent
-cat result >sent/result
-cut_log() {{
-    size=$(stat -c %s log)
-    [ "$size" -gt "$1" ] || {{
-        cat log
-        return
-    }}
-    head -c $(($1 / 8)) log
-    printf '\\n... %s bytes left out ...\\n' $((size - $1))
-    tail -c $(($1 - $1 / 8)) log
-}}
-for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
-    cut_log $limit >sent/log
-    tar -czf reply.tar.gz -C sent log result
-    [ "$(stat -c %s reply.tar.gz)" -gt {PACKED_LIMIT_BYTES} ] || break
-done
-{_CLOSE_REPLY if secrets else ""}\
-echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
-head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
-{"" if secrets else _LAST_LINES}\
-exit $code
-"""
-
-
-def last_lines(job_name: str) -> str:
-    """Prints the end of what a job has said so far."""
-    return f"tail -n 20 {quote(folder(job_name))}/log | cut -c1-390\n"
-
-
-def piece(job_name: str, offset: int) -> str:
+def piece(unit: Unit, offset: int) -> str:
     """Prints the piece of a reply that begins at `offset`."""
-    at = quote(folder(job_name))
+    at = quote(unit.folder)
     return f"tail -c +{offset + 1} {at}/reply.tar.gz | head -c {REPLY_BYTES} | base64 -w0\n"
 
 
@@ -270,12 +180,32 @@ def read_reply(stdout: str) -> Reply | None:
     return Reply(int(found["exit"]), int(found["size"]), found["sha256"], read_piece(body))
 
 
+def read_end(stdout: str) -> End | None:
+    """How a job ended that sends no reply; None when its script never got so far."""
+    header, _, said = stdout.partition("\n")
+    found = ENDED.fullmatch(header.strip())
+    return End(found["result"], found["status"], said) if found else None
+
+
 def read_piece(stdout: str) -> bytes:
     """Raises: Damaged."""
     try:
         return base64.b64decode("".join(stdout.split()), validate=True)
     except ValueError as error:  # binascii's own is one
         raise Damaged(str(error)) from error
+
+
+def masked_log(log: str) -> str:
+    """A log without secrets. Where its middle was left out, what is next to the gap goes too: half
+    of a secret is no text that could be known."""
+    texts = CUT.split(log)
+    reach, last = longest(), len(texts) - 1
+    for at, text in enumerate(texts):
+        if at % 2 == 0:  # the gaps are the others
+            shown = masked(text)
+            begin, end = reach if at else 0, len(shown) - (reach if at < last else 0)
+            texts[at] = shown[begin : max(begin, end)]
+    return "".join(texts)
 
 
 def open_reply(packed: bytes) -> tuple[str, bytes]:

@@ -3,21 +3,26 @@
 A job is one command when its payload fits into 64 KB. A larger one goes by the bucket, or in
 pieces where the recipe names none. SSM keeps only 24,000 characters of output, so the log comes
 back compressed, and in as many pieces as it takes.
+
+The command only waits for the job, which is a unit of its own on the machine. When the command is
+lost, with the agent for example, another one is sent that waits for the same job.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from amibuild import signals
 from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, COMMAND_OVERHEAD_BYTES, Invocation, Ssm
-from amibuild.communicator import envelope, shell
+from amibuild.communicator import envelope, shell, unit
 from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
-from amibuild.errors import AmibuildError, AwsError, CommandFailed
+from amibuild.communicator.shell import Unit
+from amibuild.errors import AmibuildError, AwsError, CommandFailed, WaitTimeout
 from amibuild.library.step import StepFile
 from amibuild.secret import masked
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
@@ -30,11 +35,22 @@ GRACE_S = 90
 SHORT_S = 60
 # The agent says so: the machine and the log of the job are still there.
 CUT_SHORT = frozenset({"ExecutionTimedOut", "Failed"})
+# A job's time is kept on the machine: the command that waits for it has time to tell.
+TELL_S = 30
+LONGEST_COMMAND_S = 172_800
+# So long an agent may be away before its machine is given up: one that is updated takes seconds.
+AWAY_S = 120
+# What a shell makes of a signal: 128 and its number.
+LEAST_SIGNALLED = 128
 # An agent works on five commands at a time, and the others wait.
 AT_ONCE = 4
 
 Upload = Callable[[bytes], str]
 """Stores a payload in the bucket and answers with a URL that fetches it."""
+
+
+def random_id() -> str:
+    return secrets.token_hex(8)
 
 
 class SsmCommunicator:
@@ -45,11 +61,14 @@ class SsmCommunicator:
         *,
         upload: Upload | None = None,
         clock: Clock | None = None,
+        new_id: Callable[[], str] = random_id,
     ) -> None:
+        """`new_id` names each job that is sent: two are never the same."""
         self._ssm = ssm
         self._instance = instance_id
         self._upload = upload
         self._clock = clock or SystemClock()
+        self._new_id = new_id
 
     def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
         with self.started(job, observer) as end:
@@ -57,18 +76,25 @@ class SsmCommunicator:
 
     @contextmanager
     def started(self, job: RemoteJob, observer: Observer) -> Iterator[Ending]:
+        at = Unit(job.name, self._new_id())
         began = self._clock.monotonic()
-        script = self._deliver(job, observer)
-        with self._sent(job.name, script, job.timeout_s) as command:
-            yield functools.partial(self._collect, job, command, began)
+        script = self._deliver(job, at, observer)
+        sent = _Sent(job, at, began)
+        try:
+            with self._sent(job.name, script, _waits_s(job.timeout_s)) as command:
+                yield functools.partial(self._collect, sent, command)
+        finally:
+            if not sent.ended:
+                # The command was cancelled, and that may have ended no more than the waiting.
+                with signals.hold(deliver=False), suppress(AwsError):
+                    self._send(f"{job.name} (stopping it)", sent.stop, SHORT_S)
 
-    def _collect(
-        self, job: RemoteJob, command: _Command, began: float, observer: Observer
-    ) -> CommandResult:
-        done = command.end(observer)
+    def _collect(self, sent: _Sent, command: _Command, observer: Observer) -> CommandResult:
+        job = sent.job
+        done = self._end(sent, command, observer)
         try:
             reply = shell.read_reply(done.stdout)
-            packed = self._whole(job.name, reply) if reply else b""
+            packed = self._whole(sent.at, reply) if reply else b""
             if reply and job.is_secret:
                 packed = envelope.open_reply(packed)
             log, result = shell.open_reply(packed) if reply else ("", b"")
@@ -81,50 +107,94 @@ class SsmCommunicator:
                 hint="a full disk of the machine does that too",
             ) from error
         if reply is None:
+            end = shell.read_end(done.stdout)
+            said = end.said if end else self._last_words(sent, done)
             raise CommandFailed(
                 what=job.name,
                 exit_code=done.exit_code,
-                reason=_why(done, job.timeout_s),
-                tail=masked(self._last_words(job, done)).splitlines()[-TAIL_LINES:],
+                reason=_why_ended(end, job.timeout_s) if end else _why(done, job.timeout_s),
+                tail=masked(said).splitlines()[-TAIL_LINES:],
             )
-        spent_s = self._clock.monotonic() - began
-        return CommandResult(reply.exit_code, masked(log), result, spent_s)
+        spent_s = self._clock.monotonic() - sent.began
+        return CommandResult(reply.exit_code, shell.masked_log(log), result, spent_s)
 
-    def _last_words(self, job: RemoteJob, done: Invocation) -> str:
-        """What a job said that did not come to its end: its log is on the machine still.
+    def _end(self, sent: _Sent, command: _Command, observer: Observer) -> Invocation:
+        """Of the command that saw the job's end, or of the first one when none did."""
+        try:
+            done = command.end(observer)
+        except WaitTimeout:
+            found = self._attached(sent, observer)
+            if found is None:
+                raise
+            done = found
+        if _is_lost(done):
+            done = self._attached(sent, observer) or done
+        sent.ended = _is_told(done)
+        return done
+
+    def _attached(self, sent: _Sent, observer: Observer) -> Invocation | None:
+        """Waits for a job whose command was lost, by other commands, as long as it may take.
+
+        None when the machine does not answer, or has no such job.
+        """
+        script = unit.attach(sent.at, secrets=sent.job.is_secret)
+        heard = False
+
+        def look() -> Look[Invocation]:
+            nonlocal heard
+            left_s = sent.began + sent.job.timeout_s - self._clock.monotonic()
+            with self._sent(
+                f"{sent.job.name} (attached again)", script, _waits_s(max(int(left_s), 0))
+            ) as command:
+                done = command.end(observer)
+            heard = command.heard
+            return Look(done.details, None if _is_away(done) else done)
+
+        while True:
+            try:
+                done = until(look, what=sent.job.name, timeout_s=AWAY_S, clock=self._clock)
+            except AwsError:
+                return None
+            except WaitTimeout:
+                if heard and self._clock.monotonic() < sent.began + sent.job.timeout_s:
+                    continue
+                return None
+            end = shell.read_end(done.stdout)
+            known = _is_told(done) or done.status in {"TimedOut", "Cancelled"}
+            return None if not known or (end and end.result == "unknown") else done
+
+    def _last_words(self, sent: _Sent, done: Invocation) -> str:
+        """What a job said whose end nobody saw, which is stopped, as its machine answers.
 
         Not what one with secrets said, for it would go back in clear: that one is forgotten.
         """
         said = ""
         if done.details.replace(" ", "") in CUT_SHORT:
+            sent.ended = True
             with suppress(AmibuildError):
-                if job.is_secret:
-                    name, script = "forgetting its secrets", shell.forget_secrets(job.name)
-                else:
-                    name, script = "what it said", shell.last_lines(job.name)
-                said = self._short(f"{job.name} ({name})", script, silent).stdout
+                what = "forgetting its secrets" if sent.job.is_secret else "what it said"
+                said = self._short(f"{sent.job.name} ({what})", sent.stop, silent).stdout
         return f"{said}{done.stderr}" or done.stdout
 
-    def _deliver(self, job: RemoteJob, observer: Observer) -> str:
+    def _deliver(self, job: RemoteJob, at: Unit, observer: Observer) -> str:
         """The script that starts the job, once its payload is on its way or on the machine."""
         if job.is_secret:
-            job = self._closed(job, observer)
+            job = self._closed(job, at, observer)
         packed = shell.payload(job)
-        begin = shell.prepare(job.name)
-        run = shell.start(job.name, secrets=job.is_secret)
-        inline = begin + shell.unpack_inline(job.name, packed) + run
+        start = functools.partial(unit.start, timeout_s=job.timeout_s, secrets=job.is_secret)
+        inline = start(at, shell.unpack_inline(at, packed))
         by_bucket = job.private and self._upload is not None
         if len(inline.encode()) <= ROOM_BYTES and not by_bucket:
             return inline
-        unpack = shell.unpack_payload(job.name, packed)
+        unpack = shell.unpack_payload(at, packed)
         if self._upload is not None:
-            return begin + shell.fetch_payload(job.name, self._upload(packed)) + unpack + run
-        self._send_pieces(job.name, packed, observer)
-        return begin + shell.join_pieces(job.name, packed) + unpack + run
+            return start(at, shell.fetch_payload(at, self._upload(packed)) + unpack)
+        self._send_pieces(at, packed, observer)
+        return start(at, shell.join_pieces(at) + unpack)
 
-    def _closed(self, job: RemoteJob, observer: Observer) -> RemoteJob:
+    def _closed(self, job: RemoteJob, at: Unit, observer: Observer) -> RemoteJob:
         """The job with its secrets as a file that only the machine can open."""
-        script = shell.make_key(job.name, envelope.KEY_BITS)
+        script = unit.make_key(at, envelope.KEY_BITS)
         made = self._short(f"{job.name} (a key for its secrets)", script, observer)
         try:
             closed = envelope.close(job, made.stdout)
@@ -136,12 +206,12 @@ class SsmCommunicator:
                 tail=made.stdout.splitlines()[-20:],
             ) from error
         brought = (
-            StepFile(shell.SECRETS_FILE, closed, 0o600),
-            StepFile(shell.READER_FILE, envelope.own_certificate()),
+            StepFile(unit.SECRETS_FILE, closed, 0o600),
+            StepFile(unit.READER_FILE, envelope.own_certificate()),
         )
         return replace(job, files=(*job.files, *brought))
 
-    def _send_pieces(self, name: str, packed: bytes, observer: Observer) -> None:
+    def _send_pieces(self, at: Unit, packed: bytes, observer: Observer) -> None:
         """Some at once: most of a command's time is its way to the machine and back."""
         pieces = [
             (number, packed[offset : offset + PIECE_BYTES])
@@ -152,8 +222,8 @@ class SsmCommunicator:
                 commands = [
                     sending.enter_context(
                         self._sent(
-                            f"{name} (sending {number} of {len(pieces)})",
-                            shell.store_piece(name, packed, number, piece),
+                            f"{at.job} (sending {number} of {len(pieces)})",
+                            shell.store_piece(at, number, piece),
                             SHORT_S,
                         )
                     )
@@ -162,17 +232,17 @@ class SsmCommunicator:
                 for command in commands:
                     _short_end(command, observer)
 
-    def _whole(self, name: str, reply: shell.Reply) -> bytes:
+    def _whole(self, at: Unit, reply: shell.Reply) -> bytes:
         packed = reply.first
         while len(packed) < reply.size:
-            done = self._short(f"{name} (its log)", shell.piece(name, len(packed)), silent)
+            done = self._short(f"{at.job} (its log)", shell.piece(at, len(packed)), silent)
             piece = shell.read_piece(done.stdout)
             if not piece:
                 break  # it is shorter than it said: the hash below tells
             packed += piece
         if hashlib.sha256(packed).hexdigest() != reply.sha256:
             raise CommandFailed(
-                what=name,
+                what=at.job,
                 exit_code=reply.exit_code,
                 reason=f"its log came back damaged (ended with exit code {reply.exit_code})",
             )
@@ -185,7 +255,7 @@ class SsmCommunicator:
     @contextmanager
     def _sent(self, what: str, script: str, timeout_s: int) -> Iterator[_Command]:
         """One command on the machine. One that has not ended with the block is cancelled there."""
-        number = self._ssm.send(self._instance, script, comment=what, timeout_s=timeout_s)
+        number = self._send(what, script, timeout_s)
         command = _Command(self._ssm, self._instance, number, what, timeout_s, self._clock)
         try:
             yield command
@@ -194,10 +264,27 @@ class SsmCommunicator:
                 with signals.hold(deliver=False), suppress(AwsError):
                     self._ssm.cancel(number, self._instance)
 
+    def _send(self, what: str, script: str, timeout_s: int) -> str:
+        return self._ssm.send(self._instance, script, comment=what, timeout_s=timeout_s)
+
+
+@dataclass
+class _Sent:
+    """A job that was sent, until its end was seen, or given up."""
+
+    job: RemoteJob
+    at: Unit
+    began: float
+    ended: bool = False
+
+    @property
+    def stop(self) -> str:
+        return unit.stop(self.at, secrets=self.job.is_secret)
+
 
 @dataclass
 class _Command:
-    """A command that was sent, until its end was seen."""
+    """A command that was sent, until its end was seen. `heard` says that the machine took it."""
 
     ssm: Ssm
     instance: str
@@ -206,6 +293,7 @@ class _Command:
     timeout_s: int
     clock: Clock
     ended: bool = False
+    heard: bool = False
 
     def end(self, observer: Observer) -> Invocation:
         done = until(
@@ -221,6 +309,7 @@ class _Command:
 
     def _look(self) -> Look[Invocation]:
         seen = self.ssm.invocation(self.number, self.instance)
+        self.heard = self.heard or seen.status == "InProgress"
         return Look(seen.details, seen if seen.ended else None)
 
 
@@ -234,6 +323,41 @@ def _short_end(command: _Command, observer: Observer) -> Invocation:
             tail=masked(done.stderr).splitlines()[-20:],
         )
     return done
+
+
+def _waits_s(timeout_s: int) -> int:
+    """Of a command that waits for a job of so long."""
+    return min(timeout_s + TELL_S, LONGEST_COMMAND_S)
+
+
+def _is_lost(done: Invocation) -> bool:
+    """Whether a command ended that was to wait for its job, and the job may not have."""
+    if done.status in {"Success", "Cancelled"} or "Delivery" in done.details:
+        return False
+    if _is_told(done):
+        return False
+    return done.exit_code is None or done.exit_code >= LEAST_SIGNALLED
+
+
+def _is_away(done: Invocation) -> bool:
+    """Whether the agent did not answer that was to wait, or was lost with what it did."""
+    unheard = "deliver" in done.details.lower()
+    return unheard or (_is_lost(done) and done.status != "TimedOut")
+
+
+def _is_told(done: Invocation) -> bool:
+    """Whether it says how its job ended."""
+    return bool(shell.read_end(done.stdout) or shell.HEADER.match(done.stdout))
+
+
+def _why_ended(end: shell.End, timeout_s: int) -> str:
+    match end.result:
+        case "timeout":
+            return f"did not end within {timeout_s} s"
+        case "exit-code":
+            return f"could not be run to its end: exit code {end.status}"
+        case _:
+            return f"was stopped on the machine ({end.result})"
 
 
 def _why(done: Invocation, timeout_s: int) -> str:

@@ -19,7 +19,8 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from amibuild.library.step import BuildStep, Source, StepFile
-from amibuild.recipe.model import Section, Switch, Whole
+from amibuild.recipe.model import Section
+from amibuild.recipe.values import Switch, Whole
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")

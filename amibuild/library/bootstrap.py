@@ -1,36 +1,54 @@
-"""The user-data of a builder whose source image lacks the SSM agent.
+"""The user-data of the machines of a bake: their lease, and the agent where the source lacks it.
 
-It runs the very script that the step `ssm-agent` runs later, so both install the same package.
+The lease begins here, since who launched the machine may die before its first job. For the agent it
+runs the very script that the step `ssm-agent` runs later, so both install the same package.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from importlib.resources import files
 
 from amibuild.errors import PlanError
 from amibuild.library.step import BuildStep
 
 AGENT_STEP = "ssm-agent"
 BOOTSTRAP = "files/bootstrap.sh"
+SHEBANG = "#!/usr/bin/env bash\n"
 # EC2's limit, before base64 (user guide, instance user data).
 LIMIT_BYTES = 16_384
 
 
-def bootstrap_user_data(steps: Sequence[BuildStep], region: str) -> bytes | None:
-    """A script for cloud-init: the parameters of the agent's step, then its bootstrap.sh.
+def begin_lease() -> str:
+    """The script that begins a machine's lease, of LEASE_S seconds."""
+    return files("amibuild.library").joinpath("begin-lease.sh").read_text()
+
+
+def lease_user_data(lease: timedelta) -> bytes:
+    """A script for cloud-init. What fails in it is told by the first job, which tries again."""
+    body = begin_lease().removeprefix(SHEBANG)
+    variables = _exports({"LEASE_S": str(int(lease.total_seconds()))})
+    return f"{SHEBANG}{variables}(\n{body}) || true\n".encode()
+
+
+def bootstrap_user_data(steps: Sequence[BuildStep], region: str, lease: timedelta) -> bytes:
+    """The lease, then the parameters of the agent's step and its bootstrap.sh, where there is one.
 
     `region` is told to the script as REGION, for download addresses that name it.
-    None when no step brings an agent.
     """
+    begin = lease_user_data(lease)
     step = next((s for s in steps if s.name == AGENT_STEP), None)
     file = next((f for f in step.files if f.path == BOOTSTRAP), None) if step else None
     if step is None or file is None:
-        return None
-    shebang, _, body = file.content.decode().partition("\n")
-    variables = {**step.environment, "REGION": region}
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
-    text = "\n".join([shebang, *exports, body]).encode()
+        return begin
+    variables = _exports({**step.environment, "REGION": region})
+    text = begin + variables.encode() + file.content.removeprefix(SHEBANG.encode())
     if len(text) > LIMIT_BYTES:
         raise PlanError(f"user-data of {AGENT_STEP} has {len(text)} bytes; EC2 takes {LIMIT_BYTES}")
     return text
+
+
+def _exports(variables: Mapping[str, str]) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())

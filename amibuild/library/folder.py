@@ -16,7 +16,7 @@ from amibuild.library.step import StepFile
 from amibuild.recipe.document import Document, did_you_mean, overlaid_document, read_document
 from amibuild.recipe.excerpt import excerpt
 from amibuild.recipe.locate import KeyPath
-from amibuild.recipe.model import STEP_NAME
+from amibuild.recipe.values import STEP_NAME
 
 T = TypeVar("T")
 

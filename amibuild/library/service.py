@@ -21,7 +21,7 @@ from amibuild.library.service_tables import Data, Logs, OneLine, Players, Port, 
 from amibuild.library.step import StepFile
 from amibuild.recipe.document import Misplaced
 from amibuild.recipe.locate import KeyPath
-from amibuild.recipe.model import Once, StepName, Switch, Whole
+from amibuild.recipe.values import Once, StepName, Switch, Whole
 
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|socket|timer|path)")

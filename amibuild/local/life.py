@@ -110,11 +110,13 @@ class Life:
     def wish(self, wish: Wish, between: Callable[[], None] | None = None) -> None:
         """Says what shall become of it. Nothing comes after TERMINATE.
 
-        `between` runs while a rebooting machine is off, with its disk at rest.
+        `between` runs while a rebooting machine is off, with its disk at rest; or after the end
+        of one that did not get as far, with no disk.
         """
         with self._bell:
             if self._wish is not Wish.TERMINATE:
-                self._wish, self._between = wish, between
+                self._wish = wish
+                self._between = between or self._between
             self._bell.notify_all()
 
     def join(self, timeout_s: float) -> bool:
@@ -205,6 +207,7 @@ class Life:
             log.warning("%s: %s", self.order.instance_id, reason)
         finally:
             shutil.rmtree(self.order.folder, ignore_errors=True)
+            self._rest()
             if reason:
                 self._events.failed(self, reason)
             else:

@@ -6,81 +6,39 @@ in an editor, so each has one.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 import string
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from amibuild.names import IMAGE_NAME
-from amibuild.recipe.document import Misplaced, Origin
-
-T = TypeVar("T")
-
-AMI_ID = re.compile(r"ami-[0-9a-f]{8}(?:[0-9a-f]{9})?")
-ACCOUNT = re.compile(r"\d{12}")
-CHANNEL = re.compile(r"[a-z][a-z0-9-]{0,31}")
-INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
-SUBNET = re.compile(r"subnet-[0-9a-f]{8}(?:[0-9a-f]{9})?")
-URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
-REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
-STEP_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
-SECRET_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+from amibuild.recipe.document import Origin
+from amibuild.recipe.values import (
+    ACCOUNT,
+    AMI_ID,
+    CHANNEL,
+    SUBNET,
+    URL,
+    InstanceType,
+    Once,
+    Price,
+    Printable,
+    RegionName,
+    SecretName,
+    StepName,
+    Switch,
+    Whole,
+    matching,
+    network,
+)
 
 
 class Section(BaseModel):
     """A table of the recipe. Nothing in it can be changed, and a key that it lacks is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=False)
-
-
-def _network(value: str) -> str:
-    try:
-        ipaddress.IPv4Interface(value)
-    except ValueError:
-        raise ValueError(f"{value!r} is not a network such as 203.0.113.7/32") from None
-    if "/" not in value:
-        raise ValueError(f"{value!r} is not a network such as {value}/32")
-    return value
-
-
-def _printable(value: str) -> str:
-    """A backslash in double quotes, as in a path of Windows, makes a control character."""
-    if not value.isprintable():
-        problem = f"{value!r} holds a character that nothing shows"
-        raise Misplaced(problem, suggestion=r"a backslash in double quotes is written \\")
-    return value
-
-
-def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if pattern.fullmatch(value) is None:
-            raise ValueError(f"{value!r} is not {what}")
-        return value
-
-    return AfterValidator(check)
-
-
-def _without_repeats(values: tuple[T, ...]) -> tuple[T, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise Misplaced(f"{value!r} stands here twice", index)
-    return values
-
-
-Whole = Annotated[int, Field(strict=True)]
-Switch = Annotated[bool, Field(strict=True)]
-StepName = Annotated[
-    str, _matching(STEP_NAME, "a name of lower-case words joined by -, such as idle-stop")
-]
-SecretName = Annotated[str, _matching(SECRET_NAME, "a name of lower-case words joined by _")]
-InstanceType = Annotated[str, _matching(INSTANCE_TYPE, "an instance type such as c7i.large")]
-RegionName = Annotated[str, _matching(REGION, "a region such as us-east-1")]
-Printable = Annotated[str, AfterValidator(_printable)]
-Once = AfterValidator(_without_repeats)
 
 
 def _parameter_kind(value: object) -> object:
@@ -124,7 +82,7 @@ class Target(StrEnum):
 class Image(Section):
     name: Annotated[
         str,
-        _matching(
+        matching(
             IMAGE_NAME, "an image name: 2 to 100 lower-case letters, digits and -, no - in front"
         ),
     ] = Field(description="Name of the image; AMIs are called NAME-VERSION.")
@@ -146,7 +104,7 @@ class Source(Section):
     ssm: Printable | None = Field(
         default=None, min_length=1, description="SSM parameter that holds the AMI id."
     )
-    id: Annotated[str, _matching(AMI_ID, "an AMI id such as ami-0123456789abcdef0")] | None = Field(
+    id: Annotated[str, matching(AMI_ID, "an AMI id such as ami-0123456789abcdef0")] | None = Field(
         default=None, description="The AMI id itself."
     )
     filter: SourceFilter | None = Field(
@@ -170,6 +128,15 @@ class Builder(Section):
         min_length=1,
         description="Tried in this order, over all zones, while capacity is short.",
     )
+    spot: Switch = Field(
+        default=False,
+        description="Whether a spot machine is tried first; on demand where none is to be had.",
+    )
+    spot_max_price: Price | None = Field(
+        default=None,
+        description="Most that a spot machine may cost, in US dollars an hour; as on demand when "
+        "left out.",
+    )
     volume_gib: Whole = Field(
         default=8, ge=1, le=16384, description="Size of the root disk, which its file system fills."
     )
@@ -191,6 +158,12 @@ class Builder(Section):
         le=86400,
         description="How long EC2 may take to make the image; hours have been seen.",
     )
+
+    @model_validator(mode="after")
+    def _price_of_spot(self) -> Builder:
+        if self.spot_max_price is not None and not self.spot:
+            raise ValueError("spot_max_price is for a spot machine: spot = true")
+        return self
 
 
 class Provision(Section):
@@ -231,7 +204,7 @@ class Aws(Section):
     profile: Printable | None = Field(
         default=None, min_length=1, description="Profile of ~/.aws/config to use."
     )
-    subnet: Annotated[str, _matching(SUBNET, "a subnet id such as subnet-0a1b2c3d")] | None = Field(
+    subnet: Annotated[str, matching(SUBNET, "a subnet id such as subnet-0a1b2c3d")] | None = Field(
         default=None,
         description="Subnet to launch in; the default VPC's when left out.",
     )
@@ -253,11 +226,11 @@ class Aws(Section):
         default=None,
         description="Whether the machines get a public address; as the subnet says when left out.",
     )
-    source_cidr: Annotated[str, AfterValidator(_network)] | None = Field(
+    source_cidr: Annotated[str, AfterValidator(network)] | None = Field(
         default=None,
         description="Who may reach port 22 with the ssh communicator; this host when left out.",
     )
-    endpoints: Mapping[str, Annotated[str, _matching(URL, "a URL")]] = Field(
+    endpoints: Mapping[str, Annotated[str, matching(URL, "a URL")]] = Field(
         default_factory=dict, description="Endpoint URL by service, such as ec2, ssm or s3."
     )
 
@@ -289,7 +262,7 @@ class Publish(Section):
         default=(), description="Regions to copy it to; the bake's own needs no mention."
     )
     accounts: Annotated[
-        tuple[Annotated[str, _matching(ACCOUNT, "an account id of 12 digits")], ...], Once
+        tuple[Annotated[str, matching(ACCOUNT, "an account id of 12 digits")], ...], Once
     ] = Field(default=(), description="Accounts that may launch it.")
 
 
@@ -297,7 +270,7 @@ class Channels(Section):
     """The names under which Terraform finds an image."""
 
     order: Annotated[
-        tuple[Annotated[str, _matching(CHANNEL, "a channel name of lower-case letters")], ...],
+        tuple[Annotated[str, matching(CHANNEL, "a channel name of lower-case letters")], ...],
         Once,
     ] = Field(
         default=("nightly", "staging", "production"),

@@ -1,4 +1,4 @@
-"""Turns the stopped builder into a versioned image."""
+"""Turns the builder into a versioned image."""
 
 from __future__ import annotations
 
@@ -32,8 +32,12 @@ def capture(
     image: str,
     description: str,
     tags: Mapping[str, str],
+    *,
+    stopped: bool = True,
 ) -> Captured:
     """The image, pending yet, owned by the scope. The version is the day's next free one.
+
+    A builder that is not `stopped` is shut down by the same call: one that can't be otherwise.
 
     Two bakes may want the same name: EC2 gives it to one, and the other takes the next.
     """
@@ -53,6 +57,7 @@ def capture(
                     name,
                     description or f"{image} {version}, made by amibuild",
                     {**tags, Tag.VERSION: version, Tag.TOKEN: token, "Name": name},
+                    stopped=stopped,
                 )
             except Duplicate:
                 # CreateImage has no client token: the name may be taken by our own call, whose
@@ -69,7 +74,7 @@ def capture(
                 return id_
         raise AssertionError("unreachable")
 
-    id_ = scope.own(ResourceKind.IMAGE, "image", f"{image}-*", create)
+    id_ = scope.own(ResourceKind.IMAGE, "image" if stopped else "image-spot", f"{image}-*", create)
     return Captured(id_, ami_name(image, named[0]), named[0])
 
 

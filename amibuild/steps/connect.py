@@ -8,6 +8,7 @@ from importlib.resources import files
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.errors import ResourceFailed
+from amibuild.library.bootstrap import begin_lease
 from amibuild.wait import Look, Observer, until
 
 FIRST_BOOT_S = 600
@@ -40,7 +41,8 @@ def wait_for_agent(cloud: Cloud, instance_id: str, *, timeout_s: float, observer
 def first_boot(lease: timedelta) -> RemoteJob:
     """Begins the machine's lease, and ends when cloud-init has. It fails when cloud-init did, or
     when the machine could not be told to end by itself."""
-    script = files("amibuild.steps").joinpath("first-boot.sh").read_text()
+    wait = files("amibuild.steps").joinpath("first-boot.sh").read_text()
+    script = begin_lease() + wait.partition("\n")[2]
     return RemoteJob(
         "first-boot",
         script,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from amibuild.aws.ec2 import InstanceFacts, LaunchRequest, Network
+from amibuild.aws.ec2 import InstanceFacts, LaunchRequest, Network, Spot
 from amibuild.aws.session import Cloud
 from amibuild.errors import NoCapacity, NotFound, ResourceFailed
 from amibuild.journal import ResourceKind
@@ -39,6 +39,7 @@ class Launch:
     public_ip: bool | None
     user_data: bytes | None
     tags: Mapping[str, str]
+    spot: Spot | None = None
 
 
 def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> InstanceId:
@@ -47,6 +48,7 @@ def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> Insta
     Raises: NoCapacity when no type can be had in any zone.
     """
     name = temporary_name(bake_id, wanted.purpose)
+    which = f"{wanted.purpose}-spot" if wanted.spot else f"{wanted.purpose}"
     shortage: NoCapacity | None = None
     wishes = itertools.product(wanted.instance_types, wanted.networks)
     for number, (instance_type, network) in enumerate(wishes):
@@ -72,12 +74,13 @@ def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> Insta
                 instance_profile=wanted.instance_profile,
                 kms_key=wanted.kms_key,
                 public_ip=wanted.public_ip,
+                spot=wanted.spot,
             )
             return cloud.ec2.run_instance(request, token)
 
         try:
             # A token of its own for each try: EC2 refuses one token with other parameters.
-            id_ = scope.own(ResourceKind.INSTANCE, f"{wanted.purpose}-{number}", name, create)
+            id_ = scope.own(ResourceKind.INSTANCE, f"{which}-{number}", name, create)
             return InstanceId(id_)
         except NoCapacity as error:
             shortage = error

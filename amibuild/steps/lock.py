@@ -6,7 +6,8 @@ One call looks, one takes, one makes sure, one releases: the end of the scope th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from amibuild.errors import (
     ResourceFailed,
     WaitTimeout,
 )
-from amibuild.journal import Journal, Noted, ResourceKind
+from amibuild.journal import Journal, Noted, ResourceKind, Shown
+from amibuild.lease import AGAIN_AFTER
 from amibuild.names import BakeId
 from amibuild.scope import Scope
 from amibuild.wait import Clock, Look, Observer, Waiting, silent, until
@@ -96,6 +98,7 @@ def wait_until_free(
     return free, held is not None
 
 
+@contextmanager
 def take(
     cloud: Cloud,
     scope: Scope,
@@ -106,8 +109,12 @@ def take(
     lease: timedelta,
     clock: Clock | None = None,
     now: Now = utc_now,
-) -> HeldLock:
-    """The lock, owned by the scope, whose end releases it. Raises: Overtaken."""
+) -> Iterator[HeldLock]:
+    """The lock, owned by the scope, whose end releases it.
+
+    It is renewed until this ends, and never after: what the scope has released stays so.
+    Raises: Overtaken.
+    """
     mine = lock.holder(bake_id, lock.here(), now(), lease)
     name = free.next
 
@@ -122,20 +129,27 @@ def take(
     def visible() -> lock.Standing:
         return until(look, what=name, timeout_s=VISIBLE_S, clock=clock, observer=journal.show)
 
+    def overtaken() -> Overtaken:
+        quicker = f"another bake of {free.image} was quicker"
+        journal.write(Noted(text=f"{quicker}: this one begins anew"))
+        return Overtaken(quicker)
+
     try:
         scope.own(ResourceKind.LOCK, "lock", name, create)
     except (Duplicate, InUse) as error:
         visible()  # else the next look would be in vain
-        raise Overtaken(f"another bake of {free.image} was quicker") from error
+        raise overtaken() from error
     # Whoever slept since the look may have made a generation that had been there and gone again:
     # then a higher one is somebody else's.
     seen = visible()
     if seen.holder.bake_id != bake_id or now() >= mine.expires:
-        raise Overtaken(f"another bake of {free.image} was quicker")
+        raise overtaken()
     if not free.holder.released:
         journal.write(Noted(text=f"the lock was that of bake {free.holder.bake_id}, which is over"))
     _tidy(cloud, seen.below(free.generation + 1))
-    return HeldLock(cloud, name, mine, lease, now)
+    held = HeldLock(cloud, name, mine, lease, now)
+    with journal.heard_by(held.hear):
+        yield held
 
 
 def _tidy(cloud: Cloud, names: list[str]) -> None:
@@ -158,6 +172,16 @@ class HeldLock:
         self._mine = mine
         self._lease = lease
         self._now = now
+        self._again = mine.since
+
+    def hear(self, _: Shown) -> None:
+        """The subscriber of the journal: a stage may outlive the lock. One that is lost is told by
+        the next stage's look; here it would break off whatever happens to be told."""
+        if self._now() < self._again:
+            return
+        self._again = self._now() + AGAIN_AFTER
+        with suppress(ResourceFailed):
+            self.renew()
 
     def renew(self) -> None:
         """Puts its end off once a third of its time is over. Only while it is ours beyond doubt:
@@ -172,7 +196,7 @@ class HeldLock:
         try:
             if left > timedelta():
                 self._cloud.ssm.overwrite_parameter(self._name, renewed.model_dump_json())
-        except AwsError as error:  # there is time: the next stage tries again
+        except AwsError as error:  # there is time for other tries
             log.warning("the lock was not renewed: %s", error.message)
             return
         if self._now() >= self._mine.expires:

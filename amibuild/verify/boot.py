@@ -20,6 +20,7 @@ from amibuild.errors import StepFailed, UsageError, VerifyFailed
 from amibuild.files import write_atomically
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
+from amibuild.library.bootstrap import lease_user_data
 from amibuild.library.load import hygiene_rules
 from amibuild.library.step import BuildStep, StepFile
 from amibuild.names import ON_BUILDER, BakeId, Tag, new_bake_id
@@ -206,7 +207,7 @@ def prove(
         instance_profile=recipe.aws.instance_profile,
         kms_key=recipe.aws.kms_key,
         public_ip=recipe.aws.public_ip,
-        user_data=None,
+        user_data=lease_user_data(subject.lease),
         tags=subject.tags,
     )
     machine = launch(cloud, scope, bake_id, wanted)
@@ -221,6 +222,7 @@ def prove(
         wait_for_agent(cloud, machine, timeout_s=limit_s, observer=observer)
         communicator = connect(machine)
         attach_disk_copy(cloud, volume, machine, observer)
+        scope.seen(volume)  # it goes with the machine
         subject.known.add_those_of(cloud)
         checked = [step for step in subject.steps if step.name not in subject.not_installed]
         # The checks mostly wait, for the boot to begin with, and the disk is read meanwhile.

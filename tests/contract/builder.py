@@ -135,7 +135,7 @@ class Answers:
 
 
 def reply(exit_code: int, log: bytes, result: bytes) -> str:
-    """The lines that the end of a job prints: see communicator/shell.py."""
+    """The lines that the end of a job prints: see communicator/unit.py."""
     return announce(exit_code, pack(log, result))
 
 
@@ -176,6 +176,7 @@ def run(
     *subscribers: Subscriber,
     if_changed: bool = False,
     on_error: OnError = OnError.CLEAN,
+    resume: str | None = None,
     lock_timeout_s: float = 0.0,
 ) -> BakeResult:
     told: list[BakeResult] = []
@@ -187,6 +188,7 @@ def run(
         on_error=on_error,
         subscribers=subscribers,
         on_result=told.append,
+        resume=resume,
         lock_timeout_s=lock_timeout_s,
     )
     assert told == [result]

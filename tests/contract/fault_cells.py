@@ -119,12 +119,15 @@ def sort_of(call: str) -> Sort:
 @dataclass(frozen=True)
 class Run:
     """A bake that is recorded: with everything that the recipe can have, or without; and how it
-    goes wrong by itself, so that its clean-up is seen too."""
+    goes wrong by itself, so that its clean-up is seen too. `otherwise` names calls that ask for
+    something else in it than in the runs before."""
 
     name: str
     full: bool = True
     unproven: bool = False
+    on_spot: bool = False
     faults: tuple[str, ...] = ()
+    otherwise: frozenset[str] = frozenset()
 
 
 RUNS = (
@@ -133,6 +136,12 @@ RUNS = (
     Run("its checks can't run", unproven=True),
     # Its answer says that nothing was stored, and is wrong: the bake looks for it.
     Run("an upload fails", faults=("PutObject:1=InvalidRequest:after",)),
+    Run(
+        "on spot",
+        full=False,
+        on_spot=True,
+        otherwise=frozenset({"RunInstances", "CreateImage"}),
+    ),
 )
 
 
@@ -169,11 +178,12 @@ class Cell:
 
 
 def cells(recorded: Mapping[Run, Counter[Call]]) -> list[Cell]:
-    """Each call once, in the first run that makes it."""
+    """Each call once, in the first run that makes it, and where it asks for something else."""
     seen: set[Call] = set()
     found: list[Cell] = []
     for run, calls in recorded.items():
-        for call in sorted(set(calls) - seen, key=lambda call: call.name):
+        new = {call for call in calls if call not in seen or call.name in run.otherwise}
+        for call in sorted(new, key=lambda call: call.name):
             seen.add(call)
             for nth in sorted({1, calls[call]}):
                 found += cells_of(run, call, nth)

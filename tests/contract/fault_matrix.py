@@ -111,7 +111,10 @@ class Lab:
             made = _result(told, owners)
             left = {leftover.id for leftover in error.leftovers} if error else set()
             reported = with_attached(left, owners)
-            report = reap(aws.cloud, project.state_dir, target="local", dry_run=False, clock=clock)
+            # `kept`: an image that came late is spared without, for `bake --resume`.
+            report = reap(
+                aws.cloud, project.state_dir, target="local", dry_run=False, kept=True, clock=clock
+            )
             reaped = _whole(aws) if report.removed else after
             outcome = Outcome(
                 error=error,
@@ -201,6 +204,8 @@ def _project(run: Run, folder: Path) -> Project:
     folder.mkdir()
     (folder / "amibuild.toml").write_text(RECIPE)
     project = load_project(folder / "amibuild.toml")
+    if run.on_spot:
+        project = changed(project, builder={"spot": True})
     if not run.full:
         return project
     return changed(

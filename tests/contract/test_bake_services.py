@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from amibuild.errors import NotFound, StepFailed, VerifyFailed
+from amibuild.errors import CommandFailed, NotFound, StepFailed, VerifyFailed
 from amibuild.journal import StepFailed as StepFailedEvent
 from amibuild.journal import StepStarted, read
 from amibuild.project import Project
@@ -16,7 +16,7 @@ from amibuild.reap import reap
 from amibuild.scope import OnError
 from tests.contract import builder
 from tests.contract.account import account
-from tests.contract.builder import Answers, new_project
+from tests.contract.builder import Answers, checks, new_project
 from tests.contract.conftest import Start
 
 TWO = ('provision.services=["minetest", "bzflag"]',)
@@ -101,19 +101,33 @@ def test_an_image_without_a_service_is_told_to_nobody(start: Start, project: Pro
     assert len(list((project.state_dir / "manifests").iterdir())) == 1
 
 
-def test_one_that_is_kept_for_a_look_is_marked_as_failed_and_goes_with_reap(
+def test_with_keep_the_builder_stays_as_it_is_before_the_seal(
     start: Start, project: Project
 ) -> None:
-    answers = Answers(exit_codes={"bzflag": 100})
+    answers = Answers(exit_codes={"minetest": 100, "bzflag": 1})
+    aws = start(script=answers)
+    with pytest.raises(StepFailed, match="minetest: ended with exit code 100") as caught:
+        builder.run(project, aws.cloud, on_error=OnError.KEEP)
+    (note,) = [note for note in caught.value.__notes__ if note.startswith("bzflag")]
+    assert "ended with exit code 1; its log is /" in note
+    assert answers.jobs[-2:] == ["minetest", "bzflag"]
+    assert aws.ec2.describe_images(Owners=["self"])["Images"] == []
+
+
+def test_an_image_that_is_kept_for_a_look_is_marked_as_failed_and_goes_with_reap(
+    start: Start, project: Project
+) -> None:
+    answers = Answers()
     aws = start(script=answers)
     before = account(aws)
+    answers.results["checks"] = checks("failed", "no answer")
     with pytest.raises(VerifyFailed):
         builder.run(project, aws.cloud, on_error=OnError.KEEP)
     (image,) = aws.ec2.describe_images(Owners=["self"])["Images"]
     tags = {tag["Key"]: tag["Value"] for tag in image["Tags"]}
     assert tags["amibuild:verified"] == "failed"
     assert "amibuild:expires" in tags
-    answers.exit_codes = {}
+    answers.results["checks"] = checks()
     again = builder.run(project, aws.cloud, if_changed=True)
     assert again.reused is False
     reap(aws.cloud, project.state_dir, target="local", dry_run=False, kept=True)
@@ -141,6 +155,7 @@ def test_a_service_whose_machine_is_lost_ends_the_bake_at_once(
             ids = [i["InstanceId"] for r in instances for i in r["Instances"]]
             aws.ec2.terminate_instances(InstanceIds=ids)
 
-    with pytest.raises(NotFound, match="SendCommand"):
+    # The one when it is gone before the command is sent, the other when just after.
+    with pytest.raises((NotFound, CommandFailed), match=r"SendCommand|Undeliverable"):
         builder.run(project, aws.cloud, lose)
     assert account(aws) == before

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from amibuild.errors import CommandFailed
+from amibuild.journal import Journal, Shown
 from amibuild.project import Project
-from amibuild.reap import reap
+from amibuild.reap import UNKNOWN, Elsewhere, reap
 from amibuild.scope import OnError
 from tests.contract import builder
 from tests.contract.account import account
@@ -70,6 +73,52 @@ def test_what_such_a_journal_tells_of_another_target_is_left_for_that(
     assert elsewhere.read_text() == text
     again = reap(aws.cloud, project.state_dir, target="local", dry_run=True, kept=True)
     assert {one.bake_id for one in again.elsewhere} == {"elsewhere"}
+
+
+def test_such_a_journal_is_looked_into_in_the_region_that_its_lines_name(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers(exit_codes={"os": 3}))
+    there = replace(aws, region="eu-west-1")
+    there.__dict__.pop("cloud", None)
+    before = account(there)
+    path = left_by_a_bake(there, project)
+    path.write_bytes(path.read_bytes().partition(b"\n")[2])
+    here = reap(
+        aws.cloud, project.state_dir, target="local", dry_run=False, kept=True, regions=[aws.region]
+    )
+    assert here.removed == []
+    assert here.elsewhere == [Elsewhere(path.stem, UNKNOWN, there.region)], "told once"
+    done = reap(aws.cloud, project.state_dir, target="local", dry_run=False, kept=True)
+    assert {one.region for one in done.removed} == {there.region}
+    assert done.elsewhere == []
+    assert account(there) == before
+
+
+def test_a_journal_that_another_reap_has_by_now_is_left_to_that(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers(exit_codes={"os": 3}))
+    path = left_by_a_bake(aws, project)
+    second = path.with_name("z" + path.name)
+    second.write_bytes(path.read_bytes().partition(b"\n")[2])
+    taken: list[Journal] = []
+    with ExitStack() as until_the_end:
+
+        def take_the_next(_: Shown) -> None:
+            """Once the first journal is reaped, after all were looked at."""
+            if not taken:
+                taken.append(until_the_end.enter_context(Journal(second)))
+
+        report = reap(
+            aws.cloud,
+            project.state_dir,
+            target="local",
+            dry_run=False,
+            kept=True,
+            subscribers=(take_the_next,),
+        )
+    assert (report.busy, report.live) == ([second.stem], [])
 
 
 def test_a_flipped_bit_hides_one_thing_at_most_and_is_no_traceback(

@@ -20,7 +20,9 @@ from tests.contract.conftest import Start
 if TYPE_CHECKING:
     from amibuild.local.machines.script import Outcome
 
-HYGIENE = re.compile(r"base64 -d <<'AMIBUILD' .*/run/amibuild/hygiene/work\n(.*?)AMIBUILD\n", re.S)
+HYGIENE = re.compile(
+    r"base64 -d <<'AMIBUILD' .*/run/amibuild/hygiene/job-[0-9a-f]+/work\n(.*?)AMIBUILD\n", re.S
+)
 
 
 class Rotating(Cloud):

@@ -5,6 +5,7 @@ Machines are scripted here; tests/local/test_lease.py has one that powers itself
 
 from __future__ import annotations
 
+import base64
 import logging
 import signal
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import pytest
 
 from amibuild.bake import BakeResult, bake
 from amibuild.journal import Shown, StepStarted, Subscriber
+from amibuild.library.bootstrap import lease_user_data
 from amibuild.names import Tag, parse_expiry
 from amibuild.project import Project
 from amibuild.reap import ReapReport, reap
@@ -97,6 +99,7 @@ def test_both_machines_of_a_bake_and_that_of_verify_are_gone_once_they_are_off(
 ) -> None:
     aws = start(script=Answers())
     seen: dict[str, str] = {}
+    told: dict[str, str] = {}
 
     def look(shown: Shown) -> None:
         if not isinstance(shown, Waiting) or shown.what not in {"first-boot", "checks"}:
@@ -109,11 +112,17 @@ def test_both_machines_of_a_bake_and_that_of_verify_are_gone_once_they_are_off(
                         InstanceId=id_, Attribute="instanceInitiatedShutdownBehavior"
                     )
                     seen[id_] = wanted["InstanceInitiatedShutdownBehavior"]["Value"]
+                    given = aws.ec2.describe_instance_attribute(
+                        InstanceId=id_, Attribute="userData"
+                    )
+                    told[id_] = base64.b64decode(given["UserData"]["Value"]).decode()
 
     made = builder.run(project, aws.cloud, look)
     assert list(seen.values()) == ["terminate", "terminate"]
     verify(project, aws.cloud, made.image_id, target="local", subscribers=(look,))
     assert list(seen.values()) == ["terminate"] * 3
+    begins = lease_user_data(project.lease).decode()
+    assert [text.startswith(begins) for text in told.values()] == [True] * 3
 
 
 def test_a_machine_whose_bake_is_dead_ends_by_itself_and_reap_takes_the_rest(

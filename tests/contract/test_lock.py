@@ -22,7 +22,7 @@ from amibuild import lock
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.errors import CommandFailed, Interrupted, Locked, ResourceFailed
-from amibuild.journal import Journal, Noted, Shown, StepStarted, journal_path
+from amibuild.journal import Journal, Noted, Shown, StepStarted, Subscriber, journal_path, read
 from amibuild.lock import CLOCKS_DIFFER, RELEASED, Holder, here, parameter
 from amibuild.names import BakeId, EndpointAccess, new_bake_id
 from amibuild.project import Project
@@ -40,7 +40,7 @@ from amibuild.steps.lock import (
 from amibuild.wait import Waiting
 from tests.contract import builder
 from tests.contract.builder import STAGES, Answers, new_project
-from tests.contract.conftest import Aws, Start
+from tests.contract.conftest import REGION, Aws, Start
 
 IMAGE = "game-host"
 LEASE = timedelta(hours=3)
@@ -89,8 +89,9 @@ def held(
     with (
         Journal(journal_path(folder, bake_id)) as journal,
         Scope(journal, CloudRemover(cloud), bake_id=bake_id, region=cloud.region) as scope,
+        take(cloud, scope, journal, bake_id, free, lease=LEASE, now=now or utc_now) as mine,
     ):
-        yield bake_id, take(cloud, scope, journal, bake_id, free, lease=LEASE, now=now or utc_now)
+        yield bake_id, mine
 
 
 @pytest.fixture
@@ -270,6 +271,60 @@ def test_a_renewal_that_fails_is_tried_again(start: Start, tmp_path: Path) -> No
         assert holder(aws).expires < now.at + LEASE
         mine.renew()
         assert holder(aws).expires == now.at + LEASE
+
+
+def test_a_lock_is_renewed_while_a_stage_runs_and_never_once_it_is_released(
+    aws: Aws, tmp_path: Path
+) -> None:
+    """Each look of a wait is heard, also that which sees the lock go."""
+    now = Clock()
+    bake_id = new_bake_id()
+    free, _ = wait_until_free(aws.cloud, IMAGE, tmp_path, timeout_s=0)
+    look = Waiting("os", "running", 1, 2)
+    with (
+        Journal(journal_path(tmp_path, bake_id), (passing(now, LEASE / 2),)) as journal,
+        Scope(journal, CloudRemover(aws.cloud), bake_id=bake_id, region=REGION) as scope,
+        take(aws.cloud, scope, journal, bake_id, free, lease=LEASE, now=now),
+    ):
+        journal.show(look)
+        assert holder(aws).expires == now.at + LEASE
+        journal.show(look)
+        assert holder(aws).expires == now.at + LEASE
+    assert holder(aws).released
+
+
+def passing(now: Clock, each: timedelta) -> Subscriber:
+    """At each look so much time has passed, but for those with which the lock is taken."""
+
+    def hear(shown: Shown) -> None:
+        if isinstance(shown, Waiting) and (shown.what == "os" or "to be free" in shown.what):
+            now.at += each
+
+    return hear
+
+
+def test_a_lock_that_is_lost_while_a_stage_runs_is_told_by_the_next(
+    aws: Aws, tmp_path: Path
+) -> None:
+    now = Clock()
+    free, _ = wait_until_free(aws.cloud, IMAGE, tmp_path, timeout_s=0)
+    with held(aws.cloud, tmp_path, free, now) as (_, mine):
+        now.at += LEASE
+        before = holder(aws)
+        mine.hear(Waiting("os", "running", 1, 2))
+        assert holder(aws) == before
+        with pytest.raises(ResourceFailed, match="is lost"):
+            mine.renew()
+
+
+def test_the_journal_of_who_was_overtaken_says_so(aws: Aws, tmp_path: Path) -> None:
+    free, _ = wait_until_free(aws.cloud, IMAGE, tmp_path, timeout_s=0)
+    held_elsewhere(aws, utc_now() + LEASE)
+    with pytest.raises(Overtaken), held(aws.cloud, tmp_path, free):
+        pass
+    (journal,) = (tmp_path / "journals").iterdir()
+    notes = [event.text for event in read(journal) if isinstance(event, Noted)]
+    assert notes == [f"another bake of {IMAGE} was quicker: this one begins anew"]
 
 
 class Brief(Project):

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagDescriptionTypeDef
 
 BUCKET, KEY = "a-bucket-of-ours", "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
-HINT = "`amibuild policy bake` prints all that it needs"
+HINT = (
+    "`amibuild policy bake` prints all that a bake needs, `amibuild policy reap` all that reap does"
+)
 # IAM calls these by another name.
 ACTIONS = {
     "s3:HeadBucket": "s3:ListBucket",

@@ -187,7 +187,9 @@ def certificate() -> str:
     return proc.run(["openssl", *asked, "-keyout", os.devnull]).text
 
 
-PAYLOAD = re.compile(r"base64 -d <<'AMIBUILD' .*/run/amibuild/[a-z]+/work\n(.*?)AMIBUILD\n", re.S)
+PAYLOAD = re.compile(
+    r"base64 -d <<'AMIBUILD' .*/run/amibuild/[a-z]+/job-[0-9a-f]+/work\n(.*?)AMIBUILD\n", re.S
+)
 
 
 def closed_for_the_reader(script: str, reply: bytes) -> bytes:

@@ -255,6 +255,12 @@ def test_a_machine_keeps_its_volumes_over_a_stop_and_takes_one_while_it_is_off(a
     late = empty(aws)
     aws.ec2.attach_volume(VolumeId=late, InstanceId=machine, Device="/dev/sdg")
     assert state(aws, late) == "in-use"
+    ends = {
+        one["Device"]: one["DeleteOnTermination"]
+        for volume in aws.ec2.describe_volumes()["Volumes"]
+        for one in volume["Attachments"]
+    }
+    assert ends == {"/dev/xvda": True, "/dev/sdf": True, "/dev/sdg": False}
     aws.ec2.start_instances(InstanceIds=[machine])
     aws.until_state(machine, "running")
     volumes = attached(aws, machine)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from amibuild.communicator import shell
+from amibuild.communicator import shell, unit
 from amibuild.communicator.base import RemoteJob
+from amibuild.communicator.shell import Unit
+from amibuild.communicator.ssm import random_id
 from amibuild.library.step import BuildStep
 
 
 def installing(step: BuildStep) -> str:
     """The bash that a bake sends for it, as one script; its last lines are on stderr."""
     job = RemoteJob(step.name, step.script, step.timeout_s, step.files, step.environment)
-    parts = (shell.prepare(job.name), shell.unpack_inline(job.name, shell.payload(job)))
-    return "\n".join((*parts, shell.start(job.name)))
+    at = Unit(job.name, random_id())
+    return unit.start(at, shell.unpack_inline(at, shell.payload(job)), job.timeout_s)

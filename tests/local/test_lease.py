@@ -10,6 +10,7 @@ import pytest
 
 from amibuild.communicator.base import RemoteJob, check
 from amibuild.communicator.ssm import SsmCommunicator
+from amibuild.library.bootstrap import lease_user_data
 from amibuild.steps.connect import wait_for_first_boot
 from amibuild.wait import silent
 from tests.contract.conftest import Aws
@@ -30,6 +31,11 @@ ON_DISK = "find / -xdev -name '*amibuild-lease*' 2>/dev/null || true"
 
 
 def test_a_machine_without_jobs_is_gone_when_its_lease_is_over(aws: Aws) -> None:
+    never_called = aws.launch(
+        InstanceType="t3.small",
+        InstanceInitiatedShutdownBehavior="terminate",
+        UserData=lease_user_data(timedelta(seconds=10)).decode(),
+    )
     instance = aws.running(InstanceType="t3.small", InstanceInitiatedShutdownBehavior="terminate")
     machine = SsmCommunicator(aws.cloud.ssm, instance)
 
@@ -46,7 +52,9 @@ def test_a_machine_without_jobs_is_gone_when_its_lease_is_over(aws: Aws) -> None
     ask("stops", seal[begin : seal.index("\n    systemctl stop systemd-random-seed")])
     assert ask("timers", TIMERS) == "amibuild-lease.timer"
     aws.until_state(instance, "terminated")
-    assert aws.instance(instance)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    aws.until_state(never_called, "terminated")
+    for ended in (instance, never_called):
+        assert aws.instance(ended)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
 
 
 def test_a_machine_with_a_lease_that_is_stopped_keeps_its_disk_for_the_capture(aws: Aws) -> None:

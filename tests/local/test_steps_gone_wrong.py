@@ -10,6 +10,8 @@ import boto3
 import pytest
 
 from amibuild import secret
+from amibuild.aws.ssm import Ssm
+from amibuild.communicator.base import RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed, StepFailed
 from amibuild.library.step import BuildStep, StepKind
@@ -28,14 +30,25 @@ VALUE = "kR4-the.token_of+a/bake"
 
 
 @pytest.fixture(scope="module")
-def communicator(data_dir: Path) -> Iterator[SsmCommunicator]:
+def aws(data_dir: Path) -> Iterator[Aws]:
     service = Service(Options(data_dir, machine="nspawn"))
     key = service.options.key
-    aws = Aws(service, boto3.Session(key.id, key.secret, region_name="us-east-1"), timeout_s=300)
     try:
-        yield SsmCommunicator(aws.cloud.ssm, aws.running(InstanceType="t3.small"))
+        yield Aws(
+            service, boto3.Session(key.id, key.secret, region_name="us-east-1"), timeout_s=300
+        )
     finally:
         service.close()
+
+
+@pytest.fixture(scope="module")
+def instance(aws: Aws) -> str:
+    return aws.running(InstanceType="t3.small")
+
+
+@pytest.fixture(scope="module")
+def communicator(aws: Aws, instance: str) -> SsmCommunicator:
+    return SsmCommunicator(aws.cloud.ssm, instance)
 
 
 def ran(
@@ -65,6 +78,58 @@ def test_one_that_hangs_is_ended_and_its_last_words_are_told(
     assert caught.value.tail == ("waiting for a friend",)
     said = ran(communicator, tmp_path, "pgrep -f 'sleep 4000' || echo gone")
     assert said.log.read_text() == "gone\n"
+
+
+def test_one_that_ends_the_agents_command_goes_on_and_is_picked_up(
+    communicator: SsmCommunicator, tmp_path: Path
+) -> None:
+    """What an agent does that is restarted: everything it runs is killed."""
+    command = "systemctl list-units --plain --no-legend 'amibuild-amibuild-*'"
+    script = (
+        f"echo ran >>/srv/ran\necho before\nset -- $({command})\n"
+        'systemctl kill --signal=KILL "$1"\n'
+        f'while [ -n "$({command})" ]; do sleep 0.1; done\necho after; exit 7'
+    )
+    with pytest.raises(StepFailed, match="exit code 7"):
+        ran(communicator, tmp_path, script)
+    assert (tmp_path / "wrong.log").read_text() == "before\nafter\n"
+    assert ran(communicator, tmp_path, "cat /srv/ran; rm /srv/ran").log.read_text() == "ran\n"
+
+
+class SentTwice(Ssm):
+    """As when the answer to SendCommand is lost, and the client sends it again."""
+
+    def send(self, instance_id: str, script: str, *, comment: str, timeout_s: int) -> str:
+        super().send(instance_id, script, comment=comment, timeout_s=timeout_s)
+        return super().send(instance_id, script, comment=comment, timeout_s=timeout_s)
+
+
+def test_one_that_arrives_twice_runs_once(
+    aws: Aws, instance: str, communicator: SsmCommunicator, tmp_path: Path
+) -> None:
+    twice = SsmCommunicator(SentTwice(aws.ssm, aws.region), instance)
+    said = ran(twice, tmp_path, "echo ran >>/srv/ran; sleep 1; echo done").log.read_text()
+    assert said == "done\n"
+    assert ran(communicator, tmp_path, "cat /srv/ran; rm /srv/ran").log.read_text() == "ran\n"
+
+
+def test_one_that_is_left_is_ended_on_the_machine(
+    communicator: SsmCommunicator, tmp_path: Path
+) -> None:
+    job = RemoteJob("left", "trap '' TERM HUP INT; sleep 3000 & wait; sleep 3000", 300)
+    with communicator.started(job, silent):
+        ran(communicator, tmp_path, "until pgrep -f 'sleep 3[0]00'; do sleep 0.1; done")
+    gone = "while pgrep -f 'sleep 3[0]00'; do sleep 0.1; done; echo gone"
+    assert ran(communicator, tmp_path, gone).log.read_text().endswith("gone\n")
+
+
+def test_its_surroundings_are_those_of_a_command(
+    communicator: SsmCommunicator, tmp_path: Path
+) -> None:
+    told = "echo $HOME; umask; readlink /proc/self/fd/0; echo $PATH; cat; env >&2"
+    said = ran(communicator, tmp_path, told).log.read_text().splitlines()
+    assert said[:3] == ["/root", "0022", "/dev/null"]
+    assert "/usr/sbin" in said[3].split(":")
 
 
 def test_one_that_prints_a_gigabyte_of_anything_ends(

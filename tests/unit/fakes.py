@@ -8,6 +8,7 @@ from pathlib import Path
 from amibuild import proc
 from amibuild.aws.ssm import STDOUT_LIMIT, Invocation, Ssm
 from amibuild.communicator import shell
+from tests.unit.systemd import Systemd
 
 
 class FakeClock:
@@ -29,10 +30,17 @@ class FakeClock:
 
 
 class ShellSsm(Ssm):
-    """Run Command by this machine's own shell: real output, real exit codes, SSM's limits."""
+    """Run Command by this machine's own shell: real output, real exit codes, SSM's limits.
+
+    `before` are lines in front of each command. The process that runs one is named in the file
+    `agent`, for a script that ends it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.before = ""
+        self.systemd = Systemd(root.with_name(f"{root.name}-systemd"))
+        self.agent = root.with_name(f"{root.name}-agent")
         self.sent: list[str] = []
         self.cancelled: list[str] = []
         self.done: dict[str, Invocation] = {}
@@ -40,16 +48,21 @@ class ShellSsm(Ssm):
     def send(self, instance_id: str, script: str, *, comment: str, timeout_s: int) -> str:
         self.sent.append(script)
         command_id = f"command-{len(self.sent)}"
-        here = script.replace(shell.WORK, str(self.root))
+        self.done[command_id] = self.ran(script)
+        return command_id
+
+    def ran(self, script: str) -> Invocation:
+        here = f"echo $$ >{self.agent}\n{self.before}{self.systemd.path}{script}"
+        here = here.replace(shell.WORK, str(self.root))
         ran = proc.run(["sh", "-s"], stdin=here.encode(), check=False)
-        self.done[command_id] = Invocation(
+        lost = ran.exit_code < 0
+        return Invocation(
             status="Success" if ran.exit_code == 0 else "Failed",
-            details="Success" if ran.exit_code == 0 else "Failed",
-            exit_code=ran.exit_code,
+            details="Undeliverable" if lost else "Failed" if ran.exit_code else "Success",
+            exit_code=None if lost else ran.exit_code,
             stdout=ran.stdout.decode(errors="replace")[:STDOUT_LIMIT],
             stderr=ran.stderr.decode(errors="replace")[:8000],
         )
-        return command_id
 
     def invocation(self, command_id: str, instance_id: str) -> Invocation:
         return self.done[command_id]

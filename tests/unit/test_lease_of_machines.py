@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
-from amibuild.communicator import shell
+from amibuild.aws.ssm import Invocation
+from amibuild.communicator import unit
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed
+from amibuild.library.bootstrap import lease_user_data
 from amibuild.steps.connect import first_boot, wait_for_first_boot
 from amibuild.verify.boot import run_checks
 from amibuild.wait import Observer, silent
@@ -59,11 +61,10 @@ class StubbedSsm(ShellSsm):
     def __init__(self, root: Path, stubs: Stubs) -> None:
         super().__init__(root / "run")
         self.timer = root / "timer"
-        self._path = f"PATH={stubs.bin}:$PATH\n"
+        self.before = f"PATH={stubs.bin}:$PATH\n"
 
-    def send(self, instance_id: str, script: str, *, comment: str, timeout_s: int) -> str:
-        there = self._path + script.replace(shell.LEASE, str(self.timer))
-        return super().send(instance_id, there, comment=comment, timeout_s=timeout_s)
+    def ran(self, script: str) -> Invocation:
+        return super().ran(script.replace(unit.LEASE, str(self.timer)))
 
 
 @pytest.fixture
@@ -73,6 +74,19 @@ def machine(tmp_path: Path, stubs: Stubs) -> StubbedSsm:
 
 def connect(machine: StubbedSsm) -> None:
     wait_for_first_boot(SsmCommunicator(machine, "i-1", clock=FakeClock()), LEASE, silent)
+
+
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_the_lease_begins_with_the_first_boot_and_does_not_hold_it_up(
+    tmp_path: Path, stubs: Stubs, exit_code: int
+) -> None:
+    """Who launched the machine may die before its first job; cloud-init runs this."""
+    for name in ("systemd-run", "systemctl"):
+        stubs.add(name, exit_code=exit_code)
+    script = tmp_path / "user-data"
+    script.write_bytes(lease_user_data(LEASE))
+    proc.run(["bash", "-c", f"PATH={stubs.bin}:$PATH bash {script}"])
+    assert stubs.called == ([BEGIN, RENEW] if exit_code else [BEGIN])
 
 
 def test_the_lease_begins_before_the_first_boot_is_waited_for(

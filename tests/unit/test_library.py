@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from amibuild.errors import RecipeError
-from amibuild.library.bootstrap import LIMIT_BYTES, bootstrap_user_data
+from amibuild.library.bootstrap import LIMIT_BYTES, bootstrap_user_data, lease_user_data
 from amibuild.library.load import (
     Library,
     build_steps,
@@ -25,6 +26,7 @@ from amibuild.recipe.load import load_recipe
 
 RUN = "#!/usr/bin/env bash\nset -euo pipefail\necho hello\n"
 TOML = 'purpose = "Says hello."\n'
+LEASE = timedelta(hours=2)
 
 
 class Home:
@@ -405,19 +407,19 @@ def test_a_right_recipe_comes_with_its_library(home: Home) -> None:
 def test_user_data_is_the_agents_own_script_with_its_parameters(home: Home) -> None:
     home.uses('steps = []\n[provision.params.ssm-agent]\nurl = "https://x/{region}/a b"\n')
     steps = home.steps()
-    data = bootstrap_user_data(steps, "eu-west-1")
-    assert data is not None
+    data = bootstrap_user_data(steps, "eu-west-1", LEASE)
     lines = data.decode().splitlines()
     script = step(steps, "ssm-agent").files[0].content.decode()
     assert lines[0] == "#!/usr/bin/env bash"
     assert "export PARAM_URL='https://x/{region}/a b'" in lines
     assert "export REGION=eu-west-1" in lines
+    assert data.decode().startswith(lease_user_data(LEASE).decode()), "before what may take long"
     assert data.decode().endswith(script.partition("\n")[2])
     assert len(data) <= LIMIT_BYTES
 
 
-def test_no_agent_step_means_no_user_data() -> None:
-    assert bootstrap_user_data((), "us-east-1") is None
+def test_without_an_agents_step_user_data_begins_the_lease() -> None:
+    assert bootstrap_user_data((), "us-east-1", LEASE) == lease_user_data(LEASE)
 
 
 def test_the_hygiene_rules_are_the_bundled_ones() -> None:

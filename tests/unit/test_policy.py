@@ -26,10 +26,12 @@ from amibuild.recipe.model import Recipe
 from amibuild.steps.preflight import refuse
 from tests.unit.samples import build_step
 
-# What else a call needs: the tags in a creating call, the role that a machine is given, a bucket
-# that is looked for, an upload in parts, and the key of a disk.
+# What else a call needs: the tags in a creating call, the role of EC2's own for spot machines, the
+# role that a machine is given, a bucket that is looked for, an upload in parts, and the key of a
+# disk.
 BESIDES = {
     "ec2:CreateTags",
+    "iam:CreateServiceLinkedRole",
     "iam:PassRole",
     "s3:AbortMultipartUpload",
     "kms:CreateGrant",
@@ -75,6 +77,7 @@ FULL = wanted(
             "bucket": "bake-files",
             "kms_key": "arn:aws:kms:eu-west-1:111122223333:key/1234abcd",
         },
+        "builder": {"spot": True},
         "artifacts": {"mirror": "s3://mirror-of-ours/files/"},
         "publish": {"accounts": ["444455556666"]},
         "secrets": {
@@ -125,6 +128,15 @@ def test_what_the_recipe_does_not_name_is_not_allowed() -> None:
 def of(wanted: Wanted, flow: Flow, sid: str) -> Statement:
     (found,) = (one for one in statements(wanted, flow) if one.sid == sid)
     return found
+
+
+def test_a_spot_request_is_ours_like_what_it_starts() -> None:
+    request = "arn:aws:ec2:*:*:spot-instances-request/*"
+    assert request in of(FULL, Flow.BAKE, "StartAsOurs").resources
+    assert request not in of(PLAIN, Flow.BAKE, "StartAsOurs").resources
+    role = of(FULL, Flow.BAKE, "LetEc2UseSpot")
+    assert role.resources == ("arn:aws:iam::*:role/aws-service-role/spot.amazonaws.com/*",)
+    assert role.condition == {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}}
 
 
 def test_reap_removes_only_what_has_an_end() -> None:
@@ -313,8 +325,9 @@ def test_whatever_changes_something_is_bound_to_a_tag_or_to_a_name(
 REMOVAL = ("Describe", "List", "Delete", "Deregister", "Terminate")
 LOOKS = ("Describe", "Get", "List", "CancelCommand")
 # What is used and stays as it is; what can be tagged only while amibuild makes it; and what the
-# names of a profile, a bucket and an image bind.
+# names of a profile, a service, a bucket and an image bind.
 UNBOUND = {
+    "LetEc2UseSpot",
     "StartFrom",
     "MakeGroupsIn",
     "TagWhatIsMade",

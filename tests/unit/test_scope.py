@@ -13,8 +13,9 @@ from amibuild import signals
 from amibuild.errors import AwsError, Interrupted, LeftoverError
 from amibuild.journal import Journal, Remains, ResourceKind, read
 from amibuild.names import BakeId
-from amibuild.scope import OnError, Scope
+from amibuild.scope import SEARCH_S, OnError, Scope
 from amibuild.wait import Observer
+from tests.unit.fakes import FakeClock
 
 BAKE = BakeId("20261122-101500-a1b2c3")
 GROUP, MACHINE = ResourceKind.SECURITY_GROUP, ResourceKind.INSTANCE
@@ -32,6 +33,7 @@ class Account:
         self.stuck: set[str] = set()
         self.begun: list[str] = []
         self.log: list[str] = []
+        self.hidden_s: dict[str, float] = {}
 
     def make(self, id_: str, *, then: Callable[[], None] = lambda: None) -> Callable[[str], str]:
         def create(token: str) -> str:
@@ -47,7 +49,10 @@ class Account:
     def begin(self, kind: ResourceKind, id_: str) -> None:
         self.begun.append(id_)
 
-    def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer) -> None:
+    def remove(
+        self, kind: ResourceKind, id_: str, token: str, observer: Observer, hidden_s: float = 0.0
+    ) -> None:
+        self.hidden_s[id_] = hidden_s
         if id_ in self.stuck:
             raise refused("DependencyViolation")
         self.there.pop(id_, None)
@@ -79,6 +84,21 @@ def test_everything_goes_in_reverse_order_and_the_journal_says_so(
         owner.own(MACHINE, "builder", "m", account.make("i-1"))
     assert account.log == ["i-1", "sg-1"]
     assert Remains(path).resources == {}
+
+
+def test_what_was_just_made_and_not_seen_yet_may_be_hidden(account: Account, path: Path) -> None:
+    clock = FakeClock()
+    with (
+        Journal(path) as journal,
+        Scope(journal, account, bake_id=BAKE, region="us-east-1", clock=clock) as owner,
+    ):
+        owner.own(GROUP, "access", "g", account.make("sg-old"))
+        clock.sleep(SEARCH_S)
+        owner.own(ResourceKind.VOLUME, "disk", "v", account.make("vol-seen"))
+        owner.seen("vol-seen")
+        owner.own(MACHINE, "builder", "m", account.make("i-new"))
+        clock.sleep(10)
+    assert account.hidden_s == {"i-new": SEARCH_S - 10, "vol-seen": 0, "sg-old": 0}
 
 
 def test_what_is_kept_stays(account: Account, path: Path) -> None:
@@ -198,9 +218,16 @@ def test_a_signal_while_creating_waits_until_the_id_is_known(
 
 def test_a_second_signal_does_not_stop_the_undo(account: Account, path: Path) -> None:
     class Impatient(Account):
-        def remove(self, kind: ResourceKind, id_: str, token: str, observer: Observer) -> None:
+        def remove(
+            self,
+            kind: ResourceKind,
+            id_: str,
+            token: str,
+            observer: Observer,
+            hidden_s: float = 0.0,
+        ) -> None:
             os.kill(os.getpid(), signal.SIGINT)
-            super().remove(kind, id_, token, observer)
+            super().remove(kind, id_, token, observer, hidden_s)
 
     impatient = Impatient()
     with (

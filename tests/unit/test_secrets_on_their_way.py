@@ -101,7 +101,7 @@ def test_what_a_script_prints_of_them_is_masked_in_its_log(ssm: ShellSsm) -> Non
 def test_a_machine_without_openssl_is_told(ssm: ShellSsm, monkeypatch: pytest.MonkeyPatch) -> None:
     tools = ssm.root.parent / "tools"
     tools.mkdir()
-    for name in ("sh", "mkdir", "rm", "cat"):
+    for name in ("sh", "mkdir", "rm", "cat", "flock"):
         (tools / name).symlink_to(f"/bin/{name}")
     monkeypatch.setenv("PATH", str(tools))
     with pytest.raises(CommandFailed) as caught:

@@ -187,14 +187,7 @@ def test_leftovers_alone_are_told_once_with_their_commands() -> None:
     assert text.endswith("hint: amibuild reap tries again\n")
 
 
-def test_what_was_kept_is_told_with_the_way_to_remove_it() -> None:
-    story, stream = plain(Ticks())
-    story.show(Kept(kind=INSTANCE, id="i-1", region=REGION, why="--on-error keep"))
-    story.failed(HostError("broken"))
-    assert "kept: instance i-1; `amibuild reap --kept` removes it\n" in stream.getvalue()
-
-
-def test_the_way_to_remove_it_names_recipe_and_target() -> None:
+def test_what_was_kept_is_told_with_the_ways_to_go_on_and_to_remove_it() -> None:
     story, stream = plain(Ticks())
     started = a_bake()[0][1]
     assert isinstance(started, BakeStarted)
@@ -204,7 +197,10 @@ def test_the_way_to_remove_it_names_recipe_and_target() -> None:
     error.leftovers = (Leftover("volume", "vol-1", REGION, "in use", "aws …"),)
     story.failed(error)
     reap = "amibuild reap '/my games/other.toml' --target aws"
-    assert f"kept: instance i-1; `{reap} --kept` removes it\n" in stream.getvalue()
+    resume = "amibuild bake '/my games/other.toml' --target aws --resume 20261122-101500-a1b2c3"
+    assert (
+        f"kept: instance i-1\n    `{resume}` goes on from there, `{reap} --kept` removes it\n"
+    ) in stream.getvalue()
     assert f"hint: `{reap}` tries again\n" in stream.getvalue()
 
 

@@ -59,3 +59,17 @@ def test_the_observer_hears_every_look() -> None:
     assert heard[0].state == "pending"
     assert heard[-1].state == "ready"
     assert all(w.timeout_s == 9 for w in heard)
+
+
+def test_a_look_that_outlives_the_deadline_is_not_the_last() -> None:
+    """The network was away meanwhile: what it shows next has had no time to change."""
+    clock, looks = FakeClock(), 0
+
+    def look() -> Look[str]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            clock.sleep(600)
+        return Look("pending", "it" if looks == 2 else None)
+
+    assert until(look, what="x", timeout_s=300, clock=clock) == "it"

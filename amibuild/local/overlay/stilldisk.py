@@ -40,6 +40,8 @@ def still_disk(volume: Any) -> Iterator[Path]:
     life = _life(volume)
     if getattr(volume, "phase", None) is not None:
         raise Refusal("IncorrectState", f"Volume '{volume.id}' is {volume.phase}.")
+    if life is not None and life.leaving and not life.disk.exists():
+        raise Refusal("IncorrectState", f"Volume '{volume.id}' went with its instance.")
     if not disk_of(volume).exists():
         raise Refusal("IncorrectState", f"Volume '{volume.id}' is still being made.")
     if life is None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from moto.core.responses import ActionResult
 from moto.ec2.models import EC2Backend
-from moto.ec2.models.elastic_block_store import Volume
+from moto.ec2.models.elastic_block_store import Volume, VolumeAttachment
 from moto.ec2.responses import EC2Response
 
 from amibuild.errors import AmibuildError, HostError, WaitTimeout
@@ -54,6 +54,15 @@ class LocalVolume(Volume):
     @property
     def status(self) -> str:
         return self.phase or str(super().status)
+
+    @property
+    def attachments(self) -> list[VolumeAttachment]:
+        """DeleteOnTermination is the instance's word, which ModifyInstanceAttribute may change."""
+        found = list(super().attachments)
+        for one in found:
+            block = one.instance.block_device_mapping.get(one.device)
+            one.delete_on_termination = bool(block and block.delete_on_termination)
+        return found
 
 
 def volume_file(volume_id: str) -> Path:

@@ -1,0 +1,250 @@
+"""A job as a transient unit of the machine's systemd.
+
+Whoever started it may be lost: the unit goes on, and what it said is in a file. `start` runs it and
+waits, `attach` waits for one that runs already, `stop` ends it. Each may arrive twice, for a client
+sends again what it got no answer to, and Run Command knows no token. So all that begins something
+holds the job's lock, and a job that has begun is never begun again.
+
+The unit has a lock of its own, held by its main process and nothing below it: its end is known at
+once, without asking again and again, and also when that process was killed.
+"""
+
+from __future__ import annotations
+
+from amibuild.communicator.shell import ID_PREFIX, REPLY_BYTES, Unit, quote
+
+# The timer that ends the machine when no job comes any more: begin-lease.sh begins it.
+LEASE_UNIT = "amibuild-lease.timer"
+LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
+# Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
+LOG_LIMIT_BYTES = 8 * 1024 * 1024
+PACKED_LIMIT_BYTES = 1024 * 1024
+LOG_CUT_BYTES = 512 * 1024
+# After SIGTERM; then systemd sends SIGKILL to what is left.
+STOP_S = 5
+# Of a job that has secrets: those, and the certificate that its reply is closed for.
+SECRETS_FILE, READER_FILE = "secrets.cms", "reader.pem"
+
+# What systemd tells a unit of itself: that of the command would be wrong for the job's.
+_OF_THE_COMMAND = (
+    "INVOCATION_ID JOURNAL_STREAM MANAGERPID MEMORY_PRESSURE_WATCH MEMORY_PRESSURE_WRITE "
+    "NOTIFY_SOCKET SYSTEMD_EXEC_PID PWD OLDPWD SHLVL"
+)
+# Short ones: SSM keeps 8,000 characters of them.
+_LAST_LINES = 'tail -n 20 "$at/log" | cut -c1-390'
+
+
+def start(unit: Unit, unpack: str, timeout_s: int, *, secrets: bool = False) -> str:
+    """Runs the job and replies. The last command's exit code is what SSM reports.
+
+    `unpack` are the lines that put its files down. With `secrets` those are there, in memory, while
+    it runs, and only the reader of the reply learns what the job said. What the agent has in its
+    environment, such as a proxy, the job has too.
+    """
+    return f"""\
+{_renew_lease(unit)}\
+mkdir -p "$at"
+{_lock(unit)}\
+if {{ [ ! -e "$at/begin.sh" ] || ! loaded; }} && [ ! -e "$at/began" ]; then
+{_stop_earlier(unit)}\
+rm -rf "$at/work"
+mkdir "$at/work"
+{unpack}\
+cat >"$at/end.sh" <<'SCRIPT'
+{_end(unit)}\
+SCRIPT
+(
+    unset {_OF_THE_COMMAND}
+    export -p
+) >"$at/caller.sh"
+cat >"$at/begin.sh" <<'SCRIPT'
+{_begin(unit, secrets=secrets)}\
+SCRIPT
+systemd-run --quiet --collect --unit="$unit" --service-type=exec \\
+    --property=RuntimeMaxSec={timeout_s} --property=TimeoutStopSec={STOP_S} \\
+    --property=OOMPolicy=continue --property=ExecStopPost="/bin/sh $at/end.sh" \\
+    -- /bin/bash "$at/begin.sh" 9>&-
+rm -rf "$at/pieces" "$at/payload.tar.gz"
+fi
+exec 9>&-
+{_reply(secrets=secrets)}"""
+
+
+def attach(unit: Unit, *, secrets: bool = False) -> str:
+    """Waits for a job that was begun and replies, as its start does; it begins nothing."""
+    return f"""\
+{_renew_lease(unit)}\
+loaded || [ -e "$at/began" ] || {{
+    echo "amibuild-ended unknown"
+    exit 1
+}}
+{_reply(secrets=secrets)}"""
+
+
+def stop(unit: Unit, *, secrets: bool = False) -> str:
+    """Ends the job with all that it started, and prints its last lines. With `secrets` nothing is
+    printed, and nothing but a mark is left: that its start, should it still arrive, comes late."""
+    forget = 'find "$at" -mindepth 1 ! -name began -delete\n'
+    return f"""\
+{_place(unit)}\
+mkdir -p "$at"
+{_lock(unit)}\
+: >"$at/began"
+systemctl stop "$unit" 2>/dev/null || true
+{forget if secrets else f"[ ! -e $at/log ] || {_LAST_LINES}" + chr(10)}"""
+
+
+def make_key(unit: Unit, bits: int) -> str:
+    """Makes a key for this job on the machine, and prints a certificate with its public half."""
+    return f"""\
+{_place(unit)}\
+command -v openssl >/dev/null || {{
+    echo "secrets need openssl on the machine: install it in an earlier step" >&2
+    exit 1
+}}
+mkdir -p "$at"
+{_lock(unit)}\
+[ ! -e "$at/began" ] || exit 0
+cd "$at"
+[ -e key/certificate.pem ] || {{
+    rm -rf key
+    mkdir key
+    openssl req -x509 -newkey rsa:{bits} -nodes -days 1 -subj /CN=amibuild \\
+        -keyout key/key.pem -out key/new.pem 2>key/said || {{ cat key/said >&2; exit 1; }}
+    mv key/new.pem key/certificate.pem
+}}
+cat key/certificate.pem
+"""
+
+
+def _place(unit: Unit) -> str:
+    return f"""\
+set -eu
+umask 077
+at={quote(unit.folder)}
+unit={quote(unit.name)}
+loaded() {{
+    [ "$(systemctl show --property=LoadState --value "$unit" 2>/dev/null)" = loaded ]
+}}
+"""
+
+
+def _renew_lease(unit: Unit) -> str:
+    """A command for a job is a sign of life, and sets the machine's lease back to its length."""
+    return f"{_place(unit)}[ ! -e {LEASE} ] || systemctl restart {LEASE_UNIT} || true\n"
+
+
+def _lock(unit: Unit) -> str:
+    """Until the command closes it, or ends: then the kernel does."""
+    return f"exec 9>{quote(unit.jobs_folder)}/lock\nflock 9\n"
+
+
+def _stop_earlier(unit: Unit) -> str:
+    """What is left of the job as it was sent before, by a bake that is taken up again. A mark stays
+    of each, should its command arrive late."""
+    return f"""\
+for other in {quote(unit.jobs_folder)}/{ID_PREFIX}*; do
+    [ "$other" != "$at" ] || continue
+    : >"$other/began"
+    systemctl stop "{unit.names}${{other##*/{ID_PREFIX}}}.service" 2>/dev/null || true
+    find "$other" -mindepth 1 ! -name began -delete
+done
+"""
+
+
+def _begin(unit: Unit, *, secrets: bool) -> str:
+    """The unit's main process. It makes the reply too, so that each who waits finds the same."""
+    at = quote(unit.folder)
+    return f"""\
+umask 077
+exec </dev/null >/dev/null 2>{at}/trouble 8>{at}/running
+flock 8
+cd {at}/work || exit
+: >{at}/began
+{_open_envelope(at) if secrets else ""}\
+(
+    exec 8>&-
+    . {at}/caller.sh
+    . ./environment.sh
+    rm -f {at}/caller.sh ./environment.sh
+    export AMIBUILD_RESULT={at}/result
+    {f"export AMIBUILD_SECRETS={at}/secrets" if secrets else ""}
+    umask 022
+    exec bash run.sh
+) >{at}/log 2>&1
+code=$?
+cd {at} || exit
+rm -rf secrets key
+touch result
+mkdir -p sent
+cat result >sent/result
+cut_log() {{
+    size=$(stat -c %s log)
+    [ "$size" -gt "$1" ] || {{
+        cat log
+        return
+    }}
+    head -c $(($1 / 8)) log
+    printf '\\n... %s bytes left out ...\\n' $((size - $1))
+    tail -c $(($1 - $1 / 8)) log
+}}
+for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
+    cut_log $limit >sent/log
+    tar -czf reply.tar.gz -C sent log result
+    [ "$(stat -c %s reply.tar.gz)" -gt {PACKED_LIMIT_BYTES} ] || break
+done
+{_CLOSE_REPLY if secrets else ""}\
+{{
+    echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
+    head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
+}} >reply.new
+mv reply.new reply
+"""
+
+
+_CLOSE_REPLY = f"""\
+openssl cms -encrypt -binary -aes256 -outform DER -in reply.tar.gz -out reply.cms {READER_FILE} ||
+    exit
+mv reply.cms reply.tar.gz
+"""
+
+
+def _open_envelope(at: str) -> str:
+    return f"""\
+mkdir -m 700 {at}/secrets || exit
+openssl cms -decrypt -inform DER -in {SECRETS_FILE} -inkey {at}/key/key.pem \\
+    -recip {at}/key/certificate.pem -out {at}/secrets/all.tar || exit
+tar -xf {at}/secrets/all.tar -C {at}/secrets || exit
+rm -rf {at}/key {at}/secrets/all.tar {SECRETS_FILE}
+mv {READER_FILE} {at}/{READER_FILE}
+"""
+
+
+def _end(unit: Unit) -> str:
+    """systemd runs it when nothing of the unit is left, whatever ended it."""
+    at = quote(unit.folder)
+    return f"""\
+umask 077
+rm -rf {at}/secrets {at}/key {at}/work/{SECRETS_FILE}
+echo "$SERVICE_RESULT ${{EXIT_STATUS:-}}" >{at}/ended.new
+mv {at}/ended.new {at}/ended
+"""
+
+
+def _reply(*, secrets: bool) -> str:
+    """Until the unit has ended. Only what is killed has no reply, and is ended by systemd."""
+    return f"""\
+until [ -e "$at/began" ] || ! loaded; do sleep 0.05; done
+[ ! -e "$at/running" ] || flock --shared "$at/running" true
+until [ -e "$at/reply" ] || [ -e "$at/ended" ] || ! loaded; do sleep 0.1; done
+if [ -e "$at/reply" ]; then
+    cat "$at/reply"
+    {"" if secrets else f"{_LAST_LINES} >&2"}
+    read -r _ code _ <"$at/reply"
+    exit "$code"
+fi
+echo "amibuild-ended $(cat "$at/ended" 2>/dev/null || echo gone)"
+{"" if secrets else f"[ ! -e $at/log ] || {_LAST_LINES}"}
+[ ! -e "$at/trouble" ] || head -c 4000 "$at/trouble"
+exit 1
+"""
