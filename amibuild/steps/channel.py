@@ -46,7 +46,6 @@ def held(
     lock = f"{channel.image}/{channel.name}"
     try:
         free, _ = wait_until_free(cloud, lock, state_dir, timeout_s=0, clock=clock)
-        take(cloud, scope, journal, move, free, lease=LEASE, clock=clock)
     except Locked as busy:
         raise ChannelBusy(
             f"{what} is being moved by {busy.who} ({busy.bake_id}) since "
@@ -54,13 +53,14 @@ def held(
             hint="look at `amibuild channels` once that has ended; one that died is over at "
             f"{busy.until:%H:%M:%SZ}, or with `amibuild reap` where it ran",
         ) from busy
-    now = read_channel(cloud, channel)
-    if (now.version, now.image_id) != (channel.version, channel.image_id):
-        raise ChannelBusy(
-            f"{what} was moved to {now.image_id} meanwhile; nothing was changed here",
-            hint="look at `amibuild channels history`, and call it again if it is still wanted",
-        )
-    yield
+    with take(cloud, scope, journal, move, free, lease=LEASE, clock=clock):
+        now = read_channel(cloud, channel)
+        if (now.version, now.image_id) != (channel.version, channel.image_id):
+            raise ChannelBusy(
+                f"{what} was moved to {now.image_id} meanwhile; nothing was changed here",
+                hint="look at `amibuild channels history`, and call it again if it is still wanted",
+            )
+        yield
 
 
 def set_channel(
