@@ -13,9 +13,10 @@ from pathlib import Path
 
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
+from amibuild.channel_lines import Revoking
 from amibuild.channels import Channel, check_reason, pointing_at, read_channels
 from amibuild.errors import UsageError
-from amibuild.journal import Journal, Revoking, Subscriber, journal_path
+from amibuild.journal import Journal, Subscriber, journal_path
 from amibuild.names import Tag, new_bake_id
 from amibuild.promote import referred_to, started, whoever
 from amibuild.recipe.model import Recipe

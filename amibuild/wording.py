@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from amibuild.channel_lines import Moved, Moving, Revoking
 from amibuild.errors import (
     CommandFailed,
     Failure,
@@ -32,13 +33,10 @@ from amibuild.journal import (
     Intended,
     Kept,
     LeftBehind,
-    Moved,
-    Moving,
     Noted,
     Outcome,
     Removed,
     ResourceKind,
-    Revoking,
     Shown,
     StepEnded,
     StepFailed,

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from amibuild.aws.session import Cloud
 from amibuild.aws.ssm import ParameterVersion
+from amibuild.channel_lines import Moved, Moving
 from amibuild.channels import Channel, Entry, Note, read_channel, read_history
 from amibuild.errors import AwsError, ChannelBusy, Duplicate, Locked, WaitTimeout
-from amibuild.journal import Journal, Moved, Moving
+from amibuild.journal import Journal
 from amibuild.names import BakeId, Tag
 from amibuild.scope import Scope
 from amibuild.steps.lock import take, wait_until_free

@@ -14,9 +14,10 @@ import boto3
 import pytest
 
 from amibuild.aws.session import Cloud
+from amibuild.channel_lines import Moved, Moving
 from amibuild.channels import drift, survey
 from amibuild.errors import ChannelBusy, PromotionRefused, UsageError, WaitTimeout
-from amibuild.journal import Moved, Moving, Shown, read
+from amibuild.journal import Shown, read
 from amibuild.local.faults import Fault
 from amibuild.local.overlay.desk import Desk
 from amibuild.local.service import Options, Service

@@ -11,8 +11,9 @@ import boto3
 import pytest
 
 from amibuild import revoke
+from amibuild.channel_lines import Revoking
 from amibuild.errors import PromotionRefused, UsageError
-from amibuild.journal import Revoking, read
+from amibuild.journal import read
 from amibuild.local.service import Options, Service
 from amibuild.promote import Allowed
 from amibuild.registry import find_image, find_reusable

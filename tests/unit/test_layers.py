@@ -44,8 +44,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("amibuild.communicator", "amibuild.lease", "amibuild.scope", "amibuild.stage"),
     ("amibuild.aws",),
     (
+        "amibuild.channel_lines",
         "amibuild.journal",
         "amibuild.library",
+        "amibuild.line",
         "amibuild.lock",
         "amibuild.outputs",
         "amibuild.plan",
