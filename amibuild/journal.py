@@ -13,14 +13,15 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
+from amibuild.channel_lines import Moved, Moving, Revoking
 from amibuild.errors import Leftover, LeftoverError, UsageError, WaitTimeout
+from amibuild.line import Line
 from amibuild.secret import all_masked
 from amibuild.wait import Look, Waiting, until
 
@@ -49,13 +50,7 @@ class Outcome(StrEnum):
     KEPT = "kept"
 
 
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
-
-
-class BakeStarted(_Event):
+class BakeStarted(Line):
     """Once more, with the same id, where a bake is resumed."""
 
     event: Literal["bake-started"] = "bake-started"
@@ -68,33 +63,34 @@ class BakeStarted(_Event):
     recipe: str
     pid: int
     version: str
+    flow: str = "bake"
     source_reference: str = ""
     volume_gib: int = 0
     kms_key: str | None = None
     overrides: tuple[str, ...] = ()
 
 
-class StepStarted(_Event):
+class StepStarted(Line):
     event: Literal["step-started"] = "step-started"
     step: str
     what: str
 
 
-class StepEnded(_Event):
+class StepEnded(Line):
     event: Literal["step-ended"] = "step-ended"
     step: str
     seconds: float
     detail: str = ""
 
 
-class StepFailed(_Event):
+class StepFailed(Line):
     event: Literal["step-failed"] = "step-failed"
     step: str
     seconds: float
     error: str
 
 
-class StepRan(_Event):
+class StepRan(Line):
     """A build step ended well on that machine: a resumed bake need not do it again.
 
     `secrets` are fingerprints by name, which tell that a value is another one by now.
@@ -109,10 +105,10 @@ class StepRan(_Event):
     log: str
     notes: tuple[str, ...] = ()
     installed_bytes: int | None = None
-    secrets: dict[str, str] = {}
+    secrets: dict[str, str] = Field(default={})
 
 
-class Found(_Event):
+class Found(Line):
     """What was found on that machine before it was sealed, as JSON: it can't be asked again."""
 
     event: Literal["found"] = "found"
@@ -121,7 +117,7 @@ class Found(_Event):
     body: str
 
 
-class Intended(_Event):
+class Intended(Line):
     """Something is about to be created, under this name and client token."""
 
     event: Literal["intended"] = "intended"
@@ -131,7 +127,7 @@ class Intended(_Event):
     region: str
 
 
-class Created(_Event):
+class Created(Line):
     event: Literal["created"] = "created"
     kind: ResourceKind
     id: str
@@ -139,21 +135,21 @@ class Created(_Event):
     region: str
 
 
-class Abandoned(_Event):
+class Abandoned(Line):
     """An intent came to nothing: the account was searched by its token, and nothing was there."""
 
     event: Literal["abandoned"] = "abandoned"
     token: str
 
 
-class Removed(_Event):
+class Removed(Line):
     event: Literal["removed"] = "removed"
     kind: ResourceKind
     id: str
     region: str
 
 
-class Kept(_Event):
+class Kept(Line):
     """It stays: the result, or what `--on-error keep` left for a look."""
 
     event: Literal["kept"] = "kept"
@@ -163,7 +159,7 @@ class Kept(_Event):
     why: str
 
 
-class LeftBehind(_Event):
+class LeftBehind(Line):
     event: Literal["left-behind"] = "left-behind"
     kind: ResourceKind
     id: str
@@ -172,12 +168,12 @@ class LeftBehind(_Event):
     command: str
 
 
-class Noted(_Event):
+class Noted(Line):
     event: Literal["noted"] = "noted"
     text: str
 
 
-class BakeEnded(_Event):
+class BakeEnded(Line):
     event: Literal["bake-ended"] = "bake-ended"
     outcome: Outcome
     seconds: float
@@ -197,6 +193,9 @@ Event = (
     | Kept
     | LeftBehind
     | Noted
+    | Moving
+    | Moved
+    | Revoking
     | BakeEnded
 )
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

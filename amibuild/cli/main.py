@@ -20,11 +20,14 @@ from amibuild import __version__
 from amibuild.cli import (
     artifacts,
     bake,
+    channels,
     doctor,
     images,
     local,
     policy,
+    promote,
     reap,
+    revoke,
     service,
     start,
     verify,
@@ -101,6 +104,10 @@ app.command("plan")(bake.plan)
 app.command("verify")(verify.verify)
 app.command("images")(images.images)
 app.command("show")(images.show)
+app.command("promote")(promote.promote)
+app.command("rollback")(promote.rollback)
+app.add_typer(channels.app, name="channels")
+app.command("revoke")(revoke.revoke)
 app.command("reap")(reap.reap)
 app.command("policy")(policy.policy)
 app.add_typer(artifacts.app, name="artifacts")
