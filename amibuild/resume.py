@@ -191,8 +191,12 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
 
     Raises: UsageError when there is nothing to go on with.
     """
+    if not BAKE_ID.fullmatch(bake_id):
+        raise UsageError(
+            f"--resume: {bake_id!r} is no bake's id", hint="it looks like 20261122-101500-a1b2c3"
+        )
     path = journal_path(project.state_dir, bake_id)
-    if not BAKE_ID.fullmatch(bake_id) or not path.is_file():
+    if not path.is_file():
         known = [one.stem for one in sorted(path.parent.glob("*.jsonl"))]
         raise UsageError(
             f"there is no bake {bake_id} in {path.parent}",

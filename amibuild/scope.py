@@ -38,7 +38,7 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import BakeId, client_token
-from amibuild.wait import Clock, Look, Observer, SystemClock, until
+from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ class Scope:
                 what=f"{kind} {token}",
                 timeout_s=SEARCH_S if lost else 0,
                 clock=self._clock,
-                observer=self._journal.show,
+                observer=self._journal.show if lost else silent,
             )
         except WaitTimeout:
             if not lost:
