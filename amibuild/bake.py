@@ -16,6 +16,7 @@ from pathlib import Path
 
 from amibuild import __version__
 from amibuild.attempts import build_image
+from amibuild.attended import Attended, Person
 from amibuild.aws.ec2 import Spot
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
@@ -97,11 +98,14 @@ def bake(
     on_result: Callable[[BakeResult], None],
     resume: str | None = None,
     lock_timeout_s: float = 0.0,
+    person: Person | None = None,
+    pause_before: str | None = None,
     clock: Clock | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> BakeResult:
     """`environ` is where the recipe's secrets are looked for that come from the environment;
-    `resume` is the id of a bake that is gone on with.
+    `resume` is the id of a bake that is gone on with; the `person` is asked with OnError.ASK, and
+    before that step.
 
     Raises: Locked, VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
     clock = clock or SystemClock()
@@ -130,9 +134,11 @@ def bake(
         left_s = max(left_s - (clock.monotonic() - began), 0.0)
         if waited:
             continue  # the other bake may have made this very image
+        attended = Attended(on_error, person=person, pause_before=pause_before, clock=clock)
         try:
             return _bake(
-                project, cloud, plan, free, earlier, before, target=target, on_error=on_error,
+                project, cloud, plan, free, earlier, before, attended, target=target,
+                on_error=on_error,
                 subscribers=subscribers, on_result=on_result, clock=clock, environ=environ,
             )  # fmt: skip
         except Overtaken:  # nothing is there yet but a journal
@@ -146,6 +152,7 @@ def _bake(
     free: Standing,
     earlier: Earlier | None,
     built: Built | None,
+    attended: Attended,
     *,
     target: str,
     on_error: OnError,
@@ -192,13 +199,15 @@ def _bake(
     remover = CloudRemover(cloud, clock)
     with (
         journal_of(
-            journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear), earlier
+            journal_path(project.state_dir, bake_id),
+            (*subscribers, temporary.hear, attended.hear),
+            earlier,
         ) as journal,
         told(
             journal,
             stages := Stages(journal, clock, earlier.seconds if earlier else None),
             started,
-            on_error,
+            lambda: attended.on_error,
         ),
         # Of its own: whatever is kept for a look, the next bake may begin.
         Scope(
@@ -214,9 +223,15 @@ def _bake(
             attempt=attempt,
             clock=clock,
         ) as scope,
+        attended.over(scope, journal),
     ):
         watch = journal.show
-        stages.before_each = held.renew
+
+        def look_after(stage: str) -> None:
+            attended.before(stage)
+            held.renew()
+
+        stages.before_each = look_after
         with stages.run("preflight", "checks what can be refused before it costs"):
             ready = preflight(cloud, recipe, plan.steps, places)
             for note in ready.notes:
@@ -251,6 +266,7 @@ def _bake(
             kept_when_failed=on_error is OnError.KEEP,
             earlier=earlier,
             spot=spot,
+            attended=attended,
         )
         built, captured, image = build_image(
             cloud, scope, journal, stages, bake_id, order, built, commit
@@ -261,7 +277,7 @@ def _bake(
                 built.failed, built.audited, known,
             )  # fmt: skip
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
-            if not proof.passed and on_error is OnError.KEEP:
+            if not proof.passed and on_error is not OnError.CLEAN:
                 mark(cloud, image, passed=False)
             require(proof, image.id)
         with stages.run("distribute", f"marks {image.id} as verified"):

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from amibuild.attended import Attended
 from amibuild.aws.ec2 import Network, Spot
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator
 from amibuild.errors import AmibuildError, StepFailed, TakenBack, WaitTimeout
 from amibuild.journal import Found, Journal, Noted, StepRan
-from amibuild.library.step import StepKind
+from amibuild.library.step import BuildStep, StepKind
 from amibuild.names import BakeId, InstanceId, Tag
 from amibuild.plan import Plan
 from amibuild.recipe.model import Recipe
@@ -62,6 +63,7 @@ class Order:
     kept_when_failed: bool = False
     earlier: Earlier | None = None
     spot: Spot | None = None
+    attended: Attended = field(default_factory=Attended)
 
     @property
     def may_be_on_spot(self) -> bool:
@@ -113,9 +115,10 @@ def build(
             wait_for_agent(cloud, builder, timeout_s=limits.connect_timeout_s, observer=watch)
             communicator = order.connect(builder)
             wait_for_first_boot(communicator, order.lease, watch)
+        order.attended.sustained = communicator
         marks = {name: one.fingerprint(bake_id) for name, one in order.secrets.items()}
         runs = _Runs(journal, builder, done, marks)
-        failed = _provision(stages, communicator, order, runs, watch)
+        failed = _provision(cloud, stages, communicator, order, runs, watch)
         if failed and order.kept_when_failed:
             raise _first_of(failed)
         *provisioning, seal = order.plan.steps
@@ -128,8 +131,8 @@ def build(
                 timeout_s = order.recipe.verify.timeout_s
                 audited = audit(communicator, provisioning, order.logs, timeout_s, watch)
                 journal.write(Found(machine=builder, what=AUDIT, body=audit_json(audited)))
-        with stages.run(seal.name, seal.purpose):
-            runs.add(run_step(communicator, seal, order.logs, watch, secrets=order.secrets))
+        _run(cloud, stages, communicator, order, runs, watch, seal)
+        order.attended.sustained = None
     return Built(builder, runs.all, failed, inventory, audited)
 
 
@@ -217,7 +220,7 @@ class _Runs:
         fingerprints: Mapping[str, str],
     ) -> None:
         self._journal = journal
-        self._builder = builder
+        self.builder = builder
         self._before = before
         self._fingerprints = fingerprints
         self._all: list[StepRun] = []
@@ -239,7 +242,7 @@ class _Runs:
             self._journal.write(Noted(text=f"{ran.step.name}: {note}"))
         self._journal.write(
             StepRan(
-                machine=self._builder,
+                machine=self.builder,
                 step=ran.step.name,
                 digest=ran.step.digest,
                 exit_code=ran.exit_code,
@@ -272,7 +275,12 @@ def _launch(order: Order) -> Launch:
 
 
 def _provision(
-    stages: Stages, communicator: Communicator, order: Order, runs: _Runs, watch: Observer
+    cloud: Cloud,
+    stages: Stages,
+    communicator: Communicator,
+    order: Order,
+    runs: _Runs,
+    watch: Observer,
 ) -> dict[str, StepFailed]:
     """Each step but seal, in order; the services that did not end well, by name."""
     failed: dict[str, StepFailed] = {}
@@ -280,16 +288,32 @@ def _provision(
         if runs.had(step.name):
             continue
         try:
-            with stages.run(step.name, step.purpose):
-                sources = order.sources(step)
-                runs.add(run_step(communicator, step, order.logs, watch, sources, order.secrets))
+            _run(cloud, stages, communicator, order, runs, watch, step)
         except StepFailed as error:
             # Services stand side by side, so the others go on: one bake tells of all that fail.
             # Other steps build on each other.
-            if step.kind is not StepKind.SERVICE:
+            if step.kind is not StepKind.SERVICE or order.attended.has_decided:
                 raise
             failed[step.name] = error
     return failed
+
+
+def _run(
+    cloud: Cloud,
+    stages: Stages,
+    communicator: Communicator,
+    order: Order,
+    runs: _Runs,
+    watch: Observer,
+    step: BuildStep,
+) -> None:
+    def once() -> None:
+        # Nobody is asked about a step that failed with its machine.
+        with order.needing(cloud, runs.builder), stages.run(step.name, step.purpose):
+            sources = order.sources(step)
+            runs.add(run_step(communicator, step, order.logs, watch, sources, order.secrets))
+
+    order.attended.retried(step.name, once)
 
 
 def _first_of(failed: Mapping[str, StepFailed]) -> StepFailed:

@@ -77,15 +77,15 @@ def data_dir() -> Path:
 def open_endpoint(
     *,
     machine: str = AUTO,
-    keep: bool = False,
+    keep: Callable[[], bool] = lambda: False,
     progress: Progress = log.info,
     data: Path | None = None,
     base: bool = True,
 ) -> Iterator[LocalEndpoint]:
     """The endpoint that runs already, or a new one that ends with this context.
 
-    `keep` leaves it running when the body fails, machines and all, until `local down`. Without
-    `base` no base image is made: enough for a look at what is there.
+    `keep`, which is asked when the body fails, leaves it running, machines and all, until `local
+    down`. Without `base` no base image is made: enough for a look at what is there.
     Raises: HostError, with the hint of what refused.
     """
     folder = data or data_dir()
@@ -93,7 +93,7 @@ def open_endpoint(
         try:
             yield endpoint
         except Exception as error:  # not an interrupt, which cleans up: nothing is kept then
-            if keep or _waits_for_more(error):
+            if keep() or _waits_for_more(error):
                 with suppress(HostError):  # the body's own failure is the one to tell
                     _keep(folder)
                     progress(

@@ -7,7 +7,7 @@ in the meantime can't be gone on with.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -186,22 +186,28 @@ def _damaged(bake_id: str) -> PlanError:
     )
 
 
-def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlier:
-    """What that bake left, as the journal and the account say now.
-
-    Raises: UsageError when there is nothing to go on with.
-    """
+def journal_file(state_dir: Path, bake_id: str) -> Path:
+    """Raises: UsageError when there is none."""
     if not BAKE_ID.fullmatch(bake_id):
         raise UsageError(
-            f"--resume: {bake_id!r} is no bake's id", hint="it looks like 20261122-101500-a1b2c3"
+            f"{bake_id!r} is no bake's id", hint="it looks like 20261122-101500-a1b2c3"
         )
-    path = journal_path(project.state_dir, bake_id)
+    path = journal_path(state_dir, bake_id)
     if not path.is_file():
         known = [one.stem for one in sorted(path.parent.glob("*.jsonl"))]
         raise UsageError(
             f"there is no bake {bake_id} in {path.parent}",
             hint=f"the newest is {known[-1]}" if known else None,
         )
+    return path
+
+
+def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlier:
+    """What that bake left, as the journal and the account say now.
+
+    Raises: UsageError when there is nothing to go on with.
+    """
+    path = journal_file(project.state_dir, bake_id)
     if is_live(path):
         raise JournalBusy(bake_id)
     remains = Remains(path)
@@ -219,7 +225,7 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
         raise UsageError(f"bake {bake_id} has ended well: nothing is left to do")
     events = list(read(path))
     resources = (*remains.resources.values(), *_images_intended(cloud, remains))
-    facts = _builder(cloud, resources)
+    facts = living(cloud, resources, Purpose.BUILD)
     builder = facts.id if facts else None
     # An image came of the machine that was sealed last, which may be gone by now.
     last = next((e for e in reversed(events) if isinstance(e, StepRan)), None)
@@ -290,10 +296,12 @@ def own_again(earlier: Earlier, scope: Scope, journal: Journal) -> None:
             scope.adopt_intended(intent)
 
 
-def _builder(cloud: Cloud, resources: tuple[Created, ...]) -> InstanceFacts | None:
-    """The newest that lives."""
+def living(
+    cloud: Cloud, resources: Sequence[Created], purpose: Purpose
+) -> InstanceFacts | None:
+    """The newest machine of that purpose that lives."""
     for one in reversed(resources):
-        if one.kind is ResourceKind.INSTANCE and purpose_of(one.token).startswith(Purpose.BUILD):
+        if one.kind is ResourceKind.INSTANCE and purpose_of(one.token).startswith(purpose):
             try:
                 facts = cloud.ec2.instance(one.id)
             except NotFound:

@@ -49,6 +49,7 @@ SEARCH_S = 30.0
 class OnError(StrEnum):
     CLEAN = "clean"
     KEEP = "keep"
+    ASK = "ask"
 
 
 class Remover(Protocol):
@@ -165,9 +166,9 @@ class Scope:
     def begin_removal(self, id_: str) -> None:
         """Starts it without waiting; the end of the scope waits, and tries again if need be.
 
-        Not with `--on-error keep`: what may still fail is what one wants to look at.
+        Not with `--on-error keep` or `ask`: what may still fail is what one wants to look at.
         """
-        if self._on_error is OnError.KEEP:
+        if self._on_error is not OnError.CLEAN:
             return
         for owned in self._owned:
             if owned.id == id_:
@@ -189,6 +190,10 @@ class Scope:
         """Now, not at the end: the end tries again what could not be removed."""
         self._undo([owned for owned in self._owned if owned.id == id_])
         signals.deliver_now()
+
+    def decide(self, on_error: OnError) -> None:
+        """What it was made with, or what somebody who was asked has said instead."""
+        self._on_error = on_error
 
     def keep(self, id_: str, why: str) -> None:
         """It outlives the scope."""

@@ -24,7 +24,7 @@ class Stages:
     """The stretches of one flow. `seconds` has each that ended well, in order, and begins with
     those of the `earlier` runs of a resumed bake; the time between runs counts for nothing.
 
-    `before_each` is called before a stretch begins.
+    `before_each` is called with its name before a stretch begins.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Stages:
     ) -> None:
         self._journal = journal
         self._clock = clock or SystemClock()
-        self.before_each: Callable[[], None] = lambda: None
+        self.before_each: Callable[[str], None] = lambda _: None
         self._began = self._clock.monotonic()
         self.seconds = dict(earlier or {})
         self._earlier_s = sum(self.seconds.values())
@@ -47,7 +47,7 @@ class Stages:
     @contextmanager
     def run(self, name: str, what: str) -> Iterator[None]:
         signals.deliver_now()
-        self.before_each()
+        self.before_each(name)
         began = self._clock.monotonic()
         self._journal.write(StepStarted(step=name, what=what))
         try:
@@ -63,14 +63,18 @@ class Stages:
 
 @contextmanager
 def told(
-    journal: Journal, stages: Stages, started: BakeStarted, on_error: OnError = OnError.CLEAN
+    journal: Journal,
+    stages: Stages,
+    started: BakeStarted,
+    on_error: Callable[[], OnError] = lambda: OnError.CLEAN,
 ) -> Iterator[None]:
-    """Around a whole flow, its scope included: the journal's first line and its last."""
+    """Around a whole flow, its scope included: the journal's first line and its last. What was
+    done `on_error` may be known at its end only."""
     journal.write(started)
     try:
         yield
     except BaseException as error:
-        journal.write(BakeEnded(outcome=_outcome(error, on_error), seconds=stages.total_s))
+        journal.write(BakeEnded(outcome=_outcome(error, on_error()), seconds=stages.total_s))
         raise
     journal.write(BakeEnded(outcome=Outcome.DONE, seconds=stages.total_s))
 

@@ -27,6 +27,7 @@ from amibuild.wording import (
     duration_text,
     event_line,
     failure_lines,
+    question_lines,
     waiting_text,
 )
 
@@ -52,6 +53,10 @@ class Story(Protocol):
 
     def result(self, text: str) -> None:
         """The result, on stdout, at once."""
+
+    def ask(self, text: str, error: Failure | None = None) -> None:
+        """A question, below the failure that it is about. The story stands still until it goes
+        on."""
 
     def failed(self, error: Failure) -> None:
         """The report of a failure: what, the last output, the log, what is left, what to do."""
@@ -108,6 +113,11 @@ class Plain:
 
     def result(self, text: str) -> None:
         print_result(text)
+
+    def ask(self, text: str, error: Failure | None = None) -> None:
+        for line in question_lines(text, error):
+            self._stream.write(line.text + "\n")
+        self._stream.flush()
 
     def failed(self, error: Failure) -> None:
         for line in failure_lines(error, self._history):
@@ -179,6 +189,11 @@ class LiveView:
         """stdout may be the same terminal: the moving part makes room while it is written."""
         self._stop()
         print_result(text)
+
+    def ask(self, text: str, error: Failure | None = None) -> None:
+        self._stop()
+        for line in question_lines(text, error):
+            self._tell(line)
 
     def failed(self, error: Failure) -> None:
         self._stop()

@@ -79,8 +79,9 @@ def until(
     clock: Clock | None = None,
     observer: Observer = silent,
     hint: str | None = None,
+    longest_s: float = LONGEST_INTERVAL_S,
 ) -> T:
-    """The value of the first look that has one.
+    """The value of the first look that has one. `longest_s` is the most between two looks.
 
     A dead state is the look's own business: it raises ResourceFailed, which passes through.
     The last look begins at the deadline, not before: one that takes long, as when the network is
@@ -98,7 +99,7 @@ def until(
             return seen.value
         if began >= timeout_s:
             raise WaitTimeout(what=what, waited_s=elapsed, last_state=seen.state, hint=hint)
-        clock.sleep(min(_pause(elapsed), max(timeout_s - elapsed, FIRST_INTERVAL_S)))
+        clock.sleep(min(_pause(elapsed), longest_s, max(timeout_s - elapsed, FIRST_INTERVAL_S)))
 
 
 def _pause(elapsed_s: float) -> float:

@@ -158,6 +158,15 @@ def event_line(event: Shown) -> Line | None:
             return None
 
 
+def journal_line(event: Shown) -> Line | None:
+    """An event as it is told afterwards, when nothing else tells how the bake ended."""
+    match event:
+        case BakeEnded(outcome=outcome) if outcome is not Outcome.DONE:
+            return Line(f"{outcome} after {duration_text(event.seconds)}", Style.BAD)
+        case _:
+            return event_line(event)
+
+
 def failure_lines(error: Failure, history: History | None = None) -> Sequence[Line]:
     """The whole report of a failure, top to bottom."""
     history = history or History()
@@ -193,6 +202,11 @@ def failure_lines(error: Failure, history: History | None = None) -> Sequence[Li
     if error.hint:
         lines.append(Line(f"hint: {error.hint}", Style.HINT))
     return lines
+
+
+def question_lines(text: str, error: Failure | None) -> list[Line]:
+    """What a person at the terminal is asked, below what it is about."""
+    return [*(failure_lines(error) if error else ()), Line(text, Style.HINT)]
 
 
 def _problem_lines(error: RecipeError) -> list[Line]:

@@ -18,6 +18,7 @@ from botocore.loaders import Loader
 from amibuild import __version__
 from amibuild.aws import shortage
 from amibuild.aws.answers import refuse_strange
+from amibuild.aws.calls import Calls
 from amibuild.aws.ec2 import Ec2
 from amibuild.aws.iam import Iam
 from amibuild.aws.images import Images
@@ -122,6 +123,7 @@ class Cloud:
         # Without stars it comes after botocore's own, whose answer counts when it has one.
         session.events.register("needs-retry", self._patience.hear)  # type: ignore[arg-type]
         session.events.register(shortage.EVENT, shortage.tell_at_once)
+        Calls().listen(session.events)
         return session
 
     def in_region(self, region: str) -> Cloud:

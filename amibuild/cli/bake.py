@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amibuild.cli.completion import bake_ids
+from amibuild.cli.completion import bake_ids, steps
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
     JsonOption,
@@ -41,8 +41,22 @@ def bake(
     ] = False,
     on_error: Annotated[
         OnErrorName,
-        typer.Option("--on-error", help="Remove what was made, or keep it for a look."),
+        typer.Option(
+            "--on-error",
+            help="Remove what was made, keep it for a look, or ask at the terminal, where a step "
+            "can be run again.",
+        ),
     ] = OnErrorName.CLEAN,
+    pause_before: Annotated[
+        str | None,
+        typer.Option(
+            "--pause-before",
+            metavar="STEP",
+            autocompletion=steps,
+            help="Wait for Enter at the terminal before that step.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
@@ -65,9 +79,11 @@ def bake(
 ) -> None:
     """Bake an image, prove it on a fresh boot, print its AMI id."""
     with session(context, as_json=as_json) as run:
+        from amibuild.cli.person import AtTerminal, check_pause, refuse_unattended
         from amibuild.project import load_project
 
         refuse_scripted(machine)
+        refuse_unattended(on_error, pause_before)
         lock_timeout_s = duration_s("--lock-timeout", lock_timeout)
         if resume is not None and if_changed:
             raise UsageError(
@@ -76,11 +92,17 @@ def bake(
             )
         # The recipe first: its mistakes need neither boto3 nor an endpoint.
         project = load_project(recipe, overrides or ())
+        check_pause(pause_before, project.steps)
         from amibuild.cli.target import open_target
         from amibuild.steps.secrets import withheld
 
         environ = withheld(project.recipe)
-        keep = on_error is OnErrorName.KEEP
+
+        def keep() -> bool:
+            return on_error is OnErrorName.KEEP or bool(run.kept)
+
+        asked = on_error is OnErrorName.ASK or pause_before is not None
+        person = AtTerminal(run) if asked else None
         with open_target(
             project.recipe, target, machine, run.story, keep=keep, flow="amibuild.bake"
         ) as opened:
@@ -98,11 +120,13 @@ def bake(
                 target=opened.target,
                 if_changed=if_changed,
                 on_error=OnError(on_error.value),
-                subscribers=(run.show,),
+                subscribers=(person.show if person else run.show,),
                 on_result=tell,
                 environ=environ,
                 resume=resume,
                 lock_timeout_s=lock_timeout_s,
+                person=person,
+                pause_before=pause_before,
             )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -11,6 +13,28 @@ from amibuild.cli.options import DEFAULT_RECIPE
 
 def bake_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Those that the recipe's folder has a journal of, the newest first."""
-    recipe = Path(context.params.get("recipe") or DEFAULT_RECIPE)
-    journals = (recipe.parent / ".amibuild" / "journals").glob(f"{incomplete}*.jsonl")
+    journals = (_state(context) / "journals").glob(f"{incomplete}*.jsonl")
     return sorted((path.stem for path in journals), reverse=True)
+
+
+def steps(context: typer.Context, incomplete: str) -> list[str]:
+    """Those that the recipe names, in its order."""
+    named: list[str] = []
+    with suppress(OSError, ValueError, AttributeError, TypeError):
+        provision = tomllib.loads(_recipe(context).read_text())["provision"]
+        named = [*provision.get("steps", ("os",)), *provision.get("services", ())]
+    return [name for name in (*named, "seal") if name.startswith(incomplete)]
+
+
+def logged_steps(context: typer.Context, incomplete: str) -> list[str]:
+    """Those that the bake on the command line has a log of."""
+    logs = _state(context) / "logs" / str(context.params.get("bake_id") or "")
+    return sorted(path.stem for path in logs.glob(f"{incomplete}*.log"))
+
+
+def _recipe(context: typer.Context) -> Path:
+    return Path(context.params.get("recipe") or DEFAULT_RECIPE)
+
+
+def _state(context: typer.Context) -> Path:
+    return _recipe(context).parent / ".amibuild"

@@ -20,10 +20,12 @@ from amibuild import __version__
 from amibuild.cli import (
     artifacts,
     bake,
+    bakes,
     channels,
     doctor,
     images,
     local,
+    machine,
     policy,
     promote,
     reap,
@@ -36,6 +38,8 @@ from amibuild.cli.session import Common
 
 # The root of what a wrong command line raises, which typer has no public name for.
 CLICK_ERROR: Any = typer.BadParameter.__mro__[2]
+# The verbs that take a command, and where it runs.
+COMMAND_OF = {"local shell": "INSTANCE", "run": "BAKE_ID"}
 
 
 class Verbs(TyperGroup):
@@ -53,8 +57,9 @@ def reworded(error: Any) -> str:
     """Without pydantic's words, by which typer checks values, and with what was meant."""
     message: str = error.message.removeprefix("Value error, ")
     verb = error.ctx.command_path if error.ctx else ""
-    if verb.endswith(" shell") and hasattr(error, "option_name"):
-        message += f"; a command stands behind --, as in {verb} INSTANCE -- ls -la"
+    where = COMMAND_OF.get(verb.partition(" ")[2])
+    if where and hasattr(error, "option_name"):
+        message += f"; a command stands behind --, as in {verb} {where} -- ls -la"
     return message
 
 
@@ -84,7 +89,12 @@ def common(
         ),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help="Tell everything, with tracebacks. May stand anywhere.")
+        bool,
+        typer.Option(
+            "--debug",
+            help="Tell everything: tracebacks, each call of AWS with its time and its retries. May "
+            "stand anywhere.",
+        ),
     ] = False,
     no_color: Annotated[
         bool, typer.Option("--no-color", help="No colour, as with NO_COLOR. May stand anywhere.")
@@ -102,6 +112,10 @@ def _tell(wanted: bool) -> None:
 app.command("bake")(bake.bake)
 app.command("plan")(bake.plan)
 app.command("verify")(verify.verify)
+app.command("bakes")(bakes.bakes)
+app.command("logs")(bakes.logs)
+app.command("shell")(machine.shell)
+app.command("run")(machine.run)
 app.command("images")(images.images)
 app.command("show")(images.show)
 app.command("promote")(promote.promote)
@@ -131,7 +145,7 @@ def run() -> None:
     _open_closed()
     words = hoisted(sys.argv[1:])
     try:
-        if "--json" in words:
+        if "--json" in words[: words.index("--") if "--" in words else None]:
             sys.exit(_with_json_errors(words))
         app(words, prog_name="amibuild")
     except KeyboardInterrupt:

@@ -26,6 +26,7 @@ class MachineName(StrEnum):
 class OnErrorName(StrEnum):
     CLEAN = "clean"
     KEEP = "keep"
+    ASK = "ask"
 
 
 RecipeArgument = Annotated[

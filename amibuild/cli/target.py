@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -37,11 +37,12 @@ def open_target(
     machine: MachineName,
     story: Story,
     *,
-    keep: bool = False,
+    keep: Callable[[], bool] = lambda: False,
     base: bool = True,
     flow: str = "amibuild.aws.session",
 ) -> Iterator[Opened]:
-    """`keep` lets a local endpoint outlive a failure, whoever started it, until `local down`.
+    """`keep` tells of a failure whether a local endpoint outlives it, whoever started it, until
+    `local down`.
 
     Without `base` the local target makes no base image: enough for a look at what is there.
     `flow` is the module that the verb needs next: it is imported while the endpoint starts, which

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from amibuild import proc
-from amibuild.cli.local.shell import bash, fed, known_key
+from amibuild.cli.lines import bash
+from amibuild.cli.local.shell import fed, known_key
 from amibuild.control import Announced
 from amibuild.guests import Guest
 

@@ -20,6 +20,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("amibuild.cli",),
     (
+        "amibuild.bake_machine",
         "amibuild.control",
         "amibuild.endpoint",
         "amibuild.guests",
@@ -31,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.artifacts",
         "amibuild.attempts",
         "amibuild.bake",
+        "amibuild.bakes",
         "amibuild.build",
         "amibuild.change",
         "amibuild.promote",
@@ -41,7 +43,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("amibuild.verify",),
     ("amibuild.channels", "amibuild.steps", "amibuild.registry"),
-    ("amibuild.communicator", "amibuild.lease", "amibuild.scope", "amibuild.stage"),
+    (
+        "amibuild.attended",
+        "amibuild.communicator",
+        "amibuild.lease",
+        "amibuild.scope",
+        "amibuild.stage",
+    ),
     ("amibuild.aws",),
     (
         "amibuild.channel_lines",

@@ -234,7 +234,10 @@ def test_local_up_keeps_an_endpoint_that_a_bake_has_started(data: Path) -> None:
 
 
 def fail_with(data: Path, *, keep: bool) -> LocalEndpoint:
-    with pytest.raises(KeyError), open_endpoint(machine="none", data=data, keep=keep) as endpoint:
+    with (
+        pytest.raises(KeyError),
+        open_endpoint(machine="none", data=data, keep=lambda: keep) as endpoint,
+    ):
         raise KeyError
     return endpoint
 
@@ -258,7 +261,7 @@ def test_a_failure_beside_the_process_that_started_it_leaves_it_too(data: Path) 
 
 
 def test_a_success_ends_it_even_with_keep(data: Path) -> None:
-    with open_endpoint(machine="none", data=data, keep=True) as endpoint:
+    with open_endpoint(machine="none", data=data, keep=lambda: True) as endpoint:
         pass
     assert not alive(endpoint.pid)
 

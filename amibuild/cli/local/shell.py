@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import base64
 import os
-import select
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from amibuild import signals
+from amibuild.cli.lines import HOW, bash, line_by_line, show, whole_stdin
 from amibuild.cli.local.logs import InstanceArgument
 from amibuild.cli.session import session
-from amibuild.errors import Interrupted
 
 if TYPE_CHECKING:
-    from amibuild.guests import Guest, Ran
+    from amibuild.guests import Guest
 
 USER = "admin"
-STDIN_SOON_S = 2.0
 NO_SSH = 255  # what ssh ends with when it could not log in
 # Not in the image that may be made of this disk.
 ENVIRONMENT = ("HOME=/root", "HISTFILE=/dev/null")
@@ -60,19 +56,16 @@ def shell(
         if guest.driver == "nspawn" and os.geteuid() == 0:
             code = _enter(guest, command, terminal=terminal)
         elif command or not sys.stdin.isatty():
-            given = b"" if sys.stdin.isatty() else _stdin(run.story.say)
+            given = b"" if sys.stdin.isatty() else whole_stdin(run.story.say)
             script = fed(command, given) if command else bash(given)
-            code = _show(guests.run(guest, script))
+            code = show(guests.run(guest, script))
         else:
             private = key or known_key(guest, Path.home() / ".ssh")
             code = _log_in(guest, private) if private else NO_SSH
             if code == NO_SSH:
                 why = "SSH gave none" if private else "no key of this machine is here (--key)"
-                run.story.say(
-                    f"no terminal, since {why}: each line runs by itself, in the folder where the "
-                    "last one ended; Ctrl-D ends"
-                )
-                code = _line_by_line(guest)
+                run.story.say(f"no terminal, since {why}: {HOW}")
+                code = line_by_line(guest.id, lambda script: guests.run(guest, script))
     raise typer.Exit(code)
 
 
@@ -80,18 +73,6 @@ def fed(command: list[str], stdin: bytes) -> bytes:
     """A script that runs the command with that on its stdin: the agent takes a script only."""
     packed = base64.encodebytes(stdin).decode()
     return bash(f"base64 -d <<'END' | {shlex.join(command)}\n{packed}END\n".encode())
-
-
-def _stdin(tell: Callable[[str], None]) -> bytes:
-    """All of it: what runs in a virtual machine is given it at its start."""
-    if not select.select([sys.stdin], [], [], STDIN_SOON_S)[0]:
-        tell("reading stdin to its end first; </dev/null is for none")
-    return sys.stdin.buffer.read()
-
-
-def bash(script: bytes) -> bytes:
-    """As a script file; one that says its interpreter keeps it."""
-    return script if script.startswith(b"#!") else b"#!/bin/bash\n" + script
 
 
 def known_key(guest: Guest, folder: Path) -> Path | None:
@@ -158,45 +139,3 @@ def _foreground(argv: list[str], *, undo: list[str] | None = None) -> int:
         if undo is not None:
             proc.run(undo, check=False)
         raise
-
-
-def _show(ran: Ran) -> int:
-    from amibuild.ui import write_bytes
-
-    write_bytes(ran.stdout)
-    sys.stderr.buffer.write(ran.stderr)
-    sys.stderr.buffer.flush()
-    return ran.exit_code
-
-
-def _line_by_line(guest: Guest) -> int:
-    """The exit code of the last line. Its folder is kept in memory of the machine, not on disk."""
-    from amibuild import guests
-
-    code, place = 0, shlex.quote(f"/run/amibuild/shell-{os.getpid()}")
-    while True:
-        try:
-            with signals.catch():
-                line = _prompted(f"{guest.id}# ")
-                if not line or line.strip() == "exit":
-                    break
-                script = (
-                    f'cd "$(cat {place} 2>/dev/null || echo /root)" || exit\n'
-                    f"{{ eval {shlex.quote(line)}\n}} </dev/null\n"
-                    f"code=$?\npwd >{place}\nexit $code\n"
-                )
-                code = _show(guests.run(guest, bash(script.encode())))
-        except Interrupted as interrupt:
-            if interrupt.signal_name != "SIGINT":
-                raise
-            # As a shell does: what ran has been ended, since nobody waits for it.
-            sys.stderr.write("\n")
-            code = interrupt.exit_code
-    guests.run(guest, bash(f"rm -f {place}\n".encode()))
-    return code
-
-
-def _prompted(prompt: str) -> str:
-    sys.stderr.write(prompt)
-    sys.stderr.flush()
-    return sys.stdin.readline()
