@@ -24,6 +24,7 @@ from amibuild.wait import silent
 
 # What does not shrink comes in 60 commands then.
 STDOUT_LIMIT_BYTES = 1024 * 1024
+HOME = "/root"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class BakeMachine:
     communicator: Communicator
 
     def run(self, script: bytes, *, timeout_s: int) -> Ran:
-        """Runs a bash script as root in /root, with nothing on its stdin.
+        """Runs a bash script as root at home, with nothing on its stdin.
 
         Raises: CommandFailed when it does not end by itself.
         """
@@ -43,7 +44,7 @@ class BakeMachine:
             wrapper,
             timeout_s,
             (StepFile("command.sh", script),),
-            {"LIMIT_BYTES": str(STDOUT_LIMIT_BYTES)},
+            {"HOME": HOME, "HISTFILE": "/dev/null", "LIMIT_BYTES": str(STDOUT_LIMIT_BYTES)},
         )
         result = self.communicator.run(job, silent)
         return Ran(result.exit_code, result.result, result.log.encode())

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
-BEGAN, TRIES = "amibuild_began", "amibuild_tries"
+CALL, BEGAN, TRIES = "amibuild_call", "amibuild_began", "amibuild_tries"
 
 
 class Operation(Protocol):
@@ -45,37 +45,31 @@ class Calls:
         events.register("after-call", self.ends)
         events.register("after-call-error", self.fails)
 
-    def begins(self, *, context: dict[str, Any], **_: object) -> None:
+    def begins(self, *, model: Operation, context: dict[str, Any], **_: object) -> None:
+        context[CALL] = f"{model.service_model.service_name} {model.name}"
         context[BEGAN] = self._monotonic()
 
     def tried(self, *, attempts: int, request_dict: dict[str, Any], **_: object) -> None:
         """After each try; those that follow are retries."""
         request_dict["context"][TRIES] = attempts
 
-    def ends(
-        self, *, model: Operation, context: dict[str, Any], parsed: dict[str, Any], **_: object
-    ) -> None:
+    def ends(self, *, context: dict[str, Any], parsed: dict[str, Any], **_: object) -> None:
         about = parsed.get("ResponseMetadata", {})
         code = parsed.get("Error", {}).get("Code")
         status = about.get("HTTPStatusCode", "?")
         told = f"{status} {code}" if code else str(status)
-        self._tell(model, context, told, about.get("RequestId"))
+        self._tell(context, told, about.get("RequestId"))
 
-    def fails(
-        self, *, model: Operation, context: dict[str, Any], exception: Exception, **_: object
-    ) -> None:
+    def fails(self, *, context: dict[str, Any], exception: Exception, **_: object) -> None:
         """No answer came at all. What the error says may hold an address that grants access."""
-        self._tell(model, context, type(exception).__name__, None)
+        self._tell(context, type(exception).__name__, None)
 
-    def _tell(
-        self, model: Operation, context: dict[str, Any], told: str, request_id: str | None
-    ) -> None:
-        spent_s = self._monotonic() - context.get(BEGAN, self._monotonic())
+    def _tell(self, context: dict[str, Any], told: str, request_id: str | None) -> None:
+        spent_s = self._monotonic() - context[BEGAN]
         retries = max(context.get(TRIES, 1) - 1, 0)
         log.debug(
-            "%s %s  %s  %.3f s  %s  request %s",
-            model.service_model.service_name,
-            model.name,
+            "%s  %s  %.3f s  %s  request %s",
+            context[CALL],
             told,
             spent_s,
             "1 retry" if retries == 1 else f"{retries} retries",

@@ -5,8 +5,7 @@ command=$PWD/command.sh
 stdout=$AMIBUILD_RESULT
 limit=$LIMIT_BYTES
 unset AMIBUILD_RESULT LIMIT_BYTES
-export HOME=/root HISTFILE=/dev/null
-cd /root || exit
+cd "$HOME" || exit
 bash "$command" </dev/null >"$stdout"
 code=$?
 size=$(stat -c %s "$stdout")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amibuild import signals
+from amibuild.attended import Person
 from amibuild.aws.session import Cloud
 from amibuild.bake import BakeResult, bake
 from amibuild.errors import AmibuildError, Interrupted
@@ -178,6 +179,8 @@ def run(
     on_error: OnError = OnError.CLEAN,
     resume: str | None = None,
     lock_timeout_s: float = 0.0,
+    person: Person | None = None,
+    pause_before: str | None = None,
 ) -> BakeResult:
     told: list[BakeResult] = []
     result = bake(
@@ -190,6 +193,8 @@ def run(
         on_result=told.append,
         resume=resume,
         lock_timeout_s=lock_timeout_s,
+        person=person,
+        pause_before=pause_before,
     )
     assert told == [result]
     return result
