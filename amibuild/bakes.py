@@ -89,7 +89,8 @@ def facts_of(path: Path, now: datetime | None = None) -> BakeFacts:
         left=tuple(
             (one.kind, id_)
             for id_, one in remains.resources.items()
-            if id_ not in remains.kept or remains.kept[id_].why in KEPT_FOR_LATER
+            if one.kind is not ResourceKind.LOCK  # each has one, and it costs nothing
+            and (id_ not in remains.kept or remains.kept[id_].why in KEPT_FOR_LATER)
         ),
     )
 
