@@ -18,7 +18,7 @@ from amibuild.guests import Ran
 from amibuild.journal import BakeStarted, Remains
 from amibuild.library.step import StepFile
 from amibuild.names import InstanceId
-from amibuild.resume import journal_of, living
+from amibuild.resume import journal_file, living
 from amibuild.steps.launch import Purpose
 from amibuild.wait import silent
 
@@ -52,7 +52,7 @@ class BakeMachine:
 
 def where(state_dir: Path, bake_id: str) -> BakeStarted:
     """Which target and region that bake is in. Raises: UsageError."""
-    started = Remains(journal_of(state_dir, bake_id)).started
+    started = Remains(journal_file(state_dir, bake_id)).started
     if started is None:
         raise UsageError(f"the journal of bake {bake_id} does not say where it was")
     return started
@@ -64,18 +64,18 @@ def find(cloud: Cloud, state_dir: Path, bake_id: str, purpose: Purpose | None) -
     `cloud` is that of the bake's target, in whatever region.
     Raises: UsageError when none lives; ResourceFailed when it does not run.
     """
-    remains = Remains(journal_of(state_dir, bake_id))
+    remains = Remains(journal_file(state_dir, bake_id))
     if remains.started is not None and remains.started.region != cloud.region:
         cloud = cloud.in_region(remains.started.region)
     resources = tuple(remains.resources.values())
     wanted = (purpose,) if purpose else tuple(Purpose)
     for one in wanted:
-        machine = living(cloud, resources, one)
-        if machine is not None:
-            state = cloud.ec2.instance(machine).state
-            if state != "running":
-                raise ResourceFailed(what=machine, state=state, reason="it has to run for that")
-            return BakeMachine(machine, SsmCommunicator(cloud.ssm, machine))
+        facts = living(cloud, resources, one)
+        if facts is not None:
+            if facts.state != "running":
+                reason = "it has to run for that"
+                raise ResourceFailed(what=facts.id, state=facts.state, reason=reason)
+            return BakeMachine(facts.id, SsmCommunicator(cloud.ssm, facts.id))
     what = f"{purpose} machine" if purpose else "machine"
     raise UsageError(
         f"bake {bake_id} has no {what} that lives",

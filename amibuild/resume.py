@@ -296,9 +296,7 @@ def own_again(earlier: Earlier, scope: Scope, journal: Journal) -> None:
             scope.adopt_intended(intent)
 
 
-def living(
-    cloud: Cloud, resources: Sequence[Created], purpose: Purpose
-) -> InstanceFacts | None:
+def living(cloud: Cloud, resources: Sequence[Created], purpose: Purpose) -> InstanceFacts | None:
     """The newest machine of that purpose that lives."""
     for one in reversed(resources):
         if one.kind is ResourceKind.INSTANCE and purpose_of(one.token).startswith(purpose):

@@ -96,9 +96,9 @@ def logs(
 ) -> None:
     """Tell the story of a bake, running or past, or what one of its steps said."""
     with session(context, as_json=False) as run:
-        from amibuild.resume import journal_of
+        from amibuild.resume import journal_file
 
-        path = journal_of(_state_dir(recipe), bake_id)
+        path = journal_file(_state_dir(recipe), bake_id)
         if step is None:
             _story(run, path, follow=follow)
         else:
