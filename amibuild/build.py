@@ -215,7 +215,7 @@ class _Runs:
     def __init__(
         self,
         journal: Journal,
-        builder: str,
+        builder: InstanceId,
         before: Mapping[str, StepRun],
         fingerprints: Mapping[str, str],
     ) -> None:

@@ -122,7 +122,7 @@ def test_pasting_the_runbook_gives_the_same_packages_users_units_and_files(
 ) -> None:
     manifest = json.loads(Path(baked.json["manifest"]).read_text())
     runbook = Path(baked.json["runbook"]).read_text()
-    with open_endpoint(machine="auto", keep=False, progress=lambda _: None) as access:
+    with open_endpoint(machine="auto", progress=lambda _: None) as access:
         cloud = Cloud(region="us-east-1", access=access)
         replayed = cloud.images.image(replay(cloud, manifest, runbook, work)).snapshots[0]
     store = Store.open(data_dir / "local/store")

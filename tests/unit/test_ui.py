@@ -243,6 +243,20 @@ def test_the_live_view_shows_what_is_waited_for_and_for_how_long() -> None:
     assert shown == "launch  1.0s  a builder\n  i-0abc  running  41s of 300s"
 
 
+def test_a_question_stands_below_its_failure_and_nothing_moves_while_it_does() -> None:
+    stream = io.StringIO()
+    view = LiveView(stream, color=False)
+    view.show(StepStarted(step="launch", what="a builder"))
+    view.ask("what shall be done?", its_error())
+    asked = stream.getvalue()
+    view.close()
+    assert stream.getvalue() == asked
+    assert asked.index("os: ended with exit code 7") < asked.index("what shall be done?")
+    view.show(StepStarted(step="os", what="updates"))
+    view.close()
+    assert "os" in stream.getvalue()[len(asked) :]
+
+
 def test_a_wait_that_ended_without_a_word_is_not_shown_for_ever() -> None:
     clock = Ticks()
     view = LiveView(io.StringIO(), color=False, monotonic=clock.monotonic)
