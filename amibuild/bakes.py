@@ -78,7 +78,7 @@ def facts_of(path: Path, now: datetime | None = None) -> BakeFacts:
     steps = [event.step for event in events if isinstance(event, StepStarted)]
     return BakeFacts(
         id=path.stem,
-        flow=_flow(steps),
+        flow=_flow(started, steps),
         image=started.image if started else "",
         target=started.target if started else "",
         region=started.region if started else "",
@@ -95,8 +95,10 @@ def facts_of(path: Path, now: datetime | None = None) -> BakeFacts:
     )
 
 
-def _flow(steps: list[str]) -> str:
-    """A bake begins with its preflight; the others have one stretch, which has their name."""
+def _flow(started: BakeStarted | None, steps: list[str]) -> str:
+    """A verification begins as a bake does, but its one stretch has its name."""
+    if started is not None and started.flow != "bake":
+        return started.flow
     return "bake" if not steps or steps[0] == "preflight" else steps[0]
 
 

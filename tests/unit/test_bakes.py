@@ -103,9 +103,11 @@ def test_what_is_left_is_what_is_neither_gone_nor_the_result(tmp_path: Path) -> 
     assert facts_of(path).left == ((ResourceKind.INSTANCE, "i-1"),)
 
 
-def test_a_verification_is_told_from_a_bake(tmp_path: Path) -> None:
+def test_verifications_and_promotions_are_told_from_bakes(tmp_path: Path) -> None:
     only = StepStarted(step="verify", what="ami-1 on a fresh boot")
     assert facts_of(journal(tmp_path, STARTED, only)).flow == "verify"
+    promotion = STARTED.model_copy(update={"flow": "promote"})
+    assert facts_of(journal(tmp_path, promotion, FIRST, name="p")).flow == "promote"
 
 
 def test_the_newest_is_first_and_a_damaged_journal_has_its_line(tmp_path: Path) -> None:
