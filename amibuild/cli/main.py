@@ -27,6 +27,7 @@ from amibuild.cli import (
     reap,
     service,
     start,
+    terraform,
     verify,
 )
 from amibuild.cli.session import Common
@@ -101,6 +102,7 @@ app.command("plan")(bake.plan)
 app.command("verify")(verify.verify)
 app.command("images")(images.images)
 app.command("show")(images.show)
+app.command("terraform")(terraform.terraform)
 app.command("reap")(reap.reap)
 app.command("policy")(policy.policy)
 app.add_typer(artifacts.app, name="artifacts")

