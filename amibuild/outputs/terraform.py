@@ -109,20 +109,17 @@ def services_of_records(records: Mapping[str, ServiceRecord]) -> dict[str, dict[
 
 def _service(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The shape of _SERVICES. Nothing that is measured: the same image gives the same file."""
-    told = ("user", "state_directory", "memory_mib", "log_group", "volume", "backup")
     port = ("name", "port", "protocol", "public")
-    secrets = [
-        {
-            "name": secret["name"],
-            "id": secret["id"],
-            "store": secret.get("store", secret.get("from")),
-        }
-        for secret in facts["secrets"]
-    ]
     return {
-        **{key: facts[key] for key in told},
+        **{key: facts[key] for key in ("user", "state_directory", "memory_mib", "log_group")},
         "ports": [{key: one[key] for key in port} for one in facts["ports"]],
-        "secrets": secrets,
+        "volume": facts["volume"],
+        "backup": facts["backup"],
+        "secrets": [
+            # A step says where it is `from`, as service.toml does, and a manifest says `store`.
+            {"name": one["name"], "id": one["id"], "store": one.get("store") or one["from"]}
+            for one in facts["secrets"]
+        ],
     }
 
 

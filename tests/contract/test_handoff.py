@@ -7,6 +7,7 @@ takes seconds to start, so one apply and one destroy carry all that is looked at
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
