@@ -201,6 +201,25 @@ def _earlier(newest: Path, image: str) -> list[m.Manifest]:
     return found
 
 
+def last_manifest(
+    state_dir: Path, image: str, target: str, *, before: m.Manifest | None = None
+) -> m.Manifest | None:
+    """Of the newest proven image of that name and target that this folder knows of; with `before`
+    of the newest that is older than that one. One that can't be read is passed over."""
+    found = []
+    for path in (state_dir / "manifests").glob("*.json"):
+        try:
+            manifest = _read(path)
+        except RecipeError as error:
+            log.warning("not compared with: %s", error)
+            continue
+        same = manifest.image.image == image and manifest.bake.target == target
+        older = before is None or manifest.bake.ended < before.bake.ended
+        if same and older and manifest.verified:
+            found.append(manifest)
+    return next(iter(m.newest_first(found)), None)
+
+
 @contextmanager
 def _readable_measures() -> Iterator[None]:
     """Checks record them, on the machine, and one of a recipe's own may record anything."""

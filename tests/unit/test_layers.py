@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.reap",
         "amibuild.record",
         "amibuild.resume",
+        "amibuild.summing_up",
     ),
     ("amibuild.verify",),
     ("amibuild.steps", "amibuild.registry"),
