@@ -182,6 +182,7 @@ def test_terraform_makes_a_host_and_follows_its_channel(
     follow = ("-var", "channel=nightly")
     move_channel(aws, images[OLD])
     tf.run("init", "-input=false")
+    tf.run("validate")
     tf.run("apply", "-auto-approve", "-input=false", *follow)
     (found,) = aws.ec2.describe_instances(Filters=[{"Name": "tag:Name", "Values": ["game-host"]}])[
         "Reservations"
@@ -217,7 +218,6 @@ def test_the_modules_promises_hold_without_an_account(
         (folder / place / "tests").mkdir()
         shutil.copy(TESTS / f"{test}.tftest.hcl", folder / place / "tests")
         tf.run("init", "-input=false", folder=folder / place)
-        tf.run("validate", folder=folder / place)
         assert "0 failed" in tf.run("test", folder=folder / place)
     tf.run("fmt", "-check", "-diff", "-recursive", folder=folder)
     tf.run("fmt", "-check", "-diff", folder=TESTS)
