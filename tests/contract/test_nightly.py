@@ -1,6 +1,6 @@
 """The nightly workflow's own words, run as its runner would, against the local target.
 
-`run:` is taken from the YAML; steps that are actions of GitHub's are not run, and `gh` is a stand-in
+`run:` is taken from the YAML; steps that are actions of GitHub are not run, and `gh` is a stand-in
 that writes down what it is asked for.
 """
 
