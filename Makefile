@@ -22,10 +22,10 @@ check: setup  ## lint, types, shell scripts, generated docs
 	@.ci/check
 
 test: setup  ## unit, contract, and the one scenario on real machines
-	@$(VENV)/bin/pytest --numprocesses 2
+	@$(VENV)/bin/pytest --numprocesses 3
 
 soak: setup  ## the tests that take long
-	@$(VENV)/bin/pytest -m soak --timeout 4800
+	@$(VENV)/bin/pytest --numprocesses 2 -m soak --timeout 4800
 
 bench: setup  ## measure what the README promises
 	@$(PYTHON) benchmarks/bench.py && $(PYTHON) -m benchmarks.space

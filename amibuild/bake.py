@@ -23,7 +23,7 @@ from amibuild.aws.source import resolve_source
 from amibuild.build import Built, Order, built_before
 from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator
-from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
+from amibuild.journal import BakeStarted, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
 from amibuild.lock import Standing
@@ -42,7 +42,7 @@ from amibuild.record import (
     record,
 )
 from amibuild.registry import ImageFacts, find_reusable, pinned
-from amibuild.resume import Earlier, own_again, take_up
+from amibuild.resume import Earlier, journal_of, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
@@ -198,6 +198,8 @@ def _bake(
     places = Places(project.directory, recipe.artifacts.mirror)
     commit = commit_of(project.directory)
     secrets = read_secrets(cloud, recipe, plan.steps, environ)
+    if earlier is not None:
+        earlier.same_secrets(secrets)
     known = KnownValues()
     known.add_those_of(cloud)
     for secret in secrets.values():
@@ -217,11 +219,12 @@ def _bake(
         source_reference=plan.source.reference,
         volume_gib=plan.volume_gib,
         kms_key=plan.kms_key,
+        overrides=project.overrides,
     )
     remover = CloudRemover(cloud, clock)
     with (
-        Journal(
-            journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear)
+        journal_of(
+            journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear), earlier
         ) as journal,
         told(
             journal,
@@ -246,15 +249,15 @@ def _bake(
     ):
         watch = journal.show
         stages.before_each = held.renew
-        if earlier is not None:
-            own_again(earlier, scope, journal)
-            temporary.renew()
         with stages.run("preflight", "checks what can be refused before it costs"):
             ready = preflight(cloud, recipe, plan.steps, places)
             for note in ready.notes:
                 journal.write(Noted(text=note))
+        if earlier is not None:  # now that nothing can be refused any more that would cost it
+            own_again(earlier, scope, journal)
+            temporary.renew()
         with stages.run("access", "a security group that lets nothing in"):
-            there = earlier.group(cloud) if earlier else None
+            there = earlier.group(cloud, ready.networks[0].vpc_id) if earlier else None
             group = there or make_access(
                 cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch
             )

@@ -17,7 +17,7 @@ from amibuild.aws.ec2 import Network, Spot
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator
-from amibuild.errors import StepFailed, TakenBack, WaitTimeout
+from amibuild.errors import AmibuildError, StepFailed, TakenBack, WaitTimeout
 from amibuild.journal import Found, Journal, Noted, StepRan
 from amibuild.library.step import StepKind
 from amibuild.names import BakeId, InstanceId, Tag
@@ -68,9 +68,13 @@ class Order:
         """An earlier run may have had another recipe."""
         return self.spot is not None or self.earlier is not None
 
-    def needing(self, cloud: Cloud, builder: InstanceId | None) -> AbstractContextManager[None]:
-        """Around what needs the builder. Raises: TakenBack."""
-        return loss_told(cloud, builder) if builder and self.may_be_on_spot else nullcontext()
+    def needing(
+        self, cloud: Cloud, builder: InstanceId | None, *no_loss: type[AmibuildError]
+    ) -> AbstractContextManager[None]:
+        """Around what needs the builder. Raises: TakenBack, but for the errors of `no_loss`."""
+        if builder is None or not self.may_be_on_spot:
+            return nullcontext()
+        return loss_told(cloud, builder, no_loss)
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ def build(
             wait_for_agent(cloud, builder, timeout_s=limits.connect_timeout_s, observer=watch)
             communicator = order.connect(builder)
             wait_for_first_boot(communicator, order.lease, watch)
-        runs = _Runs(journal, builder, done)
+        marks = {name: one.fingerprint(bake_id) for name, one in order.secrets.items()}
+        runs = _Runs(journal, builder, done, marks)
         failed = _provision(stages, communicator, order, runs, watch)
         if failed and order.kept_when_failed:
             raise _first_of(failed)
@@ -171,7 +176,8 @@ def make_image(
             captured = taken or _capture(cloud, scope, order, builder or "", commit, stopped)
         journal.write(Noted(text=f"{captured.image_id} will be {captured.name}"))
         try:
-            with order.needing(cloud, builder):
+            # One that is late is no loss, whatever has become of the machine.
+            with order.needing(cloud, builder, WaitTimeout):
                 image = wait_until_available(
                     cloud, captured.image_id, timeout_s=limits.capture_timeout_s, observer=watch
                 )
@@ -181,7 +187,7 @@ def make_image(
         except WaitTimeout as error:
             # EC2 goes on with it, and may need the rest of an hour only.
             scope.leave_all(error)
-            error.hint = f"`amibuild bake --resume {bake_id}` goes on waiting for it"
+            error.hint = f"`--resume {bake_id}` goes on waiting for it"
             raise
         if builder is not None:
             scope.begin_removal(builder)
@@ -203,10 +209,17 @@ def _capture(
 class _Runs:
     """The steps that have ended well on this builder, in order; the journal learns of each."""
 
-    def __init__(self, journal: Journal, builder: str, before: Mapping[str, StepRun]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        builder: str,
+        before: Mapping[str, StepRun],
+        fingerprints: Mapping[str, str],
+    ) -> None:
         self._journal = journal
         self._builder = builder
         self._before = before
+        self._fingerprints = fingerprints
         self._all: list[StepRun] = []
 
     @property
@@ -234,6 +247,7 @@ class _Runs:
                 log=str(ran.log),
                 notes=ran.notes,
                 installed_bytes=ran.installed_bytes,
+                secrets={name: self._fingerprints[name] for name in ran.step.secrets},
             )
         )
 

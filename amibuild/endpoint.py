@@ -28,7 +28,8 @@ from amibuild.control import (
     read,
     request,
 )
-from amibuild.errors import HostError, UsageError, WaitTimeout
+from amibuild.errors import AmibuildError, HostError, UsageError, WaitTimeout
+from amibuild.journal import KEPT_TO_RESUME
 from amibuild.local.settings import AUTO, Settings, folder_of
 from amibuild.names import EndpointAccess
 from amibuild.wait import Look, until
@@ -91,14 +92,20 @@ def open_endpoint(
     with _opened(folder, Settings(machine=machine), base, progress) as (endpoint, _):
         try:
             yield endpoint
-        except Exception:  # not an interrupt, which has cleaned up: nothing is kept then
-            if keep:
+        except Exception as error:  # not an interrupt, which cleans up: nothing is kept then
+            if keep or _waits_for_more(error):
                 with suppress(HostError):  # the body's own failure is the one to tell
                     _keep(folder)
                     progress(
                         "the local endpoint stays, with its machines: `amibuild local down` ends it"
                     )
             raise
+
+
+def _waits_for_more(error: Exception) -> bool:
+    """Whether something of the account is to be gone on with."""
+    left = error.leftovers if isinstance(error, AmibuildError) else ()
+    return any(one.reason == KEPT_TO_RESUME for one in left)
 
 
 def start_detached(

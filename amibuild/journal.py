@@ -20,9 +20,9 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from amibuild.errors import Leftover, LeftoverError
+from amibuild.errors import Leftover, LeftoverError, UsageError, WaitTimeout
 from amibuild.secret import all_masked
-from amibuild.wait import Waiting
+from amibuild.wait import Look, Waiting, until
 
 # Why something was kept that is no result: `reap` and the story go by it.
 KEPT_FOR_A_LOOK = "--on-error keep"
@@ -71,6 +71,7 @@ class BakeStarted(_Event):
     source_reference: str = ""
     volume_gib: int = 0
     kms_key: str | None = None
+    overrides: tuple[str, ...] = ()
 
 
 class StepStarted(_Event):
@@ -94,7 +95,10 @@ class StepFailed(_Event):
 
 
 class StepRan(_Event):
-    """A build step ended well on that machine: a resumed bake need not do it again."""
+    """A build step ended well on that machine: a resumed bake need not do it again.
+
+    `secrets` are fingerprints by name, which tell that a value is another one by now.
+    """
 
     event: Literal["step-ran"] = "step-ran"
     machine: str
@@ -105,6 +109,7 @@ class StepRan(_Event):
     log: str
     notes: tuple[str, ...] = ()
     installed_bytes: int | None = None
+    secrets: dict[str, str] = {}
 
 
 class Found(_Event):
@@ -205,8 +210,15 @@ Subscriber = Callable[[Shown], None]
 BEGIN = re.compile(rb'(?=\{"at":)')
 
 
-class JournalBusy(Exception):
-    """The bake that writes this journal is alive."""
+# Who only looks whether a bake lives has its journal for a moment.
+LOOKED_AT_S = 2
+
+
+class JournalBusy(UsageError):
+    """Another process has this journal: its bake is alive, or somebody reaps it."""
+
+    def __init__(self, bake_id: str) -> None:
+        super().__init__(f"bake {bake_id} is running, or another process cleans up after it")
 
 
 class Journal:
@@ -218,11 +230,18 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            until(self._locked, what=str(path), timeout_s=LOOKED_AT_S)
+        except WaitTimeout as error:
             os.close(self._file)
-            raise JournalBusy(str(path)) from error
+            raise JournalBusy(path.stem) from error
         self._end_torn_line()
+
+    def _locked(self) -> Look[bool]:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return Look("busy")
+        return Look("free", True)
 
     def _end_torn_line(self) -> None:
         """A line cut off by a kill must not swallow the next one."""
@@ -233,6 +252,9 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         os.close(self._file)
 
     @contextmanager

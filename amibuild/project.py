@@ -16,11 +16,13 @@ from amibuild.recipe.model import Recipe
 
 @dataclass(frozen=True)
 class Project:
-    """`directory` holds the recipe; `state_dir` journals, manifests and logs."""
+    """`directory` holds the recipe; `state_dir` journals, manifests and logs. `overrides` are those
+    of `--set`, which `recipe` has already."""
 
     recipe: Recipe
     path: Path
     steps: tuple[BuildStep, ...]
+    overrides: tuple[str, ...] = ()
 
     @property
     def directory(self) -> Path:
@@ -52,7 +54,7 @@ def load_project(path: Path, overrides: Sequence[str] = ()) -> Project:
     """Raises: RecipeError with everything that is wrong."""
     path = path.absolute()
     recipe, library = load_project_parts(path, overrides)
-    return Project(recipe, path, build_steps(recipe, library))
+    return Project(recipe, path, build_steps(recipe, library), tuple(overrides))
 
 
 def commit_of(directory: Path) -> str:

@@ -8,7 +8,7 @@ lives. One report is over all regions: one that can't be looked into does not st
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -245,6 +245,10 @@ class _Reaper:
             self._report.busy.append(bake.path.stem)
             return
         with journal:
+            # Again: somebody may have gone on with it, and ended, while others were reaped.
+            bake = replace(bake, remains=Remains(bake.path))
+            remains = bake.remains
+            todo = [dead for dead in bake.known(kept=self._kept) if not self._is_proven(dead)]
             todo += self._intended(remains, bake_id, journal)
             for dead in sorted(todo, key=lambda one: ORDER.index(one.kind)):
                 self._remove(dead, journal)

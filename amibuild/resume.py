@@ -21,24 +21,30 @@ from amibuild.journal import (
     Abandoned,
     BakeStarted,
     Created,
+    Event,
     Found,
     Intended,
     Journal,
+    JournalBusy,
     Outcome,
     Remains,
     Removed,
     ResourceKind,
     StepEnded,
     StepRan,
+    StepStarted,
+    Subscriber,
     is_live,
     journal_path,
     read,
 )
+from amibuild.library.load import SEAL
 from amibuild.library.step import StepKind
 from amibuild.names import BakeId, InstanceId, Tag, purpose_of
 from amibuild.plan import Plan
 from amibuild.project import Project
 from amibuild.scope import Scope
+from amibuild.secret import Secret
 from amibuild.steps.capture import DEAD, Captured
 from amibuild.steps.launch import Purpose
 from amibuild.steps.provision import Inventory, StepRun
@@ -46,6 +52,13 @@ from amibuild.verify.report import CheckResult
 
 BAKE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 ALIVE = frozenset({"pending", "running", "stopping", "stopped"})
+# What a bake goes through besides its steps.
+STAGES = frozenset(
+    {
+        *("preflight", "access", "launch", "connect", "inventory", "audit"),
+        *("shutdown", "capture", "verify", "distribute", "record"),
+    }
+)
 INVENTORY, AUDIT = "inventory", "audit"
 _AUDIT: TypeAdapter[tuple[CheckResult, ...]] = TypeAdapter(tuple[CheckResult, ...])
 
@@ -55,7 +68,9 @@ class Earlier:
     """The runs of a bake so far. `attempt` counts them; `builder` is None where none lives, and
     `captured` where there is no image that is or may become available.
 
-    `ran` are the steps that ended well on the builder, by name; `found` is what was found there.
+    `ran` are the steps that ended well on the builder, by name and in their order; `found` is what
+    was found there. `began_steps` are all that began on any builder of it. `events` says how long
+    the journal was when it was read.
     """
 
     bake_id: BakeId
@@ -69,11 +84,13 @@ class Earlier:
     captured: Captured | None
     ran: Mapping[str, StepRan] = field(default_factory=dict)
     found: Mapping[str, str] = field(default_factory=dict)
+    began_steps: tuple[str, ...] = ()
+    events: int = 0
 
-    def group(self, cloud: Cloud) -> str | None:
-        """The security group of the bake, if it is still there."""
+    def group(self, cloud: Cloud, vpc_id: str) -> str | None:
+        """The security group of the bake, if it is still there and machines go to its network."""
         ids = (one.id for one in self.resources if one.kind is ResourceKind.SECURITY_GROUP)
-        return next((id_ for id_ in ids if cloud.ec2.security_group_visible(id_)), None)
+        return next((id_ for id_ in ids if cloud.ec2.security_group_vpc(id_) == vpc_id), None)
 
     def runs(self, plan: Plan) -> dict[str, StepRun]:
         """The steps of the plan that need not run again, by name.
@@ -87,6 +104,10 @@ class Earlier:
                 self._refuse(f"{name} ran on it, and is no longer among the steps")
             if steps[name].digest != ran.digest:
                 self._refuse(f"{name} has changed since it ran there")
+        for name in self.began_steps:
+            if name not in steps:
+                self._refuse(f"{name} began there, and is no longer among the steps")
+        self._same_order(plan)
         last = max((i for i, step in enumerate(plan.steps) if step.name in self.ran), default=-1)
         sealed = plan.steps[-1].name in self.ran
         for step in plan.steps[: last + 1]:
@@ -106,6 +127,16 @@ class Earlier:
             for name, ran in self.ran.items()
         }
 
+    def same_secrets(self, secrets: Mapping[str, Secret]) -> None:
+        """What a step was given is looked for on the finished disk, so it must be known still.
+
+        Raises: PlanError.
+        """
+        for step, ran in self.ran.items():
+            for name, was in ran.secrets.items():
+                if secrets[name].fingerprint(self.bake_id) != was:
+                    self._refuse(f"the secret {name} has another value since {step} ran there")
+
     def inventory(self) -> Inventory:
         try:
             return Inventory.model_validate_json(self.found.get(INVENTORY, ""))
@@ -118,7 +149,17 @@ class Earlier:
         except ValidationError as error:
             raise _damaged(self.bake_id) from error
 
+    def _same_order(self, plan: Plan) -> None:
+        """Services stand side by side; the other steps build on each other."""
+        ordered = [s.name for s in plan.steps if s.kind is not StepKind.SERVICE]
+        now = [name for name in ordered if name in self.ran]
+        then = [name for name in self.ran if name in now]
+        if now != then:
+            self._refuse(f"there the order was {', '.join(then)}")
+
     def _same_machine(self, plan: Plan) -> None:
+        if not self.started.source_reference:
+            self._refuse("an older version of amibuild began it")
         for what, now, then in (
             ("[source]", plan.source.reference, self.started.source_reference),
             ("builder.volume_gib", plan.volume_gib, self.started.volume_gib),
@@ -158,7 +199,7 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
             hint=f"the newest is {known[-1]}" if known else None,
         )
     if is_live(path):
-        raise UsageError(f"bake {bake_id} is running")
+        raise JournalBusy(bake_id)
     remains = Remains(path)
     started, ended = remains.started, remains.ended
     if started is None:
@@ -173,10 +214,16 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
     if ended is not None and ended.outcome is Outcome.DONE:
         raise UsageError(f"bake {bake_id} has ended well: nothing is left to do")
     events = list(read(path))
-    resources = tuple(remains.resources.values())
+    resources = (*remains.resources.values(), *_images_intended(cloud, remains))
     facts = _builder(cloud, resources)
     builder = facts.id if facts else None
-    captured = _captured(cloud, resources)
+    # An image came of the machine that was sealed last, which may be gone by now.
+    last = next((e for e in reversed(events) if isinstance(e, StepRan)), None)
+    machine = builder or (last.machine if last else "")
+    captured = _captured(cloud, resources, last.at if last and last.machine == machine else None)
+    ran = {e.step: e for e in events if isinstance(e, StepRan) and e.machine == machine}
+    if facts is not None and captured is None:
+        _refuse_restarted(bake_id, facts, events, ran)
     begun = {one.kind for one in resources} | {one.kind for one in remains.intents.values()}
     if facts and facts.is_spot and captured is None and ResourceKind.IMAGE in begun:
         raise UsageError(
@@ -189,8 +236,6 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
             f"bake {bake_id} has left no builder to go on with",
             hint="--on-error keep leaves it for a look and for --resume; bake anew",
         )
-    # An image came of the machine that was sealed last, which may be gone by now.
-    machine = builder or next((e.machine for e in reversed(events) if isinstance(e, StepRan)), "")
     starts = [event for event in events if isinstance(event, BakeStarted)]
     return Earlier(
         bake_id=BakeId(bake_id),
@@ -202,9 +247,25 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
         seconds={e.step: e.seconds for e in events if isinstance(e, StepEnded)},
         builder=builder,
         captured=captured,
-        ran={e.step: e for e in events if isinstance(e, StepRan) and e.machine == machine},
+        ran=ran,
         found={e.what: e.body for e in events if isinstance(e, Found) and e.machine == machine},
+        began_steps=tuple(
+            e.step for e in events if isinstance(e, StepStarted) and e.step not in STAGES
+        ),
+        events=len(events),
     )
+
+
+def journal_of(path: Path, subscribers: tuple[Subscriber, ...], earlier: Earlier | None) -> Journal:
+    """The bake's journal, for this process alone.
+
+    Raises: JournalBusy, also when another process had it since the earlier runs were read.
+    """
+    journal = Journal(path, subscribers)
+    if earlier is not None and len(list(read(path))) != earlier.events:
+        journal.close()
+        raise JournalBusy(earlier.bake_id)
+    return journal
 
 
 def own_again(earlier: Earlier, scope: Scope, journal: Journal) -> None:
@@ -215,7 +276,10 @@ def own_again(earlier: Earlier, scope: Scope, journal: Journal) -> None:
             journal.write(Removed(kind=created.kind, id=created.id, region=created.region))
         else:
             scope.adopt(created)
+    known = {created.token for created in earlier.resources}
     for intent in earlier.intents:
+        if intent.token in known:
+            continue
         if intent.kind is ResourceKind.LOCK:
             journal.write(Abandoned(token=intent.token))
         else:
@@ -235,13 +299,56 @@ def _builder(cloud: Cloud, resources: tuple[Created, ...]) -> InstanceFacts | No
     return None
 
 
-def _captured(cloud: Cloud, resources: tuple[Created, ...]) -> Captured | None:
+def _images_intended(cloud: Cloud, remains: Remains) -> list[Created]:
+    """Images whose call was made, and whose id never came to the journal."""
+    return [
+        Created(kind=intent.kind, id=image.id, token=token, region=intent.region)
+        for token, intent in remains.intents.items()
+        if intent.kind is ResourceKind.IMAGE
+        for image in cloud.images.search(owners=["self"], filters={f"tag:{Tag.TOKEN}": [token]})
+    ]
+
+
+def _captured(
+    cloud: Cloud, resources: tuple[Created, ...], sealed: datetime | None
+) -> Captured | None:
+    """The image of the machine whose last step ended at `sealed`.
+
+    Raises: UsageError when it is proven: then it is a result, and may be in use.
+    """
     for one in reversed(resources):
-        if one.kind is ResourceKind.IMAGE:
-            try:
-                image = cloud.images.image(one.id)
-            except NotFound:
-                continue
-            if image.state not in DEAD:
-                return Captured(image.id, image.name, image.tags.get(Tag.VERSION, ""))
+        if one.kind is not ResourceKind.IMAGE:
+            continue
+        try:
+            image = cloud.images.image(one.id)
+        except NotFound:
+            continue
+        if image.tags.get(Tag.VERIFIED) == "passed" and Tag.EXPIRES not in image.tags:
+            raise UsageError(
+                f"the bake has made {image.id}, which is proven: nothing is left to do",
+                hint="`amibuild bake --if-changed` hands it over; `amibuild reap` removes the rest",
+            )
+        if image.state not in DEAD and sealed is not None and one.at > sealed:
+            return Captured(image.id, image.name, image.tags.get(Tag.VERSION, ""))
     return None
+
+
+def _refuse_restarted(
+    bake_id: str, facts: InstanceFacts, events: list[Event], ran: Mapping[str, StepRan]
+) -> None:
+    """A builder that somebody stopped, or started once it was sealed and stopped.
+
+    Raises: UsageError.
+    """
+    ended = [e.step for e in events if isinstance(e, StepEnded)]
+    sealed = SEAL in ran
+    if not sealed and facts.state in {"stopping", "stopped"}:
+        raise UsageError(
+            f"bake {bake_id}'s builder {facts.id} is {facts.state}, and has steps to run",
+            hint=f"start it first: aws ec2 start-instances --instance-ids {facts.id}",
+        )
+    if sealed and "shutdown" in ended and facts.state in {"pending", "running"}:
+        raise UsageError(
+            f"bake {bake_id}'s builder {facts.id} was started again since it was sealed",
+            hint="bake anew, without --resume",
+        )

@@ -73,6 +73,28 @@ class Remover(Protocol):
         """The AWS CLI line that removes it by hand."""
 
 
+def find_intended(
+    remover: Remover, bake_id: BakeId, intent: Intended, clock: Clock, observer: Observer
+) -> list[str]:
+    """What an intent without an id has made. For a while EC2 may hide what was just made."""
+    age_s = (clock.now() - intent.at).total_seconds()
+
+    def look() -> Look[list[str]]:
+        found = remover.find(intent.kind, bake_id, intent.token, intent.name)
+        return Look("not there", found or None)
+
+    try:
+        return until(
+            look,
+            what=f"{intent.kind} {intent.token}",
+            timeout_s=min(max(SEARCH_S - age_s, 0.0), SEARCH_S),
+            clock=clock,
+            observer=observer,
+        )
+    except WaitTimeout:
+        return []
+
+
 @dataclass
 class _Owned:
     kind: ResourceKind
@@ -134,7 +156,7 @@ class Scope:
 
     def adopt_intended(self, intent: Intended) -> None:
         """The same for what it may have made: it ended before it knew."""
-        found = self._remover.find(intent.kind, self._bake_id, intent.token, intent.name)
+        found = find_intended(self._remover, self._bake_id, intent, self._clock, self._journal.show)
         for id_ in found:
             self._arm(intent.kind, id_, intent.token)
         if not found:
@@ -166,6 +188,7 @@ class Scope:
     def remove(self, id_: str) -> None:
         """Now, not at the end: the end tries again what could not be removed."""
         self._undo([owned for owned in self._owned if owned.id == id_])
+        signals.deliver_now()
 
     def keep(self, id_: str, why: str) -> None:
         """It outlives the scope."""
@@ -178,6 +201,8 @@ class Scope:
         """Something here is on its way and late: it waits for `bake --resume`, and `error` tells
         of it like of a leftover, which it is when nobody resumes."""
         for owned in self._owned:
+            if owned.kind is ResourceKind.OBJECT:
+                continue  # on the machine already, and has no tag that says until when it is kept
             self.keep(owned.id, KEPT_TO_RESUME)
             command = self._remover.command(owned.kind, owned.id)
             left = Leftover(owned.kind, owned.id, self._region, KEPT_TO_RESUME, command)
@@ -229,7 +254,6 @@ class Scope:
         failed = error is not None and not isinstance(error, Interrupted)
         if failed and self._on_error is OnError.KEEP:
             self._keep_all()
-            return
         leftovers = self._undo([owned for owned in self._owned if owned.keep is None])
         if not leftovers:
             return
@@ -243,7 +267,7 @@ class Scope:
 
     def _keep_all(self) -> None:
         for owned in self._owned:
-            if owned.keep is None:
+            if owned.keep is None and owned.kind is not ResourceKind.OBJECT:
                 self.keep(owned.id, KEPT_FOR_A_LOOK)
 
     def _undo(self, doomed: list[_Owned]) -> list[Leftover]:

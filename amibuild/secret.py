@@ -9,6 +9,7 @@ ask for the list would give it away.
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import json
 import re
@@ -55,6 +56,13 @@ class Secret:
     def reveal(self) -> str:
         """The value, for what carries it to a machine. Never for a text."""
         return self._value
+
+    def fingerprint(self, salt: str) -> str:
+        """What tells two values apart and gives away neither: a guess costs 16 MiB and 50 ms."""
+        made = hashlib.scrypt(
+            self._value.encode(), salt=f"{salt}/{self.name}".encode(), n=1 << 14, r=8, p=1, dklen=16
+        )
+        return made.hex()
 
     def is_in(self, content: bytes) -> bool:
         """Whether a file or a text has the whole of it, as it is or encoded."""

@@ -17,26 +17,35 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _holding = 0
 _waiting: str | None = None
+_raised = False
 
 
 def _arrive(number: int, _: FrameType | None) -> None:
     global _waiting
-    if _waiting is not None:
+    if _raised:
         return  # already unwinding: a second Ctrl-C must not leave things half removed
-    _waiting = signal.Signals(number).name
+    _waiting = _waiting or signal.Signals(number).name
     if not _holding:
+        deliver_now()
+
+
+def deliver_now() -> None:
+    """Raises: Interrupted, for a signal that came while it could not be raised; once."""
+    global _raised
+    if _waiting is not None and not _raised and not _holding:
+        _raised = True
         raise Interrupted(_waiting)
 
 
 @contextmanager
 def catch() -> Iterator[None]:
     """Turns the first signal into Interrupted; later ones are ignored until this ends."""
-    global _waiting
+    global _waiting, _raised
     before = {number: signal.signal(number, _arrive) for number in CAUGHT}
     try:
         yield
     finally:
-        _waiting = None
+        _waiting, _raised = None, False
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -48,13 +57,15 @@ def arrived() -> bool:
 
 @contextmanager
 def hold(*, deliver: bool = True) -> Iterator[None]:
-    """No Interrupted inside; one that arrived is raised at the end, unless `deliver` is off."""
+    """No Interrupted inside; one that arrived is raised at the end.
+
+    With `deliver` off it waits for the next `deliver_now`, such as at the begin of a stage.
+    """
     global _holding
-    arrived_before = _waiting is not None
     _holding += 1
     try:
         yield
     finally:
         _holding -= 1
-    if deliver and not _holding and _waiting is not None and not arrived_before:
-        raise Interrupted(_waiting)
+    if deliver:
+        deliver_now()

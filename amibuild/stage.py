@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from amibuild import signals
 from amibuild.errors import AmibuildError, Interrupted
 from amibuild.journal import (
     BakeEnded,
@@ -45,6 +46,7 @@ class Stages:
 
     @contextmanager
     def run(self, name: str, what: str) -> Iterator[None]:
+        signals.deliver_now()
         self.before_each()
         began = self._clock.monotonic()
         self._journal.write(StepStarted(step=name, what=what))

@@ -23,6 +23,7 @@ from amibuild.errors import (
 )
 from amibuild.journal import (
     KEPT_FOR_LATER,
+    KEPT_TO_RESUME,
     Abandoned,
     BakeEnded,
     BakeStarted,
@@ -73,11 +74,13 @@ class History:
     of: tuple[str, ...] = ()
     """What names the recipe and the target of the bake to a verb."""
     bake_id: str = ""
+    overrides: tuple[str, ...] = ()
 
     def note(self, shown: Shown) -> None:
         match shown:
-            case BakeStarted(bake_id=bake_id, recipe=recipe, target=target):
+            case BakeStarted(bake_id=bake_id, recipe=recipe, target=target, overrides=given):
                 self.bake_id, self.of = bake_id, (recipe, "--target", target)
+                self.overrides = given
             case Removed(kind=kind, id=id_) if kind is not ResourceKind.LOCK:
                 self.removed.append(f"{kind} {id_}")
             case Kept(kind=kind, id=id_, why=why) if why in KEPT_FOR_LATER:
@@ -93,7 +96,9 @@ class History:
 
     def resume(self) -> str:
         """The command that goes on with it."""
-        return shlex.join(["amibuild", "bake", *self.of, "--resume", self.bake_id])
+        given = [word for one in self.overrides for word in ("--set", one)]
+        keep = ("--on-error", "keep")
+        return shlex.join(["amibuild", "bake", *self.of, *given, *keep, "--resume", self.bake_id])
 
 
 def waiting_text(what: str, state: str, elapsed_s: float, timeout_s: float) -> str:
@@ -170,6 +175,8 @@ def failure_lines(error: Failure, history: History | None = None) -> Sequence[Li
         lines.append(Line(f"kept: {', '.join(history.kept)}"))
         lines.append(Line(f"    `{history.resume()}` goes on from there, `{command}` removes it"))
     for left in error.leftovers:
+        if left.reason == KEPT_TO_RESUME:
+            continue  # told above
         lines.append(
             Line(f"not cleaned: {left.kind} {left.id} in {left.region}: {left.reason}", Style.BAD)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -14,9 +15,12 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 GOLDEN = Path(__file__).parent / "golden"
-# Those of the drivers have folders of their own; the others share a data folder.
 DRIVER_TESTS = "tests/local/machines/"
 MACHINE_TESTS = ("tests/local/", "tests/soak/")
+# They look at the bake of the shipped recipe, which takes minutes: see tests/local/conftest.py.
+BAKED_TESTS = tuple(
+    f"tests/local/test_{name}.py" for name in ("scenario", "firewall_on_machine", "replay")
+)
 LOOPBACK = ("127.", "::1", "localhost")
 
 # A full disk fails every test after it, slowly, and none of them says why.
@@ -41,35 +45,46 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in soak]
 
 
-class OneForMachines(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
-    """A file's tests stay together, and all machine tests but the drivers' do.
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: looking through it for garbage took a tenth and more of
+    the time of contract tests."""
+    gc.collect()
+    gc.freeze()
 
-    Those share a data folder and look at what is left in it: one worker has them, beside another
-    that has the rest.
+
+class MachinesBesideTheRest(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
+    """A file's tests stay together, and those of the files that look at one bake.
+
+    The last worker begins with what boots no machine, the others with what does: who waits for a
+    machine leaves its core to who computes. Whoever is done with its kind goes on with the other.
     """
-
-    MACHINES, DRIVERS = "machines", "drivers"
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file.startswith(DRIVER_TESTS):
-            return self.DRIVERS
-        return self.MACHINES if file.startswith(MACHINE_TESTS) else file
+        return BAKED_TESTS[0] if file in BAKED_TESTS else file
 
     def _assign_work_unit(self, node: Any) -> None:
-        """Machines first: they take longer than all others, which xdist would put before them.
+        """Of machine tests first the bake, then the files of few tests, for those are long stories.
 
-        The drivers last: by then the base image is there, which they would make too.
+        The drivers' last: their virtual machines, which want both cores, are not beside the bake's.
         """
-        for scope, last in ((self.MACHINES, False), (self.DRIVERS, True)):
-            if scope in self.workqueue:
-                self.workqueue.move_to_end(scope, last=last)
+        others = node is self.nodes[-1]
+
+        def turn(scope: str) -> tuple[int, ...]:
+            if not scope.startswith(MACHINE_TESTS):
+                return (not others,)
+            tests = len(self.workqueue[scope])
+            if scope.startswith(DRIVER_TESTS):
+                return (others, 2, -tests)
+            return (others, scope != BAKED_TESTS[0], tests)
+
+        self.workqueue.move_to_end(min(self.workqueue, key=turn), last=False)
         super()._assign_work_unit(node)
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneForMachines:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> MachinesBesideTheRest:
     """In place of `--dist loadgroup`, which pytest 9.2 made xdist 3.8 ignore in silence."""
-    return OneForMachines(config, log)
+    return MachinesBesideTheRest(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -102,9 +117,22 @@ def no_account(
 
 
 def machine_data_dir() -> Path:
-    """Shared by all machine tests, over runs: making the base image takes a minute."""
+    """Shared by all machine tests of a worker, which look at what is left in it, and over runs.
+
+    The base image, which takes a minute to make, is shared by all workers: its folder has a lock.
+    """
     named = os.environ.get("AMIBUILD_TEST_DATA")
-    return Path(named) if named else Path(__file__).parents[1] / ".amibuild-test"
+    shared = Path(named) if named else Path(__file__).parents[1] / ".amibuild-test"
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return shared
+    base = shared / "local" / "base"
+    link = shared / worker / "local" / "base"
+    if not link.is_symlink():
+        base.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(base.resolve())
+    return shared / worker
 
 
 @pytest.fixture(autouse=True)

@@ -130,6 +130,15 @@ class Ec2:
             return False
         return True
 
+    def security_group_vpc(self, group_id: str) -> str | None:
+        """DescribeSecurityGroups: where it is; None when EC2 does not know it."""
+        try:
+            with calling("DescribeSecurityGroups", self._region, group_id):
+                found = self._client.describe_security_groups(GroupIds=[group_id])
+                return found["SecurityGroups"][0].get("VpcId")
+        except NotFound:
+            return None
+
     def delete_security_group(self, group_id: str) -> None:
         with calling("DeleteSecurityGroup", self._region, group_id):
             self._client.delete_security_group(GroupId=group_id)

@@ -1,8 +1,9 @@
 """How long a call goes on that gets no connection: the network of this machine may be away.
 
-botocore tries ten times, which is about a minute, and then asks here. Only a call that never left
-is tried again here, so none can be carried out twice. What connects and then breaks off is no
-network that is away: botocore's own tries are enough for it.
+botocore tries ten times, which is about a minute, and then asks here. Only where the last try did
+not get as far as a connection it goes on; of earlier ones nothing is known here, so a call must
+bear to be carried out twice, as with botocore's own tries. What connects and then breaks off is no
+network that is away: those tries are enough for it.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader
 
 from amibuild import __version__
+from amibuild.aws import shortage
 from amibuild.aws.answers import refuse_strange
 from amibuild.aws.ec2 import Ec2
 from amibuild.aws.iam import Iam
@@ -120,6 +121,7 @@ class Cloud:
         session.events.register("before-parse.*.*", refuse_strange)
         # Without stars it comes after botocore's own, whose answer counts when it has one.
         session.events.register("needs-retry", self._patience.hear)  # type: ignore[arg-type]
+        session.events.register(shortage.EVENT, shortage.tell_at_once)
         return session
 
     def in_region(self, region: str) -> Cloud:

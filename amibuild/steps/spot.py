@@ -37,8 +37,11 @@ def launch_builder(
 
 
 @contextmanager
-def loss_told(cloud: Cloud, builder: InstanceId) -> Iterator[None]:
-    """Around what needs the builder: an error that comes of its loss is raised as that.
+def loss_told(
+    cloud: Cloud, builder: InstanceId, no_loss: tuple[type[AmibuildError], ...] = ()
+) -> Iterator[None]:
+    """Around what needs the builder: an error that comes of its loss is raised as that, but for
+    those of `no_loss`.
 
     Raises: TakenBack.
     """
@@ -47,6 +50,8 @@ def loss_told(cloud: Cloud, builder: InstanceId) -> Iterator[None]:
     except TakenBack:
         raise
     except AmibuildError as error:
+        if isinstance(error, no_loss):
+            raise
         with suppress(AwsError):  # then the first error is all that is known
             _refuse_lost(cloud, builder, error)
         raise

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from amibuild import journal as bake_journal
 from amibuild import proc, secret
 from amibuild.bake import bake
 from amibuild.errors import PlanError, RecipeError, StepFailed
+from amibuild.journal import StepRan
 from amibuild.project import Project, load_project
 from amibuild.scope import OnError
 from amibuild.secret import MASK, Secret
@@ -257,6 +259,10 @@ def test_a_bake_leaves_it_in_no_file_and_no_command(
     else:
         bake_it()
     token = Secret("token", VALUE)
+    (journal,) = (made.state_dir / "journals").iterdir()
+    told = [event for event in bake_journal.read(journal) if isinstance(event, StepRan)]
+    marks = {"token": token.fingerprint(journal.stem)}
+    assert [one.secrets for one in told if one.step == "fetch"] == ([] if exit_code else [marks])
     texts = {str(path): path.read_bytes() for path in made.directory.rglob("*") if path.is_file()}
     log = next(text for name, text in texts.items() if name.endswith("fetch.log"))
     assert log.decode().startswith(f"Token: {MASK}\nAuthorization: Basic ")

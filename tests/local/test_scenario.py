@@ -179,7 +179,8 @@ def test_a_failing_check_or_a_key_left_behind_removes_the_image_and_exits_3(
     check = "def test_it(host) -> None:\n    assert host.file('/etc/never').exists\n"
     add_step(folder, "ssh-keygen -q -t ed25519 -N '' -f /srv/left-key", check)
     before = images(folder)
-    done = amibuild(folder, "bake", "--json")
+    # Proven by nspawn, in half the time: the machine makes no difference to what follows.
+    done = amibuild(folder, "bake", "--machine", "nspawn", "--json")
     assert done.exit_code == 3, done.story
     assert "test_it" in done.story
     (found,) = re.findall(r"/srv/left-key: .* at byte \d+", done.story)

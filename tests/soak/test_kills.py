@@ -1,6 +1,6 @@
 """kill -9 at random instants of real bakes: the next `amibuild local` finds nothing of ours left.
 
-`AMIBUILD_SOAK_KILLS` is how many (30), `AMIBUILD_SOAK_SEED` repeats the instants of another run.
+`AMIBUILD_SOAK_KILLS` is how many (50), `AMIBUILD_SOAK_SEED` repeats the instants of another run.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from time import monotonic
 import pytest
 
 from amibuild.local import debian
+from amibuild.local.base import ensure_base
 from amibuild.local.machines.cgroups import KEEPER
 from amibuild.local.machines.processes import command_line, descendants, namespace_pids
 from amibuild.local.store import Store
@@ -36,7 +37,7 @@ pytestmark = [
 ]
 
 # Read here: a test gets no variable of the shell.
-KILLS = int(os.environ.get("AMIBUILD_SOAK_KILLS") or 30)
+KILLS = int(os.environ.get("AMIBUILD_SOAK_KILLS") or 50)
 SEED = os.environ.get("AMIBUILD_SOAK_SEED") or secrets.token_hex(4)
 
 RECIPE = """\
@@ -119,11 +120,12 @@ class Row:
 
 @pytest.fixture(scope="module")
 def own_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A data folder of this test's own, with the base image that other tests have made."""
+    """A data folder of this test's own, with the base image that all tests share."""
     folder = tmp_path_factory.mktemp("kills") / "data"
     cache = machine_data_dir() / "local" / "base"
-    if cache.exists():
-        shutil.copytree(cache, folder / "local" / "base", copy_function=os.link)
+    with Store.open(folder / "local" / "store") as store:
+        ensure_base(store, cache, progress=lambda _: None)  # another worker may be making it
+    shutil.copytree(cache, folder / "local" / "base", copy_function=os.link)
     yield folder
     shutil.rmtree(folder)
 
@@ -221,5 +223,5 @@ def unproven(data: Path) -> list[str]:
 
 def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
     with capsys.disabled():
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        sys.stderr.write(text)  # of a worker of xdist nobody sees the other
+        sys.stderr.flush()

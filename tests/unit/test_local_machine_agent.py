@@ -15,7 +15,13 @@ import pytest
 from amibuild.errors import HostError
 from amibuild.local.machines.base import DataVolume, MachineSpec
 from amibuild.local.machines.command import CANCELLED, OUTPUT_LIMIT
-from amibuild.local.machines.guest_agent import AgentGone, GuestAgent, GuestCommand
+from amibuild.local.machines.guest_agent import (
+    CALL_S,
+    SILENCE_S,
+    AgentGone,
+    GuestAgent,
+    GuestCommand,
+)
 from amibuild.local.machines.monitor import Monitor
 from amibuild.local.machines.qemu_argv import SPARE_SLOTS
 from amibuild.local.machines.qemu_volumes import QemuVolumes
@@ -108,6 +114,28 @@ def test_a_refusal_is_an_error_with_the_agents_words(
     Guest(far, lambda *_: {"error": {"class": "GenericError", "desc": "disabled"}})
     with pytest.raises(HostError, match="refused guest-exec: disabled"):
         GuestAgent(near).execute(("/bin/true",))
+
+
+class Noted(socket.socket):
+    """Writes down how long somebody was ready to wait."""
+
+    longest_s = 0.0
+
+    def settimeout(self, value: float | None, /) -> None:
+        self.longest_s = max(self.longest_s, value or 0.0)
+        super().settimeout(value)
+
+
+def test_a_command_that_was_asked_for_is_waited_for_and_not_asked_for_again(
+    ports: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = ports
+    Guest(far, exec_answers())
+    with Noted(fileno=near.detach()) as port:
+        GuestAgent(port).call("guest-info")
+        assert port.longest_s <= CALL_S
+        GuestAgent(port).execute(("/bin/true",))
+        assert CALL_S < SILENCE_S < port.longest_s
 
 
 def test_a_command_brings_its_code_and_a_bounded_output(

@@ -191,13 +191,24 @@ def test_what_was_kept_is_told_with_the_ways_to_go_on_and_to_remove_it() -> None
     story, stream = plain(Ticks())
     started = a_bake()[0][1]
     assert isinstance(started, BakeStarted)
-    story.show(started.model_copy(update={"recipe": "/my games/other.toml", "target": "aws"}))
+    story.show(
+        started.model_copy(
+            update={
+                "recipe": "/my games/other.toml",
+                "target": "aws",
+                "overrides": ("provision.services=[]",),
+            }
+        )
+    )
     story.show(Kept(kind=INSTANCE, id="i-1", region=REGION, why="--on-error keep"))
     error = HostError("broken")
     error.leftovers = (Leftover("volume", "vol-1", REGION, "in use", "aws …"),)
     story.failed(error)
     reap = "amibuild reap '/my games/other.toml' --target aws"
-    resume = "amibuild bake '/my games/other.toml' --target aws --resume 20261122-101500-a1b2c3"
+    resume = (
+        "amibuild bake '/my games/other.toml' --target aws --set 'provision.services=[]' "
+        "--on-error keep --resume 20261122-101500-a1b2c3"
+    )
     assert (
         f"kept: instance i-1\n    `{resume}` goes on from there, `{reap} --kept` removes it\n"
     ) in stream.getvalue()

@@ -73,10 +73,16 @@ class GuestAgent:
             self._lock.release()
 
     def call(
-        self, command: str, arguments: dict[str, object] | None = None, *, timeout_s: float = CALL_S
+        self,
+        command: str,
+        arguments: dict[str, object] | None = None,
+        *,
+        timeout_s: float = CALL_S,
+        answer_s: float | None = None,
     ) -> object:
         """What the command returns. `timeout_s` is for silence: a long answer may take longer.
 
+        With `answer_s` it may be silent that much longer once it has answered a sync and was asked.
         Raises: HostError when it is refused; AgentSilent; AgentGone.
         """
         request: dict[str, object] = {"execute": command}
@@ -90,9 +96,9 @@ class GuestAgent:
                 self._sync(deadline)
             self._synced = False  # until the answer is here
             self._send(json.dumps(request).encode() + b"\n", deadline)
-            line = self._line(deadline, more_s=timeout_s)
+            line = self._line(deadline + (answer_s or 0.0), more_s=timeout_s)
             if line is None:
-                raise AgentSilent(f"{command} got no answer for {timeout_s:.0f} s")
+                raise AgentSilent(f"{command} got no answer in time")
             self._synced = True
         answer = json.loads(line)
         if "error" in answer:
@@ -100,7 +106,11 @@ class GuestAgent:
         return answer["return"]
 
     def execute(self, argv: tuple[str, ...], *, stdin: bytes = b"", capture: bool = True) -> int:
-        """Starts a program; its number, for `status`."""
+        """Starts a program; its number, for `status`.
+
+        Once asked, a guest that others leave no core starts it late, but does: who gives it up and
+        asks again has it twice, and each takes the other's files. Seen at a load of 14.
+        """
         arguments: dict[str, object] = {
             "path": argv[0],
             "arg": list(argv[1:]),
@@ -108,7 +118,7 @@ class GuestAgent:
         }
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
-        answer = self.call("guest-exec", arguments)
+        answer = self.call("guest-exec", arguments, answer_s=SILENCE_S)
         assert isinstance(answer, dict)
         return int(answer["pid"])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
+from amibuild.local import disk as disks
 from amibuild.local.machines.base import Driver
 from amibuild.wait import Look, until
 from tests.local.machines.running import API_SAYS, COMMAND_S, KEY, Running, fetch
@@ -160,3 +161,21 @@ def test_its_processes_are_known_and_alive(running: Running) -> None:
     pids = running.machine.host_pids()
     assert len(pids) >= 3
     assert all(Path("/proc", str(pid)).exists() for pid in pids[:2])
+
+
+# -- its end --------------------------------------------------------------------------------------
+
+
+def test_a_shut_down_machine_leaves_its_disk_and_nothing_else(running: Running) -> None:
+    """The last one of its machine: under TCG another boot takes minutes."""
+    assert running.left()
+    running.ask("echo kept > /root/kept")
+    running.machine.shutdown()
+    running.await_exit()
+    assert not running.left()
+    assert running.machine.host_pids() == ()
+    assert b"Power" in running.machine.console()[-4000:]
+    mount_point = running.spec.run_dir.parent / "mounted"
+    mount_point.mkdir()
+    read = disks.on_root(running.spec.disk, mount_point, ["cat", mount_point / "root/kept"])
+    assert read.text == "kept\n"

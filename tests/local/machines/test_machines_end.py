@@ -29,23 +29,6 @@ pytestmark = [
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("driver", list(DRIVERS), ids=str)
-def test_a_shut_down_machine_leaves_its_disk_and_nothing_else(driver: Driver, start: Start) -> None:
-    one = start(DRIVERS[driver]())
-    one.await_first_boot()
-    assert one.left()
-    one.ask("echo kept > /root/kept")
-    one.machine.shutdown()
-    one.await_exit()
-    assert not one.left()
-    assert one.machine.host_pids() == ()
-    assert b"Power" in one.machine.console()[-4000:]
-    mount_point = one.spec.run_dir.parent / "mounted"
-    mount_point.mkdir()
-    read = disks.on_root(one.spec.disk, mount_point, ["cat", mount_point / "root/kept"])
-    assert read.text == "kept\n"
-
-
 def test_a_machine_may_power_itself_off(start: Start) -> None:
     one = start(NspawnDriver())
     one.await_ready()
