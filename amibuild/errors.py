@@ -3,7 +3,8 @@
 AmibuildError                exit code 1
 ├── UsageError               2   a verb was called in a way that cannot work
 │   ├── RecipeError          2   the recipe, a provisioner or a service is wrong; lists all problems
-│   └── PlanError            2   the recipe is right, but cannot be built as it stands
+│   ├── PlanError            2   the recipe is right, but cannot be built as it stands
+│   └── PromotionRefused     2   the image must not be in that channel
 ├── HostError                1   this machine lacks something; the hint says what installs it
 ├── AwsError                 1   a call was refused; below are the cases that callers tell apart
 │   ├── NotFound
@@ -16,6 +17,7 @@ AmibuildError                exit code 1
 │   └── StepFailed           1   the script of a step did, and said so itself
 ├── WaitTimeout              1   a deadline passed
 ├── Locked                   1   another bake of the image is at work
+├── ChannelBusy              1   somebody else moves the channel, or was quicker
 ├── ResourceFailed           1   a resource reached a state that it cannot leave
 │   └── TakenBack            1   a spot machine was, by EC2: nobody's fault
 ├── VerifyFailed             3   the finished image did not pass its checks
@@ -90,6 +92,14 @@ class RecipeError(UsageError):
 
 class PlanError(UsageError):
     pass
+
+
+class PromotionRefused(UsageError):
+    """All reasons at once, like the mistakes of a recipe."""
+
+    def __init__(self, what: str, reasons: Sequence[str], *, hint: str | None = None) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join([f"{what}:", *(f"  {one}" for one in reasons)]), hint=hint)
 
 
 class HostError(AmibuildError):
@@ -224,6 +234,10 @@ class Locked(AmibuildError):
         self.who = who
         self.since = since
         self.until = until
+
+
+class ChannelBusy(AmibuildError):
+    """Of two moves of a channel at once, the one that did not come through: by whom, and why."""
 
 
 class VerifyFailed(AmibuildError):

@@ -16,7 +16,6 @@ from amibuild.aws.session import Cloud
 from amibuild.bake import plan_bake
 from amibuild.errors import UsageError
 from amibuild.files import write_atomically
-from amibuild.names import Tag
 from amibuild.outputs import terraform
 from amibuild.project import Project
 from amibuild.record import check_writable, manifest_of, write_pinned
@@ -77,8 +76,7 @@ def _proven(cloud: Cloud, name: str, reference: str | None) -> ImageFacts:
 
 
 def _usable(image: ImageFacts) -> bool:
-    """One with an end is a dead bake's that was not noted as a result: `reap` may take it."""
-    return image.verified and image.state == "available" and Tag.EXPIRES not in image.tags
+    return image.proven and image.state == "available" and image.revoked is None
 
 
 def _services(project: Project, cloud: Cloud, image: ImageFacts) -> Mapping[str, dict[str, Any]]:

@@ -68,6 +68,7 @@ class BakeStarted(_Event):
     recipe: str
     pid: int
     version: str
+    flow: str = "bake"
     source_reference: str = ""
     volume_gib: int = 0
     kms_key: str | None = None
@@ -177,6 +178,43 @@ class Noted(_Event):
     text: str
 
 
+class Moving(_Event):
+    """A channel's parameter is about to get this image, in place of `previous`."""
+
+    event: Literal["moving"] = "moving"
+    verb: str
+    channel: str
+    parameter: str
+    region: str
+    image: str
+    previous: str | None
+    by: str
+    reason: str
+
+
+class Moved(_Event):
+    """It has it: read back, as that version of the parameter."""
+
+    event: Literal["moved"] = "moved"
+    channel: str
+    parameter: str
+    region: str
+    image: str
+    previous: str | None
+    version: int
+
+
+class Revoking(_Event):
+    """An image is about to be disabled and deprecated."""
+
+    event: Literal["revoking"] = "revoking"
+    image: str
+    name: str
+    region: str
+    by: str
+    reason: str
+
+
 class BakeEnded(_Event):
     event: Literal["bake-ended"] = "bake-ended"
     outcome: Outcome
@@ -197,6 +235,9 @@ Event = (
     | Kept
     | LeftBehind
     | Noted
+    | Moving
+    | Moved
+    | Revoking
     | BakeEnded
 )
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

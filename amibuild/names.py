@@ -27,7 +27,8 @@ ON_BUILDER = " on the builder"
 
 
 class Tag:
-    """The tags that amibuild sets. All of them go into the creating call, VERIFIED aside."""
+    """The tags that amibuild sets. All of them go into the creating call, VERIFIED and REVOKED
+    aside."""
 
     IMAGE = "amibuild:image"
     VERSION = "amibuild:version"
@@ -39,6 +40,8 @@ class Tag:
     PURPOSE = "amibuild:purpose"
     TOKEN = "amibuild:token"
     VERIFIED = "amibuild:verified"
+    REVOKED = "amibuild:revoked"
+    CHANNEL = "amibuild:channel"
 
 
 def new_bake_id(now: datetime | None = None) -> BakeId:
@@ -74,6 +77,11 @@ def temporary_name(bake_id: BakeId, purpose: str) -> str:
 
 def ami_name(image: str, version: str) -> str:
     return f"{image}-{version}"
+
+
+def channel_parameter(pattern: str, image: str, channel: str) -> str:
+    """The name of a channel's parameter, by `[channels] parameter` of the recipe."""
+    return pattern.format(image=image, channel=channel)
 
 
 def next_version(taken: list[str], today: datetime) -> str:

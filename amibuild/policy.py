@@ -16,22 +16,19 @@ from typing import Any
 
 from amibuild.library.artifact import bucket_and_key
 from amibuild.library.step import BuildStep
-from amibuild.names import Partition, Tag
+from amibuild.names import Partition, Tag, channel_parameter
 from amibuild.recipe.model import Recipe
 
 VERSION = "2012-10-17"
 RUN_SHELL = "AWS-RunShellScript"
-# What IAM does not take as it stands, and what HCL does not.
+# What IAM does not take as it stands.
 WILD = re.compile(r"[$*?]")
-SPECIAL = re.compile(r'[\\"\n\r\t]|[$%]\{')
-ESCAPES = {
-    "\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t", "${": "$${", "%{": "%%{"
-}  # fmt: skip
 HOST_MANAGEMENT = "ssm/managed-instance/default-ec2-instance-management-role"
 
 
 class Flow(StrEnum):
     BAKE = "bake"
+    PROMOTE = "promote"
     REAP = "reap"
 
 
@@ -108,12 +105,17 @@ BAKE_USES = (
 SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
 LOCK_LOOKS = ("ssm:GetParametersByPath",)
 LOCK_USES = ("ssm:DeleteParameters", "ssm:PutParameter")
+CHANNEL_LOOKS = ("ssm:GetParameterHistory", "ssm:GetParameters")
+# The first write of a parameter gives it its tags.
+CHANNEL_USES = ("ssm:AddTagsToResource", "ssm:PutParameter")
+REVOKES = ("ec2:CreateTags", "ec2:DisableImage", "ec2:EnableImageDeprecation")
 CREATING = ("CreateImage", "CreateSecurityGroup", "CreateVolume", "RunInstances")
 
 
 def statements(wanted: Wanted, flow: Flow) -> tuple[Statement, ...]:
     """What the flow may do with this recipe, in its region."""
-    made = tuple(_bake(wanted) if flow is Flow.BAKE else _reap(wanted))
+    flows = {Flow.BAKE: _bake, Flow.PROMOTE: _promote, Flow.REAP: _reap}
+    made = tuple(flows[flow](wanted))
     return tuple(one for one in made if one.resources)
 
 
@@ -135,6 +137,41 @@ def _reap(wanted: Wanted) -> Iterator[Statement]:
         yield Statement("FindUploads", ("s3:ListBucket",), find, {})
         uploads = _objects(wanted, "payloads/*", "artifacts/*")
         yield Statement("RemoveUploads", ("s3:DeleteObject",), uploads, {})
+
+
+def _promote(wanted: Wanted) -> Iterator[Statement]:
+    """Of promote, rollback, channels and revoke. The service looks at the image on the caller's
+    behalf before it saves a parameter (Systems Manager user guide, AMI ids)."""
+    recipe = wanted.recipe
+    order, regions = recipe.channels.order, (recipe.aws.region, *recipe.publish.regions)
+    first, *others = dict.fromkeys(regions)
+    there = {"StringEquals": {"aws:RequestedRegion": [first, *others] if others else first}}
+    yield Statement("Look", ("ec2:DescribeImages",), ("*",), there)
+    names = [
+        literal(channel_parameter(recipe.channels.parameter, recipe.image.name, channel))
+        for channel in order
+    ]
+    everywhere, here = (
+        tuple(
+            wanted.arn("ssm", f"parameter/{name.lstrip('/')}", region=region, account="*")
+            for region in dict.fromkeys(chosen)
+            for name in names
+        )
+        for chosen in (regions, regions[:1])
+    )
+    yield Statement("LookAtChannels", CHANNEL_LOOKS, everywhere, {})
+    yield Statement("MoveChannels", CHANNEL_USES, here, {})
+    image, region = literal(recipe.image.name), recipe.aws.region
+    locks = [_locks(wanted, f"{image}/{channel}", region=region) for channel in order]
+    yield Statement("LookAtLocks", LOCK_LOOKS, tuple(one for both in locks for one in both), {})
+    yield Statement("TakeLocks", LOCK_USES, tuple(within for _, within in locks), {})
+    ours = {**_resource_tag(recipe), **_region(recipe)}
+    yield Statement("Revoke", REVOKES, _ec2(wanted, "image"), ours)
+    if recipe.aws.bucket:
+        bucket = (wanted.arn("s3", literal(recipe.aws.bucket)),)
+        only = {"StringLike": {"s3:prefix": "amibuild/manifests/*"}}
+        yield Statement("FindManifests", ("s3:ListBucket",), bucket, only)
+        yield Statement("ReadManifests", ("s3:GetObject",), _objects(wanted, "manifests/*"), {})
 
 
 def _bake(wanted: Wanted) -> Iterator[Statement]:
@@ -353,29 +390,3 @@ def _temporary() -> dict[str, dict[str, Any]]:
     any longer. Whether the end is past is a date in a tag, which no condition compares."""
     ends = {f"aws:ResourceTag/{Tag.EXPIRES}": "false"}
     return {"StringLike": {f"aws:ResourceTag/{Tag.BAKE_ID}": "*"}, "Null": ends}
-
-
-def as_hcl(wanted: Wanted, flow: Flow) -> str:
-    """The same as a data source for Terraform's AWS provider."""
-    lines = [f'data "aws_iam_policy_document" "amibuild_{flow}" {{']
-    for one in statements(wanted, flow):
-        lines += ["  statement {", f'    sid       = "{one.sid}"']
-        lines.append(f"    actions   = {_list(sorted(one.actions))}")
-        lines.append(f"    resources = {_list(one.resources)}")
-        for test, keys in one.condition.items():
-            for key, values in keys.items():
-                lines += ["    condition {", f'      test     = "{test}"']
-                lines.append(f"      variable = {_text(key)}")
-                listed = values if isinstance(values, list) else [values]
-                lines += [f"      values   = {_list(listed)}", "    }"]
-        lines.append("  }")
-    return "\n".join([*lines, "}", ""])
-
-
-def _list(values: Sequence[str]) -> str:
-    return "[" + ", ".join(map(_text, values)) + "]"
-
-
-def _text(value: str) -> str:
-    """Quoted, as HCL reads it back (HCL native syntax, quoted templates)."""
-    return '"' + SPECIAL.sub(lambda found: ESCAPES[found[0]], value) + '"'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -32,6 +32,20 @@ class ImageFacts:
     size_gib: int
     snapshot_ids: tuple[str, ...]
     tags: Mapping[str, str]
+    deprecation: datetime | None = None
+
+    @property
+    def proven(self) -> bool:
+        """One with an end is a dead bake's that was not noted as a result: `reap` may take it."""
+        return self.verified and Tag.EXPIRES not in self.tags
+
+    @property
+    def revoked(self) -> str | None:
+        """Why, where it was: from the first step on, whatever became of the others."""
+        return self.tags.get(Tag.REVOKED)
+
+    def is_deprecated(self, now: datetime) -> bool:
+        return self.deprecation is not None and self.deprecation <= now
 
 
 def list_images(cloud: Cloud, image: str | None) -> tuple[ImageFacts, ...]:
@@ -47,13 +61,18 @@ def find_image(cloud: Cloud, image: str, reference: str) -> ImageFacts:
     Raises: UsageError with the nearest ones there are.
     """
     known = list_images(cloud, None if reference.startswith("ami-") else image)
+    return named(known, image, reference, cloud.region)
+
+
+def named(known: Sequence[ImageFacts], image: str, reference: str, region: str) -> ImageFacts:
+    """That one of them. Raises: UsageError with the nearest ones there are."""
     for one in known:
         if reference in {one.id, one.name, one.version}:
             return one
     names = [text for one in known for text in (one.version, one.name, one.id)]
     near = difflib.get_close_matches(reference, names, n=3) or names[:3]
     raise UsageError(
-        f"there is no image {reference} of {image} in {cloud.region}",
+        f"there is no image {reference} of {image} in {region}",
         hint=f"there is {', '.join(near)}" if near else "amibuild bake makes the first",
     )
 
@@ -62,11 +81,11 @@ def find_reusable(
     cloud: Cloud, *, image: str, digest: str, max_age_days: int, now: datetime | None = None
 ) -> ImageFacts | None:
     """The newest verified image with this digest that is young enough."""
-    oldest = (now or datetime.now(UTC)) - timedelta(days=max_age_days)
+    today = now or datetime.now(UTC)
+    oldest = today - timedelta(days=max_age_days)
     for one in list_images(cloud, image):
-        fresh = one.created >= oldest and one.state == "available"
-        # One with an end is a dead bake's that was not noted as a result: `reap` may take it.
-        if fresh and one.verified and one.digest == digest and Tag.EXPIRES not in one.tags:
+        usable = one.state == "available" and one.revoked is None and not one.is_deprecated(today)
+        if usable and one.created >= oldest and one.proven and one.digest == digest:
             return one
     return None
 
@@ -93,4 +112,5 @@ def _facts(image: Image, region: str) -> ImageFacts:
         size_gib=image.size_gib,
         snapshot_ids=image.snapshots,
         tags=dict(tags),
+        deprecation=image.deprecation,
     )

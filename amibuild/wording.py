@@ -32,10 +32,13 @@ from amibuild.journal import (
     Intended,
     Kept,
     LeftBehind,
+    Moved,
+    Moving,
     Noted,
     Outcome,
     Removed,
     ResourceKind,
+    Revoking,
     Shown,
     StepEnded,
     StepFailed,
@@ -117,6 +120,8 @@ def duration_text(seconds: float) -> str:
 def event_line(event: Shown) -> Line | None:
     """An event as a line of the story; None for those that only `reap` needs."""
     match event:
+        case BakeStarted(flow=flow) if flow != "bake":
+            return Line(f"{flow} {event.bake_id}  on {event.target} ({event.region})")
         case BakeStarted():
             return Line(
                 f"bake {event.bake_id}  {event.image} from {event.source_ami} on {event.target}"
@@ -145,9 +150,13 @@ def event_line(event: Shown) -> Line | None:
             )
         case Noted():
             return Line(f"  {event.text}")
+        case Moved():
+            return Line(f"  {event.channel} has {event.image}, version {event.version}", Style.DIM)
         case BakeEnded(outcome=Outcome.DONE):
             return Line(f"done in {duration_text(event.seconds)}", Style.GOOD)
-        case BakeEnded() | StepRan() | Found() | Intended() | Abandoned() | Waiting():
+        case Moving() | Revoking() | BakeEnded() | StepRan() | Found():
+            return None
+        case Intended() | Abandoned() | Waiting():
             return None
 
 

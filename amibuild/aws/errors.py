@@ -63,6 +63,8 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "ServiceSettingNotFound": NotFound,
 }
 _OF_S3 = {"HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"}
+_OF_PROMOTION = {"DisableImage", "EnableImageDeprecation", "GetParameterHistory", "GetParameters"}
+_OF_BOTH = {"GetParametersByPath", "PutParameter"}
 # IAM calls these by another name.
 _ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
 _HINTS: dict[type[AwsError], str] = {
@@ -166,6 +168,8 @@ def _from_client_error(
 
 def _quota(code: str) -> str | None:
     """VolumeLimitExceeded, SecurityGroupLimitExceeded and their like: nothing of ours mends it."""
+    if code == "ParameterMaxVersionLimitExceeded":  # PutParameter: its oldest version has a label
+        return "take the label off its oldest version: aws ssm unlabel-parameter-version"
     if code.endswith("LimitExceeded"):
         return "a quota of the account is reached: remove what nobody needs, or ask AWS to raise it"
     return None
@@ -182,7 +186,10 @@ def _permission(code: str, operation: str) -> str | None:
     if service is None:
         return None
     action = f"{service}:{_ACTIONS.get(operation, operation)}"
+    if operation in _OF_PROMOTION:
+        return f"the role needs {action}; `amibuild policy promote` prints all that a move needs"
+    move = ", `amibuild policy promote` all that a move does" if operation in _OF_BOTH else ""
     return (
         f"the role needs {action}; `amibuild policy bake` prints all that a bake needs, "
-        "`amibuild policy reap` all that reap does"
+        f"`amibuild policy reap` all that reap does{move}"
     )

@@ -36,6 +36,7 @@ class Image:
     snapshots: tuple[str, ...]
     root_snapshot: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    deprecation: datetime | None = None
 
 
 class Images:
@@ -58,10 +59,11 @@ class Images:
         )
 
     def search(self, *, owners: Sequence[str], filters: Mapping[str, Sequence[str]]) -> list[Image]:
-        """DescribeImages by owner and filters, newest first."""
+        """DescribeImages by owner and filters, disabled ones too, newest first."""
         with calling("DescribeImages", self._region):
             pages = self._client.get_paginator("describe_images").paginate(
                 Owners=list(owners),
+                IncludeDisabled=True,
                 Filters=[{"Name": name, "Values": list(v)} for name, v in filters.items()],
             )
             found = [_image(image) for page in pages for image in page["Images"]]
@@ -119,6 +121,16 @@ class Images:
                     OperationType="add",
                     UserIds=users,
                 )
+
+    def deprecate(self, image_id: str, at: datetime) -> None:
+        """EnableImageDeprecation; EC2 rounds to the minute, and takes no time that is past."""
+        with calling("EnableImageDeprecation", self._region, image_id):
+            self._client.enable_image_deprecation(ImageId=image_id, DeprecateAt=at)
+
+    def disable(self, image_id: str) -> None:
+        """DisableImage: nobody can launch it, and it is shared with nobody any longer."""
+        with calling("DisableImage", self._region, image_id):
+            self._client.disable_image(ImageId=image_id)
 
     def deregister(self, image_id: str) -> None:
         """DeregisterImage; its snapshots stay."""
@@ -189,11 +201,16 @@ def _image(raw: ImageTypeDef) -> Image:
         state=raw["State"],
         reason=raw.get("StateReason", {}).get("Message", ""),
         owner=raw.get("OwnerId", ""),
-        created=datetime.fromisoformat(raw["CreationDate"].replace("Z", "+00:00")),
+        created=_moment(raw["CreationDate"]),
         architecture=raw.get("Architecture", ""),
         root_device=root,
         size_gib=roots[0].get("VolumeSize", 0) if roots else 0,
         snapshots=tuple(m["SnapshotId"] for m in mappings if m.get("SnapshotId")),
         root_snapshot=roots[0].get("SnapshotId", "") if roots else "",
         tags={tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])},
+        deprecation=_moment(raw["DeprecationTime"]) if raw.get("DeprecationTime") else None,
     )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from amibuild.aws.errors import calling
@@ -11,6 +12,7 @@ from amibuild.errors import NotFound
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_ssm.type_defs import ParameterHistoryTypeDef, ParameterTypeDef
 
 # A document with its parameters may have 64 KB (botocore service model, SendCommand); the
 # document AWS-RunShellScript and the JSON around the script need some of it.
@@ -19,6 +21,9 @@ COMMAND_OVERHEAD_BYTES = 4 * 1024
 # GetCommandInvocation returns the first 24,000 characters of stdout (API reference).
 STDOUT_LIMIT = 24_000
 HOST_MANAGEMENT = "/ssm/managed-instance/default-ec2-instance-management-role"
+# GetParameters takes ten names (API reference).
+NAMES_AT_ONCE = 10
+IMAGE_TYPE = "aws:ec2:image"
 ENDED = frozenset({"Success", "Failed", "TimedOut", "Cancelled"})
 
 
@@ -35,6 +40,18 @@ class Invocation:
     @property
     def ended(self) -> bool:
         return self.status in ENDED
+
+
+@dataclass(frozen=True)
+class ParameterVersion:
+    """One version of a parameter. Only a history says `description` and `user`, who wrote it."""
+
+    name: str
+    value: str
+    version: int
+    modified: datetime
+    description: str = ""
+    user: str = ""
 
 
 class Ssm:
@@ -70,6 +87,52 @@ class Ssm:
     def _put(self, name: str, value: str, *, overwrite: bool) -> None:
         with calling("PutParameter", self._region, name):
             self._client.put_parameter(Name=name, Value=value, Type="String", Overwrite=overwrite)
+
+    def versions(self, names: Sequence[str]) -> dict[str, ParameterVersion]:
+        """GetParameters: the current version by name; those that are not there are left out."""
+        found: list[ParameterTypeDef] = []
+        for first in range(0, len(names), NAMES_AT_ONCE):
+            with calling("GetParameters", self._region, names[first]):
+                some = list(names[first : first + NAMES_AT_ONCE])
+                found += self._client.get_parameters(Names=some)["Parameters"]
+        with calling("GetParameters", self._region):
+            return {raw["Name"]: _version(raw) for raw in found}
+
+    def history(self, name: str) -> list[ParameterVersion]:
+        """GetParameterHistory: all versions that are kept, oldest first. Raises: NotFound."""
+        with calling("GetParameterHistory", self._region, name):
+            pages = self._client.get_paginator("get_parameter_history").paginate(Name=name)
+            found = [_past_version(raw) for page in pages for raw in page["Parameters"]]
+        return sorted(found, key=lambda one: one.version)
+
+    def create_image_parameter(
+        self, name: str, image_id: str, description: str, tags: Mapping[str, str]
+    ) -> None:
+        """PutParameter of a new one. It is saved later, once the image is found to be there.
+
+        Raises: Duplicate, InUse.
+        """
+        with calling("PutParameter", self._region, name):
+            self._client.put_parameter(
+                Name=name,
+                Value=image_id,
+                Type="String",
+                DataType=IMAGE_TYPE,
+                Description=description,
+                Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+            )
+
+    def overwrite_image_parameter(self, name: str, image_id: str, description: str) -> None:
+        """PutParameter of one that is there: saved later, too. Its tags stay. Raises: InUse."""
+        with calling("PutParameter", self._region, name):
+            self._client.put_parameter(
+                Name=name,
+                Value=image_id,
+                Type="String",
+                DataType=IMAGE_TYPE,
+                Description=description,
+                Overwrite=True,
+            )
 
     def delete_parameters(self, names: Sequence[str]) -> None:
         """DeleteParameters; those that are not there are no error. It takes ten at once."""
@@ -137,3 +200,18 @@ class Ssm:
         except NotFound:
             return None
         return None if value in {"", "$None"} else value
+
+
+def _version(raw: ParameterTypeDef) -> ParameterVersion:
+    return ParameterVersion(raw["Name"], raw["Value"], raw["Version"], raw["LastModifiedDate"])
+
+
+def _past_version(raw: ParameterHistoryTypeDef) -> ParameterVersion:
+    return ParameterVersion(
+        raw["Name"],
+        raw["Value"],
+        raw["Version"],
+        raw["LastModifiedDate"],
+        raw.get("Description", ""),
+        raw.get("LastModifiedUser", ""),
+    )

@@ -22,11 +22,14 @@ WIDTH = 80
 
 
 def verbs() -> Iterator[tuple[str, ...]]:
-    """Every command: `("bake",)`, `("local", "up")`."""
+    """Every command: `("bake",)`, `("local", "up")`. Some groups are one by themselves, too."""
     for command in app.registered_commands:
         yield (str(command.name),)
     for group in app.registered_groups:
         assert group.typer_instance is not None
+        callback = group.typer_instance.registered_callback
+        if callback is not None and callback.invoke_without_command:
+            yield (str(group.name),)
         for command in group.typer_instance.registered_commands:
             yield (str(group.name), str(command.name))
 

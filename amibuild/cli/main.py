@@ -20,11 +20,14 @@ from amibuild import __version__
 from amibuild.cli import (
     artifacts,
     bake,
+    channels,
     doctor,
     images,
     local,
     policy,
+    promote,
     reap,
+    revoke,
     service,
     start,
     terraform,
@@ -102,6 +105,10 @@ app.command("plan")(bake.plan)
 app.command("verify")(verify.verify)
 app.command("images")(images.images)
 app.command("show")(images.show)
+app.command("promote")(promote.promote)
+app.command("rollback")(promote.rollback)
+app.add_typer(channels.app, name="channels")
+app.command("revoke")(revoke.revoke)
 app.command("terraform")(terraform.terraform)
 app.command("reap")(reap.reap)
 app.command("policy")(policy.policy)

@@ -14,6 +14,7 @@ from amibuild.cli.session import session
 
 class FlowName(StrEnum):
     BAKE = "bake"
+    PROMOTE = "promote"
     REAP = "reap"
 
 
@@ -26,7 +27,8 @@ def policy(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the least-privilege IAM policy for a bake of this recipe, or for reap."""
+    """Print the least-privilege IAM policy for a bake of this recipe, for moving its channels, or
+    for reap."""
     with session(context, as_json=as_json) as run:
         from amibuild.errors import UsageError
         from amibuild.project import load_project
@@ -38,7 +40,8 @@ def policy(
             )
         project = load_project(recipe)
         from amibuild.aws.partition import partition_of
-        from amibuild.policy import Flow, Wanted, as_hcl, document
+        from amibuild.outputs.policy_hcl import as_hcl
+        from amibuild.policy import Flow, Wanted, document
         from amibuild.steps.preflight import refuse
 
         refuse(project.recipe)

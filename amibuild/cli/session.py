@@ -21,6 +21,7 @@ from amibuild.errors import (
     HostError,
     Interrupted,
     LeftoverError,
+    PromotionRefused,
     RecipeError,
     VerifyFailed,
 )
@@ -147,6 +148,8 @@ def failure_json(error: Failure, run: Session) -> dict[str, Any]:
             }
             for p in error.problems
         ]
+    if isinstance(error, PromotionRefused):
+        body["reasons"] = list(error.reasons)
     if run.bake_id is not None:
         body["bake_id"] = run.bake_id
     if run.kept:

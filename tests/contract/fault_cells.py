@@ -50,7 +50,7 @@ _PREFIXES = {
     Sort.READ: ("Describe", "Get", "Head", "List"),
     Sort.CREATE: ("Create", "Run", "Send", "Put"),
     Sort.REMOVE: ("Delete", "Deregister", "Terminate"),
-    Sort.CHANGE: ("Attach", "Cancel", "Modify", "Stop"),
+    Sort.CHANGE: ("Attach", "Cancel", "Disable", "Enable", "Modify", "Stop"),
 }
 _CHANGES_OF_TAGS = ("CreateTags", "DeleteTags")
 # Which reads do not show it yet.
@@ -86,6 +86,8 @@ NOT_FOUND = {
     "DeleteTags": "InvalidAMIID.NotFound",
     "DeleteVolume": "InvalidVolume.NotFound",
     "DeregisterImage": "InvalidAMIID.NotFound",
+    "DisableImage": "InvalidAMIID.NotFound",
+    "EnableImageDeprecation": "InvalidAMIID.NotFound",
     "ModifyImageAttribute": "InvalidAMIID.NotFound",
     "ModifySnapshotAttribute": "InvalidSnapshot.NotFound",
     "StopInstances": "InvalidInstanceID.NotFound",
@@ -184,11 +186,12 @@ def cells(recorded: Mapping[Run, Counter[Call]]) -> list[Cell]:
         for call in sorted(new, key=lambda call: call.name):
             seen.add(call)
             for nth in sorted({1, calls[call]}):
-                found += _cells_of(run, call, nth)
+                found += cells_of(run, call, nth)
     return found
 
 
-def _cells_of(run: Run, call: Call, nth: int) -> Iterator[Cell]:
+def cells_of(run: Run, call: Call, nth: int) -> Iterator[Cell]:
+    """That occurrence of a call, with every kind of fault."""
     for kind in POSSIBLE[sort_of(call.name)]:
         for faults in _orders(call, nth, kind):
             yield Cell(run, call, nth, nth == 1, kind, faults)

@@ -148,8 +148,12 @@ class Lab:
 
     def _calls(self) -> list[dict[str, str]]:
         assert self._aws is not None and self._aws.service.options.call_log is not None
-        lines = self._aws.service.options.call_log.read_text().splitlines()
-        return [json.loads(line) for line in lines]
+        return calls_in(self._aws.service.options.call_log)
+
+
+def calls_in(log: Path) -> list[dict[str, str]]:
+    """What an endpoint has noted of its calls, in order."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def _bake(

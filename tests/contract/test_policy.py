@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from amibuild import revoke
 from amibuild.aws.partition import partition_of
+from amibuild.change import change_between, manifest_key
+from amibuild.channels import survey
 from amibuild.errors import AmibuildError, Denied
 from amibuild.names import Tag
+from amibuild.outputs.manifest import to_json
 from amibuild.policy import Flow, Wanted, statements
 from amibuild.project import Project
 from amibuild.reap import reap
+from amibuild.registry import list_images
 from amibuild.scope import OnError
 from tests.contract import builder
 from tests.contract.builder import Answers, changed, new_project
 from tests.contract.conftest import Aws, Start
+from tests.contract.promoted import Stage
+from tests.unit.samples import manifest
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import TagDescriptionTypeDef
@@ -29,7 +36,11 @@ HINT = (
     "`amibuild policy bake` prints all that a bake needs, `amibuild policy reap` all that reap does"
 )
 # IAM calls these by another name.
-ACTIONS = {"s3:HeadBucket": "s3:ListBucket", "s3:ListObjectsV2": "s3:ListBucket"}
+ACTIONS = {
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:HeadObject": "s3:GetObject",
+    "s3:ListObjectsV2": "s3:ListBucket",
+}
 FAILURES = {"it ends well": "", "a step fails": "os", "the look at the disk fails": "hygiene"}
 
 
@@ -88,6 +99,39 @@ def test_reap_asks_for_nothing_else(start: Start, project: Project, tmp_path: Pa
     asked = made(tmp_path / "reaps")
     assert {"ec2:TerminateInstances", "ec2:DescribeRegions"} <= asked
     assert asked - allowed(project, Flow.REAP) == set()
+
+
+def test_moving_channels_asks_for_nothing_else(start: Start, tmp_path: Path) -> None:
+    """What promote, rollback, channels and revoke do, with manifests only in the bucket."""
+    aws = start(call_log=tmp_path / "calls")
+    aws.s3.create_bucket(Bucket=BUCKET)
+    stage = Stage(aws, tmp_path / "game-host", f'[aws]\nbucket = "{BUCKET}"\n')
+    old, new = stage.image("2026.11.21.1"), stage.image("2026.11.22.1")
+    before = len((tmp_path / "calls").read_text().splitlines())
+    stage.promote(old)
+    stage.promote(new)
+    stage.promote(old, "staging")
+    known = {one.id: one for one in list_images(aws.cloud, "game-host")}
+    for image, version in ((old, "2026.11.21.1"), (new, "2026.11.22.1")):
+        text = to_json(manifest(version, image_id=image))
+        aws.cloud.s3.put(BUCKET, manifest_key(known[image].name), text.encode())
+    state_dir = tmp_path / "game-host" / ".amibuild"
+    change = change_between(aws.cloud, state_dir, BUCKET, known[old], known[new])
+    assert change.difference is not None and change.notes == ()
+    survey(aws.cloud, stage.recipe)
+    plan = revoke.plan_revocation(aws.cloud, stage.recipe, new)
+    revoke.carry_out(
+        aws.cloud, stage.path, plan, target="local", reason="it is slow", subscribers=()
+    )
+    stage.roll_back()
+    lines = (tmp_path / "calls").read_text().splitlines()[before:]
+    (tmp_path / "moves").write_text("\n".join(lines))
+    asked = made(tmp_path / "moves") - {"s3:PutObject"}
+    wanted = Wanted(stage.recipe, (), partition_of(stage.recipe.aws.region))
+    may = {a for one in statements(wanted, Flow.PROMOTE) for a in one.actions}
+    assert asked - may == set()
+    # The first write of a parameter brings its tags, and a lock is tidied up after its tenth.
+    assert may - asked == {"ssm:AddTagsToResource", "ssm:DeleteParameters"}
 
 
 ENDING = (Tag.BAKE_ID, Tag.EXPIRES)

@@ -19,7 +19,8 @@ from amibuild.aws.partition import partition_of
 from amibuild.errors import PlanError, RecipeError, UsageError
 from amibuild.library.step import Source
 from amibuild.names import Partition
-from amibuild.policy import Flow, Statement, Wanted, as_hcl, document, statements
+from amibuild.outputs.policy_hcl import as_hcl
+from amibuild.policy import Flow, Statement, Wanted, document, statements
 from amibuild.project import load_project
 from amibuild.recipe.model import Recipe
 from amibuild.steps.preflight import refuse
@@ -42,6 +43,11 @@ BESIDES = {
 }
 # Only reap looks beyond the recipe's region.
 OF_REAP = {"ec2:DescribeRegions"}
+# Only what moves channels and revokes images.
+OF_PROMOTE = {
+    *("ec2:DisableImage", "ec2:EnableImageDeprecation"),
+    *("ssm:GetParameterHistory", "ssm:GetParameters"),
+}
 # IAM calls these by another name.
 ACTIONS = {"HeadBucket": "s3:ListBucket", "ListObjectsV2": "s3:ListBucket"}
 SERVICES = {
@@ -105,7 +111,7 @@ def actions(wanted: Wanted, flow: Flow) -> set[str]:
 
 
 def test_a_bake_may_make_every_call_that_the_code_can_make_and_no_other() -> None:
-    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES - OF_REAP
+    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES - OF_REAP - OF_PROMOTE
     assert actions(FULL, Flow.BAKE) >= BESIDES
 
 
@@ -269,6 +275,34 @@ def test_a_step_that_is_not_there_is_told_as_plan_tells_it(tmp_path: Path) -> No
     assert refused.value.message in done.stderr.decode()
 
 
+def test_moving_channels_changes_nothing_else() -> None:
+    more = actions(FULL, Flow.PROMOTE) - actions(FULL, Flow.BAKE)
+    assert more == OF_PROMOTE | {"ssm:AddTagsToResource"}
+    changes = {a for a in actions(FULL, Flow.PROMOTE) if not a.partition(":")[2].startswith(LOOKS)}
+    assert changes == {
+        *("ec2:CreateTags", "ec2:DisableImage", "ec2:EnableImageDeprecation"),
+        *("ssm:AddTagsToResource", "ssm:DeleteParameters", "ssm:PutParameter"),
+    }
+
+
+def test_channels_are_bound_to_their_parameters() -> None:
+    own = wanted({"channels": {"order": ["nightly", "live"], "parameter": "/{image}/a*/{channel}"}})
+    moves = of(own, Flow.PROMOTE, "MoveChannels")
+    path = "arn:aws:ssm:us-east-1:*:parameter/game-host/a${*}"
+    assert moves.resources == (f"{path}/nightly", f"{path}/live")
+    locks = of(own, Flow.PROMOTE, "TakeLocks").resources
+    folder = "arn:aws:ssm:us-east-1:*:parameter/amibuild/game-host"
+    assert locks == (f"{folder}/nightly/lock/*", f"{folder}/live/lock/*")
+
+
+def test_channels_are_looked_at_in_every_region_and_moved_in_one() -> None:
+    wide = wanted({"publish": {"regions": ["us-east-1", "eu-west-1"]}})
+    looked = of(wide, Flow.PROMOTE, "LookAtChannels").resources
+    assert {arn.split(":")[3] for arn in looked} == {"us-east-1", "eu-west-1"}
+    moved = of(wide, Flow.PROMOTE, "MoveChannels").resources
+    assert {arn.split(":")[3] for arn in moved} == {"us-east-1"}
+
+
 def test_reap_makes_nothing() -> None:
     assert actions(FULL, Flow.REAP) - actions(FULL, Flow.BAKE) == OF_REAP
     verbs = {action.partition(":")[2] for action in actions(FULL, Flow.REAP)}
@@ -302,6 +336,7 @@ UNBOUND = {
     "RemoveUploads",
     "TakeTheLock",
     "ReleaseLocks",
+    "TakeLocks",
 }
 
 

@@ -1,0 +1,195 @@
+"""The channels of an image as the account has them: where each points, and where it did before.
+
+A channel is a parameter of data type aws:ec2:image. Who moved it and why stands in the description
+of each version, so that the parameter's own history is the record and nothing can part from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from amibuild.aws.session import Cloud
+from amibuild.aws.ssm import ParameterVersion
+from amibuild.errors import NotFound, UsageError
+from amibuild.names import Region, channel_parameter
+from amibuild.recipe.model import Recipe
+from amibuild.registry import ImageFacts, list_images
+
+# A description has up to 1,024 characters (PutParameter), an EC2 tag's value up to 256.
+DESCRIPTION_LIMIT = 1024
+REASON_LIMIT = 256
+WHO_LIMIT = 128
+
+
+class Verb(StrEnum):
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+
+
+class Note(BaseModel):
+    """The description of one version. `move` is the id of the journal that tells of it.
+
+    A later version of amibuild may say more. Others write parameters too: their words are no note,
+    nor is what their version has kept of ours, which is for another `image`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    move: str
+    image: str
+    verb: Verb
+    by: str
+    reason: str = ""
+    previous: str | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """`current` is None for one that nobody has promoted to yet."""
+
+    name: str
+    image: str
+    parameter: str
+    region: Region
+    current: ParameterVersion | None
+
+    @property
+    def image_id(self) -> str | None:
+        return self.current.value if self.current else None
+
+    @property
+    def version(self) -> int:
+        return self.current.version if self.current else 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One version of a channel. Without a `note` something else than amibuild wrote it."""
+
+    version: int
+    image_id: str
+    at: datetime
+    user: str
+    note: Note | None
+
+    @property
+    def by(self) -> str:
+        return self.note.by if self.note else self.user
+
+
+def parameter_of(recipe: Recipe, channel: str) -> str:
+    """Raises: UsageError for one that the recipe does not have."""
+    if channel not in recipe.channels.order:
+        raise UsageError(
+            f"{recipe.image.name} has no channel {channel}",
+            hint=f"it has {', '.join(recipe.channels.order)}: channels.order in the recipe",
+        )
+    return channel_parameter(recipe.channels.parameter, recipe.image.name, channel)
+
+
+def read_channels(cloud: Cloud, recipe: Recipe) -> dict[str, Channel]:
+    """All channels of the recipe in this cloud's region, by name, in their order."""
+    names = {channel: parameter_of(recipe, channel) for channel in recipe.channels.order}
+    found = cloud.ssm.versions(list(names.values()))
+    return {
+        channel: Channel(channel, recipe.image.name, name, cloud.region, found.get(name))
+        for channel, name in names.items()
+    }
+
+
+def read_channel(cloud: Cloud, channel: Channel) -> Channel:
+    """The same as it is now."""
+    found = cloud.ssm.versions([channel.parameter]).get(channel.parameter)
+    return Channel(channel.name, channel.image, channel.parameter, channel.region, found)
+
+
+def read_history(cloud: Cloud, parameter: str) -> tuple[Entry, ...]:
+    """What a channel has had, oldest first; the service keeps 100 versions."""
+    try:
+        found = cloud.ssm.history(parameter)
+    except NotFound:
+        return ()
+    return tuple(Entry(v.version, v.value, v.modified, v.user, note_of(v)) for v in found)
+
+
+def note_of(version: ParameterVersion) -> Note | None:
+    try:
+        note = Note.model_validate_json(version.description)
+    except ValidationError:
+        return None
+    return note if note.image == version.value else None
+
+
+def trail(entries: Iterable[Entry]) -> list[str]:
+    """The images that a channel came by to where it is, the current one last.
+
+    A rollback takes back what was promoted since: a second one goes further, and not to what the
+    first has left.
+    """
+    found: list[str] = []
+    for entry in entries:
+        back = entry.note is not None and entry.note.verb is Verb.ROLLBACK
+        if back and entry.image_id in found:
+            del found[found.index(entry.image_id) + 1 :]
+        elif not found or found[-1] != entry.image_id:
+            found.append(entry.image_id)
+    return found
+
+
+def check_reason(reason: str) -> None:
+    """Raises: UsageError."""
+    if len(reason) > REASON_LIMIT or not all(c.isprintable() for c in reason):
+        raise UsageError(
+            f"--reason: up to {REASON_LIMIT} characters of one line",
+            hint="the whole story belongs into a ticket: name it here",
+        )
+
+
+def pointing_at(channels: Sequence[Channel], image_id: str) -> tuple[Channel, ...]:
+    return tuple(one for one in channels if one.image_id == image_id)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A channel in one region; `image` is None where it is empty, or what it has is gone."""
+
+    channel: Channel
+    image: ImageFacts | None
+
+    @property
+    def version(self) -> str:
+        """Of the image, by which regions compare: its id is another in each."""
+        if self.channel.current is None:
+            return "nothing"
+        return self.image.version if self.image else "gone"
+
+
+def survey(cloud: Cloud, recipe: Recipe) -> dict[str, tuple[Seen, ...]]:
+    """The channels in each region that the recipe publishes to, the cloud's own first."""
+    found = {}
+    for region in dict.fromkeys((cloud.region, *recipe.publish.regions)):
+        there = cloud if region == cloud.region else cloud.in_region(region)
+        known = {one.id: one for one in list_images(there, recipe.image.name)}
+        found[str(region)] = tuple(
+            Seen(channel, known.get(channel.image_id or ""))
+            for channel in read_channels(there, recipe).values()
+        )
+    return found
+
+
+def drift(regions: Mapping[str, Sequence[Seen]], number: int) -> dict[str, str]:
+    """Region -> the image's version there, of the channel with that number, where it is another
+    than in the first region."""
+    first, *others = regions
+    here = regions[first][number].version
+    return {
+        region: regions[region][number].version
+        for region in others
+        if regions[region][number].version != here
+    }

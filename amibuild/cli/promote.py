@@ -1,0 +1,240 @@
+"""`amibuild promote` and `rollback`: move a channel to another image."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amibuild.cli.asking import YesOption, require_yes
+from amibuild.cli.options import (
+    DEFAULT_RECIPE,
+    JsonOption,
+    MachineName,
+    MachineOption,
+    RecipeOption,
+    TargetOption,
+)
+from amibuild.cli.session import Session, session
+
+if TYPE_CHECKING:
+    from amibuild.change import Change
+    from amibuild.cli.target import Opened
+    from amibuild.outputs.difference import Changed
+    from amibuild.promote import Move, MoveResult
+    from amibuild.recipe.model import Recipe
+    from amibuild.registry import ImageFacts
+
+# A difference of the whole distribution is no reading: the JSON has all of it.
+SHOWN = 20
+
+ImageArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE", help="AMI id, AMI name, version, or @CHANNEL for the one that it has."
+    ),
+]
+ChannelArgument = Annotated[
+    str, typer.Argument(metavar="CHANNEL", help="One of the recipe's channels.order.")
+]
+ReasonOption = Annotated[
+    str,
+    typer.Option("--reason", metavar="TEXT", help="Why, for the channel's history."),
+]
+
+
+def promote(
+    context: typer.Context,
+    image: ImageArgument,
+    to: Annotated[
+        str, typer.Option("--to", metavar="CHANNEL", help="One of the recipe's channels.order.")
+    ],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    target: TargetOption = None,
+    machine: MachineOption = MachineName.AUTO,
+    reason: ReasonOption = "",
+    allow_unverified: Annotated[
+        bool, typer.Option("--allow-unverified", help="Also one that is not verified.")
+    ] = False,
+    allow_deprecated: Annotated[
+        bool, typer.Option("--allow-deprecated", help="Also one that is deprecated.")
+    ] = False,
+    allow_skip: Annotated[
+        bool,
+        typer.Option("--allow-skip", help="Also one that has not been in the channel before."),
+    ] = False,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a channel another image, which Terraform then finds there."""
+    with session(context, as_json=as_json) as run:
+        from amibuild.cli.target import open_target
+        from amibuild.recipe.load import load_recipe
+
+        wanted = load_recipe(recipe)
+        with open_target(
+            wanted, target, machine, run.story, base=False, flow="amibuild.promote"
+        ) as opened:
+            from amibuild.channels import check_reason
+            from amibuild.promote import Allowed, plan_promotion
+
+            check_reason(reason)
+            allowed = Allowed(allow_unverified, allow_deprecated, allow_skip)
+            move = plan_promotion(opened.cloud, wanted, image, to, allowed)
+            _move(run, opened, wanted, recipe, move, reason, yes=yes)
+
+
+def rollback(
+    context: typer.Context,
+    channel: ChannelArgument,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="VERSION",
+            help="An image that the channel has had; else the last one that can be used.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    target: TargetOption = None,
+    machine: MachineOption = MachineName.AUTO,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a channel the image back that it had before."""
+    with session(context, as_json=as_json) as run:
+        from amibuild.cli.target import open_target
+        from amibuild.recipe.load import load_recipe
+
+        wanted = load_recipe(recipe)
+        with open_target(
+            wanted, target, machine, run.story, base=False, flow="amibuild.promote"
+        ) as opened:
+            from amibuild.channels import check_reason
+            from amibuild.promote import plan_rollback
+
+            check_reason(reason)
+            move = plan_rollback(opened.cloud, wanted, channel, to)
+            _move(run, opened, wanted, recipe, move, reason, yes=yes)
+
+
+def _move(
+    run: Session,
+    opened: Opened,
+    recipe: Recipe,
+    path: Path,
+    move: Move,
+    reason: str,
+    *,
+    yes: bool,
+) -> None:
+    """Shows it, asks, does it, tells it."""
+    from amibuild.change import change_between
+    from amibuild.promote import carry_out
+
+    path = path.absolute()
+    change = None
+    if move.needed:
+        state_dir = path.parent / ".amibuild"
+        change = change_between(opened.cloud, state_dir, recipe.aws.bucket, move.before, move.image)
+        run.story.say(change_text(move, change, datetime.now(UTC)))
+        question = f"Give {move.channel.name} the image {move.image.name}?"
+        require_yes(question, yes=yes, as_json=run.as_json)
+    else:
+        run.story.say(f"{move.channel.name} has {move.image.id} ({move.image.name}) already")
+    moved = carry_out(
+        opened.cloud,
+        path,
+        move,
+        target=opened.target,
+        reason=reason,
+        subscribers=(run.show,),
+    )
+    run.result(moved_text(moved), moved_json(moved, change))
+
+
+def change_text(move: Move, change: Change, now: datetime) -> str:
+    from amibuild.outputs.difference import count_text
+
+    channel = move.channel
+    head = f"{move.verb} {channel.name}  {channel.parameter}  {channel.region}"
+    from_ = _side(change.before, now) if change.before else (channel.image_id or "nothing")
+    lines = [head, f"  from      {from_}", f"  to        {_side(change.after, now)}"]
+    if change.checks is not None:
+        lines.append(f"  checks    {change.checks}")
+    if change.difference is not None:
+        for what, things in (
+            ("packages", change.difference.packages),
+            ("services", change.difference.services),
+        ):
+            lines.append(f"  {what}  {count_text(things)}")
+            lines += [f"    {thing}" for thing in things[:SHOWN]]
+            if len(things) > SHOWN:
+                lines.append(f"    and {len(things) - SHOWN} more: --json has all")
+    lines += [f"  note: {note}" for note in change.notes]
+    lines += [f"  passed over: {one}" for one in move.passed_over]
+    return "\n".join(lines)
+
+
+def _side(image: ImageFacts, now: datetime) -> str:
+    verified = "" if image.verified else ", not verified"
+    return f"{image.id}  {image.name}  {age_text(now - image.created)} old{verified}"
+
+
+def age_text(age: Any) -> str:
+    """Such as `3 d` or `5 h`: what it is rounded down to."""
+    minutes = max(int(age.total_seconds() // 60), 0)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h" if minutes < 48 * 60 else f"{minutes // (24 * 60)} d"
+
+
+def moved_text(moved: MoveResult) -> str:
+    move = moved.move
+    before = move.channel.image_id or "nothing"
+    return f"{move.channel.name}  {before} -> {move.image.id}" if moved.id else move.image.id
+
+
+def moved_json(moved: MoveResult, change: Change | None) -> dict[str, Any]:
+    move = moved.move
+    difference = change.difference if change else None
+    return {
+        "verb": str(move.verb),
+        "channel": move.channel.name,
+        "parameter": move.channel.parameter,
+        "region": str(move.channel.region),
+        "changed": moved.id is not None,
+        "version": moved.version,
+        "from": {"id": move.channel.image_id, **_named(move.before)}
+        if move.channel.image_id
+        else None,
+        "to": {"id": move.image.id, **_named(move.image)},
+        "journal": moved.id,
+        "passed_over": list(move.passed_over),
+        "difference": {
+            "packages": [_changed(one) for one in difference.packages],
+            "services": [_changed(one) for one in difference.services],
+        }
+        if difference
+        else None,
+        "notes": list(change.notes) if change else [],
+    }
+
+
+def _named(image: ImageFacts | None) -> dict[str, Any]:
+    if image is None:
+        return {"name": None, "version": None, "created": None, "verified": None}
+    return {
+        "name": image.name,
+        "version": image.version,
+        "created": image.created.isoformat(),
+        "verified": image.verified,
+    }
+
+
+def _changed(one: Changed) -> dict[str, Any]:
+    return {"name": one.name, "before": one.before, "after": one.after}

@@ -1,0 +1,120 @@
+"""promote, rollback, channels and revoke as they are typed, in this process: `[aws.endpoints]` of
+the recipe lead to the endpoint, as they would to one of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from amibuild.cli.main import app
+from amibuild.outputs.manifest import to_json
+from tests.contract.conftest import KEY, Aws
+from tests.contract.promoted import Stage
+from tests.unit.samples import manifest
+
+OLD, NEW = "2026.11.21.1", "2026.11.22.1"
+
+
+class Typed:
+    """A folder with the recipe, and the command line in it."""
+
+    def __init__(self, aws: Aws, folder: Path) -> None:
+        url = aws.service.url
+        self.stage = Stage(aws, folder, f'[aws.endpoints]\nec2 = "{url}"\nssm = "{url}"\n')
+
+    def run(self, *words: str, code: int = 0) -> tuple[str, str]:
+        """stdout and stderr."""
+        done = CliRunner().invoke(app, [*words, "--target", "aws"])
+        assert done.exit_code == code, done.output
+        return done.stdout, done.stderr
+
+    def ask(self, *words: str, code: int = 0) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.run(*words, "--json", code=code)[0])
+        return told
+
+
+@pytest.fixture
+def typed(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
+    for name, value in (("ID", KEY.id), ("", KEY.secret)):
+        key = "AWS_ACCESS_KEY_ID" if name else "AWS_SECRET_ACCESS_KEY"
+        monkeypatch.setenv(key, value)
+    made = Typed(aws, tmp_path / "game-host")
+    monkeypatch.chdir(made.stage.path.parent)
+    return made
+
+
+def test_a_move_is_shown_and_needs_a_yes(typed: Typed) -> None:
+    image = typed.stage.image(OLD)
+    out, err = typed.run("promote", OLD, "--to", "nightly", code=2)
+    assert out == ""
+    assert f"to        {image}  game-host-{OLD}" in err
+    assert f"no manifest of {image}" in err
+    assert "--yes" in err
+    assert typed.stage.points_at() is None
+    assert typed.ask("promote", OLD, "--to", "nightly", code=2)["error"]["exit_code"] == 2
+    out, _ = typed.run("promote", OLD, "--to", "nightly", "--yes")
+    assert out == f"nightly  nothing -> {image}\n"
+    out, err = typed.run("promote", OLD, "--to", "nightly")
+    assert out == f"{image}\n"
+    assert f"nightly has {image} (game-host-{OLD}) already" in err
+
+
+def test_its_json_has_the_difference_of_the_manifests(typed: Typed) -> None:
+    old, new = typed.stage.image(OLD), typed.stage.image(NEW)
+    folder = typed.stage.path.parent / ".amibuild" / "manifests"
+    folder.mkdir(parents=True)
+    later = manifest(NEW, image_id=new)
+    later = later.model_copy(update={"packages": {**later.packages, "bash": "5.2.37-3"}})
+    for one in (manifest(OLD, image_id=old), later):
+        (folder / f"{one.image.name}.json").write_text(to_json(one))
+    typed.run("promote", OLD, "--to", "nightly", "--yes")
+    told = typed.ask("promote", NEW, "--to", "nightly", "--yes", "--reason", "bash")
+    assert (told["changed"], told["version"]) == (True, 2)
+    assert (told["from"]["id"], told["to"]["id"]) == (old, new)
+    bash = {"name": "bash", "before": "5.2.37-2", "after": "5.2.37-3"}
+    assert told["difference"] == {"packages": [bash], "services": []}
+    again = typed.ask("promote", NEW, "--to", "nightly")
+    assert (again["changed"], again["version"], again["journal"]) == (False, 2, None)
+
+
+def test_a_refusal_names_the_flag(typed: Typed) -> None:
+    image = typed.stage.image(OLD, **{"amibuild:verified": ""})
+    told = typed.ask("promote", image, "--to", "staging", "--yes", code=2)["error"]
+    assert told["kind"] == "PromotionRefused"
+    assert len(told["reasons"]) == 2
+    for reason, flag in zip(told["reasons"], ("--allow-unverified", "--allow-skip"), strict=True):
+        assert flag in reason
+    flags = ("--allow-unverified", "--allow-skip", "--allow-deprecated")
+    typed.run("promote", image, "--to", "staging", "--yes", *flags)
+    assert typed.stage.points_at("staging") == image
+
+
+def test_a_bad_image_is_taken_back_and_the_channel_mended_as_it_says(typed: Typed) -> None:
+    old, new = typed.stage.image(OLD), typed.stage.image(NEW)
+    typed.run("promote", OLD, "--to", "nightly", "--yes")
+    typed.run("promote", NEW, "--to", "nightly", "--yes", "--reason", "openssl")
+    told = typed.ask("revoke", "@nightly", "--reason", "crashes", "--yes")
+    (mend,) = told["channels"]
+    assert mend["rollback"] == "amibuild rollback nightly --target aws"
+    out, _ = typed.run("channels")
+    assert "revoked" in out.splitlines()[1]
+    out, _ = typed.run("rollback", "nightly", "--yes")
+    assert out == f"nightly  {new} -> {old}\n"
+    rows = typed.ask("channels", "history", "nightly")["history"]
+    assert [(row["image"], row["verb"], row["reason"]) for row in rows] == [
+        (old, "rollback", ""),
+        (new, "promote", "openssl"),
+        (old, "promote", ""),
+    ]
+    assert [row["previous"] for row in rows] == [new, old, None]
+    seen = typed.ask("channels")["channels"]
+    assert [one["name"] for one in seen] == ["nightly", "staging", "production"]
+    place = seen[0]["regions"]["us-east-1"]
+    assert (place["image"], place["version"], place["state"]) == (old, OLD, "available")
+    assert seen[1]["regions"]["us-east-1"]["state"] == "empty"
+    again = typed.ask("revoke", new, "--reason", "other")
+    assert (again["changed"], again["reason"], again["channels"]) == (False, "crashes", [])
