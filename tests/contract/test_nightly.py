@@ -106,7 +106,8 @@ def new_runner(aws: Aws, folder: Path) -> Runner:
 def test_a_night_bakes_offers_what_it_wrote_and_reuses_it_the_next(
     start: Start, tmp_path: Path
 ) -> None:
-    runner = new_runner(start(script=Answers()), tmp_path)
+    aws = start(script=Answers())
+    runner = new_runner(aws, tmp_path)
     bake = command("nightly-bake", "bake", "bake")
     runner.run(bake)
     baked = json.loads(runner.read("nightly/bake.json"))
@@ -130,6 +131,11 @@ def test_a_night_bakes_offers_what_it_wrote_and_reuses_it_the_next(
     ]
     said = (tmp_path / "gh-said").read_text()
     assert f"pr create --head amibuild/nightly --title image: {baked['image']['name']}" in said
+
+    move = command("nightly-bake", "promote", "promote")
+    runner.run(move, IMAGE=image, CHANNEL="nightly", REASON="nightly bake, run 7")
+    found = aws.ssm.get_parameter(Name="/amibuild/game-host/nightly/ami-id")["Parameter"]
+    assert found["Value"] == image
 
     runner.run(bake)
     assert json.loads(runner.read("nightly/bake.json"))["reused"] is True
