@@ -14,12 +14,15 @@ from typing import Any
 
 from amibuild.aws.session import Cloud
 from amibuild.bake import plan_bake
+from amibuild.channels import read_channels
 from amibuild.errors import UsageError
 from amibuild.files import write_atomically
 from amibuild.outputs import terraform
 from amibuild.project import Project
+from amibuild.promote import referred_to
+from amibuild.recipe.model import Recipe
 from amibuild.record import check_writable, manifest_of, write_pinned
-from amibuild.registry import ImageFacts, find_image, list_images, pinned
+from amibuild.registry import ImageFacts, list_images, pinned
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def hand_image_over(project: Project, cloud: Cloud, reference: str | None) -> Ha
     what its services need.
     """
     check_writable(project)
-    image = _proven(cloud, project.recipe.image.name, reference)
+    image = _proven(cloud, project.recipe, reference)
     services = _services(project, cloud, image)
     folder = project.directory / project.recipe.terraform.directory
     written = []
@@ -55,9 +58,12 @@ def hand_image_over(project: Project, cloud: Cloud, reference: str | None) -> Ha
     return Handed(image, (*written, *(example / name for name in terraform.example())), ())
 
 
-def _proven(cloud: Cloud, name: str, reference: str | None) -> ImageFacts:
+def _proven(cloud: Cloud, recipe: Recipe, reference: str | None) -> ImageFacts:
+    name = recipe.image.name
     if reference is not None:
-        image = find_image(cloud, name, reference)
+        channels = read_channels(cloud, recipe) if reference.startswith("@") else {}
+        known = list_images(cloud, None if reference.startswith("ami-") else name)
+        image = referred_to(recipe, known, channels, reference, cloud.region)
         if image.image != name:
             raise UsageError(f"{image.id} is an image of {image.image}, and the recipe's is {name}")
         if not _usable(image):

@@ -26,7 +26,7 @@ def terraform(
         typer.Option(
             "--image",
             metavar="IMAGE",
-            help="AMI id, AMI name or version; else the newest that is verified.",
+            help="AMI id, AMI name, version, or @CHANNEL; else the newest that is verified.",
             show_default=False,
         ),
     ] = None,
