@@ -29,10 +29,19 @@ from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
 from amibuild.lock import Standing
 from amibuild.names import Tag, new_bake_id
+from amibuild.outputs.changes import changes
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project, commit_of
 from amibuild.recipe.model import Source
-from amibuild.record import Made, check_writable, hand_over, is_of, papers_of, record
+from amibuild.record import (
+    Made,
+    check_writable,
+    hand_over,
+    is_of,
+    last_manifest,
+    papers_of,
+    record,
+)
 from amibuild.registry import ImageFacts, find_reusable, pinned
 from amibuild.resume import Earlier, journal_of, own_again, take_up
 from amibuild.scope import OnError, Scope
@@ -44,7 +53,7 @@ from amibuild.steps.lock import Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
 from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
-from amibuild.verify.boot import Subject, prove, require
+from amibuild.verify.boot import Proof, Subject, prove, require
 from amibuild.verify.known import KnownValues
 from amibuild.wait import Clock, SystemClock, Waiting
 
@@ -87,6 +96,21 @@ def plan_bake(
     return plan, reusable
 
 
+def reasons(project: Project, plan: Plan, target: str) -> tuple[str, ...]:
+    """Why no image is used again: what this plan makes otherwise than the last one did.
+
+    Only from what is in this folder; the account's tags have digests and no contents.
+    """
+    last = last_manifest(project.state_dir, plan.image, target)
+    if last is None:
+        return (f"nothing to compare with: no manifest of an image in {project.state_dir}",)
+    since = f"since {last.image.name}"
+    if last.digest != plan.digest:
+        return tuple(f"{since}: {one}" for one in changes(last, plan))
+    days = project.recipe.verify.max_age_days
+    return (f"{since}: nothing, but it is older than {days} days, or gone: security updates",)
+
+
 def bake(
     project: Project,
     cloud: Cloud,
@@ -96,6 +120,7 @@ def bake(
     on_error: OnError,
     subscribers: Sequence[Subscriber],
     on_result: Callable[[BakeResult], None],
+    on_proof: Callable[[Proof], None] | None = None,
     resume: str | None = None,
     lock_timeout_s: float = 0.0,
     person: Person | None = None,
@@ -104,8 +129,8 @@ def bake(
     environ: Mapping[str, str] = os.environ,
 ) -> BakeResult:
     """`environ` is where the recipe's secrets are looked for that come from the environment;
-    `resume` is the id of a bake that is gone on with; the `person` is asked with OnError.ASK, and
-    before that step.
+    `on_proof` hears of the checks also where one failed; `resume` is the id of a bake that is gone
+    on with; the `person` is asked with OnError.ASK, and before that step.
 
     Raises: Locked, VerifyFailed, LeftoverError, Interrupted, and what each step raises."""
     clock = clock or SystemClock()
@@ -127,6 +152,10 @@ def bake(
             result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
             on_result(result)
             return result
+        if if_changed:
+            for why in reasons(project, plan, target):
+                for subscriber in subscribers:
+                    subscriber(Noted(text=why))
         began = clock.monotonic()
         free, waited = wait_until_free(
             cloud, plan.image, project.state_dir, timeout_s=left_s, clock=clock, observer=show
@@ -138,8 +167,8 @@ def bake(
         try:
             return _bake(
                 project, cloud, plan, free, earlier, before, attended, target=target,
-                on_error=on_error,
-                subscribers=subscribers, on_result=on_result, clock=clock, environ=environ,
+                on_error=on_error, subscribers=subscribers, on_result=on_result,
+                on_proof=on_proof, clock=clock, environ=environ,
             )  # fmt: skip
         except Overtaken:  # nothing is there yet but a journal
             continue
@@ -158,6 +187,7 @@ def _bake(
     on_error: OnError,
     subscribers: Sequence[Subscriber],
     on_result: Callable[[BakeResult], None],
+    on_proof: Callable[[Proof], None] | None,
     clock: Clock,
     environ: Mapping[str, str],
 ) -> BakeResult:
@@ -277,6 +307,8 @@ def _bake(
                 built.failed, built.audited, known,
             )  # fmt: skip
             proof = prove(cloud, scope, bake_id, subject, connect, watch)
+            if on_proof is not None:
+                on_proof(proof)
             if not proof.passed and on_error is not OnError.CLEAN:
                 mark(cloud, image, passed=False)
             require(proof, image.id)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from amibuild import __version__, proc
 from amibuild.aws.images import Image
@@ -163,15 +164,24 @@ def record(project: Project, made: Made) -> Written:
     existing = book.read_text() if book.exists() else None
     write_atomically(book, runbook.merge(existing, runbook.render(known)))
     image = manifest.image
-    pinned = terraform.Pinned(image.id, image.name, image.version, manifest.digest, image.region)
+    pinned = terraform.Pinned(
+        image.id, image.name, image.version, manifest.digest, image.region, image.image
+    )
     return Written(path, book, hand_over(project, pinned), text)
 
 
 def hand_over(project: Project, image: terraform.Pinned) -> Path:
     """Terraform's files for an image, new or used again; the one with its id."""
+    return write_pinned(project, image, terraform.services_of_steps(project.steps))
+
+
+def write_pinned(
+    project: Project, image: terraform.Pinned, services: Mapping[str, Mapping[str, Any]]
+) -> Path:
     folder = project.directory / project.recipe.terraform.directory
+    channels = project.recipe.channels
     write_atomically(folder / terraform.VARIABLES, terraform.variables())
-    write_atomically(folder / terraform.TFVARS, terraform.tfvars(image, project.steps))
+    write_atomically(folder / terraform.TFVARS, terraform.tfvars(image, services, channels))
     return folder / terraform.TFVARS
 
 
@@ -189,6 +199,25 @@ def _earlier(newest: Path, image: str) -> list[m.Manifest]:
         if manifest.image.image == image:
             found.append(manifest)
     return found
+
+
+def last_manifest(
+    state_dir: Path, image: str, target: str, *, before: m.Manifest | None = None
+) -> m.Manifest | None:
+    """Of the newest proven image of that name and target that this folder knows of; with `before`
+    of the newest that is older than that one. One that can't be read is passed over."""
+    found = []
+    for path in (state_dir / "manifests").glob("*.json"):
+        try:
+            manifest = _read(path)
+        except RecipeError as error:
+            log.warning("not compared with: %s", error)
+            continue
+        same = manifest.image.image == image and manifest.bake.target == target
+        older = before is None or manifest.bake.ended < before.bake.ended
+        if same and older and manifest.verified:
+            found.append(manifest)
+    return next(iter(m.newest_first(found)), None)
 
 
 @contextmanager

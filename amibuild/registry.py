@@ -92,7 +92,7 @@ def find_reusable(
 
 def pinned(image: ImageFacts) -> Pinned:
     """What Terraform is told of it."""
-    return Pinned(image.id, image.name, image.version, image.digest, image.region)
+    return Pinned(image.id, image.name, image.version, image.digest, image.region, image.image)
 
 
 def _facts(image: Image, region: str) -> ImageFacts:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from amibuild.plan import Plan
     from amibuild.recipe.model import Builder
     from amibuild.registry import ImageFacts
+    from amibuild.verify.boot import Proof
 
 DURATION = re.compile(r"(?:(\d{1,4})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
 
@@ -75,6 +78,24 @@ def bake(
         ),
     ] = "0s",
     overrides: SetOption = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(
+            "--junit",
+            metavar="FILE",
+            help="Write the checks of a new image as JUnit XML. One that is there goes first.",
+            show_default=False,
+        ),
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            "--summary",
+            metavar="FILE",
+            help="Write what is new in the image as Markdown. One that is there goes first.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Bake an image, prove it on a fresh boot, print its AMI id."""
@@ -84,6 +105,9 @@ def bake(
 
         refuse_scripted(machine)
         refuse_unattended(on_error, pause_before)
+        for option, file in (("--junit", junit), ("--summary", summary)):
+            if file is not None:
+                begin_report(file, option)
         lock_timeout_s = duration_s("--lock-timeout", lock_timeout)
         if resume is not None and if_changed:
             raise UsageError(
@@ -114,7 +138,11 @@ def bake(
                     run.story.say(f"nothing has changed: {result.image_name} is used again")
                 run.result(result.image_id, bake_json(result))
 
-            flow.bake(
+            def tell_checks(proof: Proof) -> None:
+                if junit is not None:
+                    write_report(junit, project.recipe.image.name, proof)
+
+            result = flow.bake(
                 project,
                 opened.cloud,
                 target=opened.target,
@@ -122,12 +150,44 @@ def bake(
                 on_error=OnError(on_error.value),
                 subscribers=(person.show if person else run.show,),
                 on_result=tell,
+                on_proof=tell_checks,
                 environ=environ,
                 resume=resume,
                 lock_timeout_s=lock_timeout_s,
                 person=person,
                 pause_before=pause_before,
             )
+        if summary is not None:
+            from amibuild.files import write_atomically
+            from amibuild.summing_up import sum_up
+
+            write_atomically(summary, sum_up(project, result, opened.target))
+
+
+def write_report(path: Path, image: str, proof: Proof) -> None:
+    from amibuild.files import write_atomically
+    from amibuild.verify.report import junit_xml
+
+    write_atomically(path, junit_xml(proof.whole_report, suite=image, host=proof.machine))
+
+
+def begin_report(path: Path, option: str) -> None:
+    """Removes the last run's report: a CI must not read it when this run has none.
+
+    Raises: UsageError when it is no file, so that nothing else is ever removed or replaced;
+    HostError when its folder is not there or can't be written to.
+    """
+    import os
+
+    from amibuild.errors import HostError
+
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{option}: {path} is there and is no file")
+    if not path.parent.is_dir():
+        raise HostError(f"{option}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise HostError(f"{option}: {path.parent} can't be written to")
+    path.unlink(missing_ok=True)
 
 
 def refuse_scripted(machine: MachineName) -> None:
@@ -183,20 +243,22 @@ def plan(
         with open_target(
             project.recipe, target, machine, run.story, flow="amibuild.bake"
         ) as opened:
-            from amibuild.bake import plan_bake
+            from amibuild.bake import plan_bake, reasons
             from amibuild.steps.preflight import refuse
 
             planned, reusable = plan_bake(project, opened.cloud)
             refuse(project.recipe)
+            why = () if reusable else reasons(project, planned, opened.target)
         from amibuild.library.artifact import not_pinned
 
         for note in not_pinned(planned.steps):
             run.story.say(f"can't be baked yet: {note}")
         builder = project.recipe.builder
-        run.result(plan_text(planned, reusable, builder), plan_json(planned, reusable, builder))
+        text = plan_text(planned, reusable, builder, why)
+        run.result(text, {**plan_json(planned, reusable, builder), "why": list(why)})
 
 
-def plan_text(plan: Plan, reusable: ImageFacts | None, builder: Builder) -> str:
+def plan_text(plan: Plan, reusable: ImageFacts | None, builder: Builder, why: Sequence[str]) -> str:
     from amibuild.cli.table import columns
 
     source = plan.source
@@ -207,6 +269,7 @@ def plan_text(plan: Plan, reusable: ImageFacts | None, builder: Builder) -> str:
         ("volume", f"{plan.volume_gib} GiB"),
         ("digest", plan.digest),
         ("cached", f"{reusable.id}  {reusable.name}" if reusable else "no image with this digest"),
+        *(("why" if number == 0 else "", one) for number, one in enumerate(why)),
     ]
     steps = [("", "step", "kind", "digest", "purpose")]
     for number, step in enumerate(plan.steps, 1):

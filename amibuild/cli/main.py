@@ -32,6 +32,7 @@ from amibuild.cli import (
     revoke,
     service,
     start,
+    terraform,
     verify,
 )
 from amibuild.cli.session import Common
@@ -122,6 +123,7 @@ app.command("promote")(promote.promote)
 app.command("rollback")(promote.rollback)
 app.add_typer(channels.app, name="channels")
 app.command("revoke")(revoke.revoke)
+app.command("terraform")(terraform.terraform)
 app.command("reap")(reap.reap)
 app.command("policy")(policy.policy)
 app.add_typer(artifacts.app, name="artifacts")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amibuild.cli.bake import refuse_scripted
+from amibuild.cli.bake import begin_report, refuse_scripted, write_report
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
     JsonOption,
@@ -46,7 +46,7 @@ def verify(
 
         refuse_scripted(machine)
         if junit is not None:
-            begin_report(junit)
+            begin_report(junit, "--junit")
         project = load_project(recipe, overrides or ())
         from amibuild.cli.target import open_target
         from amibuild.verify import boot
@@ -60,31 +60,9 @@ def verify(
                 subscribers=(run.show,),
             )
         if junit is not None:
-            from amibuild.files import write_atomically
-            from amibuild.verify.report import junit_xml
-
-            write_atomically(junit, junit_xml(proof.whole_report, suite=image, host=proof.machine))
+            write_report(junit, image, proof)
         run.result(proof_text(proof), proof_json(image, proof))
         boot.require(proof, image)
-
-
-def begin_report(path: Path) -> None:
-    """Removes the last run's report: a CI must not read it when this run has none.
-
-    Raises: UsageError when it is no file, so that nothing else is ever removed or replaced;
-    HostError when its folder is not there or can't be written to.
-    """
-    import os
-
-    from amibuild.errors import HostError, UsageError
-
-    if path.exists() and not path.is_file():
-        raise UsageError(f"--junit: {path} is there and is no file")
-    if not path.parent.is_dir():
-        raise HostError(f"--junit: there is no folder {path.parent}")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise HostError(f"--junit: {path.parent} can't be written to")
-    path.unlink(missing_ok=True)
 
 
 def proof_text(proof: Proof) -> str:

@@ -7,14 +7,20 @@ amibuild never runs Terraform, and Terraform never needs amibuild: a file and a 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from amibuild.library.step import BuildStep, StepKind
+from amibuild.outputs.service_record import ServiceRecord
+from amibuild.recipe.model import Channels
 
 TFVARS = "amibuild.auto.tfvars.json"
 VARIABLES = "amibuild_variables.tf"
+# Folders below that of the two files, which the module finds from where it is itself.
+MODULE = "modules/amibuild"
+EXAMPLE = "examples/host"
 
 # What Terraform has to know of a service: what to open, attach, snapshot and let the role read.
 # `fmt` lines up the equals signs of lines that follow one another.
@@ -51,6 +57,9 @@ _VARIABLES = {
     "amibuild_ami_version": ("string", "Version: UTC date and a counter"),
     "amibuild_digest": ("string", "SHA-256 over what makes the image"),
     "amibuild_region": ("string", "Region that the AMI id belongs to"),
+    "amibuild_image": ("string", "Name of the image, as its tag amibuild:image has it"),
+    "amibuild_channels": ("list(string)", "Channels, from the newest image to the safest"),
+    "amibuild_channel_parameter": ("string", "Name of a channel's parameter, with {channel} in it"),
     "amibuild_services": (_SERVICES, "Services of the image, by name; volume and backup or null"),
 }
 
@@ -64,12 +73,13 @@ class Pinned:
     version: str
     digest: str
     region: str
+    image: str
 
 
-def tfvars(image: Pinned, steps: Sequence[BuildStep]) -> str:
+def tfvars(image: Pinned, services: Mapping[str, Mapping[str, Any]], channels: Channels) -> str:
     """The text of `terraform/amibuild.auto.tfvars.json`, which Terraform reads by itself.
 
-    `steps` are those that the image was made with, or others of the same digest.
+    `services` are those of the image, in the shape of _SERVICES.
     """
     values = {
         "amibuild_ami_id": image.id,
@@ -77,21 +87,62 @@ def tfvars(image: Pinned, steps: Sequence[BuildStep]) -> str:
         "amibuild_ami_version": image.version,
         "amibuild_digest": image.digest,
         "amibuild_region": image.region,
-        "amibuild_services": {
-            step.name: _service(step.facts) for step in steps if step.kind is StepKind.SERVICE
-        },
+        "amibuild_image": image.image,
+        "amibuild_channels": list(channels.order),
+        "amibuild_channel_parameter": channels.parameter.format(
+            image=image.image, channel="{channel}"
+        ),
+        "amibuild_services": services,
     }
     return json.dumps({name: values[name] for name in _VARIABLES}, indent=2) + "\n"
 
 
+def services_of_steps(steps: Iterable[BuildStep]) -> dict[str, dict[str, Any]]:
+    """Of the steps that the image was made with, or others of the same digest."""
+    return {step.name: _service(step.facts) for step in steps if step.kind is StepKind.SERVICE}
+
+
+def services_of_records(records: Mapping[str, ServiceRecord]) -> dict[str, dict[str, Any]]:
+    """The same from the manifest of an image."""
+    return {name: _service(record.model_dump()) for name, record in records.items()}
+
+
 def _service(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The shape of _SERVICES. Nothing that is measured: the same image gives the same file."""
-    told = ("user", "state_directory", "memory_mib", "log_group", "ports", "volume", "backup")
-    secrets = [
-        {"name": secret["name"], "id": secret["id"], "store": secret["from"]}
-        for secret in facts["secrets"]
-    ]
-    return {**{key: facts[key] for key in told}, "secrets": secrets}
+    port = ("name", "port", "protocol", "public")
+    return {
+        **{key: facts[key] for key in ("user", "state_directory", "memory_mib", "log_group")},
+        "ports": [{key: one[key] for key in port} for one in facts["ports"]],
+        "volume": facts["volume"],
+        "backup": facts["backup"],
+        "secrets": [
+            # A step says where it is `from`, as service.toml does, and a manifest says `store`.
+            {"name": one["name"], "id": one["id"], "store": one.get("store") or one["from"]}
+            for one in facts["secrets"]
+        ],
+    }
+
+
+def module() -> dict[str, str]:
+    """Path below MODULE -> text: which image to use, checked, and what its services need."""
+    return _texts("module")
+
+
+def example() -> dict[str, str]:
+    """Path below EXAMPLE -> text: a host to begin from, which is the user's once it is there."""
+    return _texts("example")
+
+
+def _texts(folder: str, below: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    place = files("amibuild.outputs").joinpath("handoff", folder, *below.split("/"))
+    for entry in sorted(place.iterdir(), key=lambda entry: entry.name):
+        path = f"{below}/{entry.name}".lstrip("/")
+        if entry.is_dir():
+            found |= _texts(folder, path)
+        else:
+            found[path] = entry.read_text()
+    return found
 
 
 def variables() -> str:

@@ -130,8 +130,15 @@ def test_an_unchanged_image_is_reused_until_it_is_too_old(start: Start, project:
     again = builder.run(project, aws.cloud, if_changed=True)
     assert (again.image_id, again.reused) == (first.image_id, True)
     stale = changed(project, verify={"max_age_days": 0})
-    anew = builder.run(stale, aws.cloud, if_changed=True)
+    heard: list[str] = []
+
+    def hear(shown: Shown) -> None:
+        if isinstance(shown, Noted):
+            heard.append(shown.text)
+
+    anew = builder.run(stale, aws.cloud, hear, if_changed=True)
     assert anew.reused is False
+    assert heard[0].startswith(f"since {first.image_name}: nothing, but it is older than 0 days")
 
 
 def test_a_reused_image_is_handed_to_terraform_too(start: Start, project: Project) -> None:

@@ -118,3 +118,23 @@ def test_a_bad_image_is_taken_back_and_the_channel_mended_as_it_says(typed: Type
     assert seen[1]["regions"]["us-east-1"]["state"] == "empty"
     again = typed.ask("revoke", new, "--reason", "other")
     assert (again["changed"], again["reason"], again["channels"]) == (False, "crashes", [])
+
+
+def test_terraform_is_given_the_image_that_a_channel_has(typed: Typed) -> None:
+    told = typed.ask("terraform", code=2)["error"]
+    assert told["message"].startswith("there is no verified image of game-host")
+    old, new = typed.stage.image(OLD), typed.stage.image(NEW)
+    folder = typed.stage.path.parent
+    (folder / ".amibuild" / "manifests").mkdir(parents=True)
+    for version, image in ((OLD, old), (NEW, new)):
+        one = manifest(version, image_id=image)
+        (folder / ".amibuild" / "manifests" / f"{one.image.name}.json").write_text(to_json(one))
+    typed.run("promote", OLD, "--to", "nightly", "--yes")
+    handed = typed.ask("terraform", "--image", "@nightly")
+    assert (handed["image"]["id"], handed["kept"]) == (old, [])
+    assert all((folder / path).is_file() for path in handed["written"])
+    out, err = typed.run("terraform")
+    pinned = folder / "terraform" / "amibuild.auto.tfvars.json"
+    assert str(pinned) in out.splitlines()
+    assert json.loads(pinned.read_text())["amibuild_ami_id"] == new, "the newest"
+    assert "examples/host is yours and stays as it is" in " ".join(err.split())

@@ -27,6 +27,7 @@ def test_plan_names_source_digest_and_steps_and_leaves_nothing(here: Place) -> N
     assert plan["source"]["reference"].endswith("/13/latest/amd64")
     assert [step["name"] for step in plan["steps"]] == ["ssm-agent", "os", "minetest", "seal"]
     assert plan["reusable"] is None
+    assert plan["why"][0].startswith("nothing to compare with: no manifest of an image in ")
     assert not (here.folder / ".amibuild").exists()
     assert here.ask("local", "status")["running"] is False
 

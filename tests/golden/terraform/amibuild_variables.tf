@@ -25,6 +25,21 @@ variable "amibuild_region" {
   type        = string
 }
 
+variable "amibuild_image" {
+  description = "Name of the image, as its tag amibuild:image has it"
+  type        = string
+}
+
+variable "amibuild_channels" {
+  description = "Channels, from the newest image to the safest"
+  type        = list(string)
+}
+
+variable "amibuild_channel_parameter" {
+  description = "Name of a channel's parameter, with {channel} in it"
+  type        = string
+}
+
 variable "amibuild_services" {
   description = "Services of the image, by name; volume and backup or null"
   type = map(object({

@@ -1,0 +1,12 @@
+# Yours to change: `amibuild terraform` writes this folder only where there is none.
+
+terraform {
+  required_version = ">= 1.5"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.0"
+    }
+  }
+}
