@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +22,6 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
 from amibuild.build import Built, Order, built_before
-from amibuild.communicator.base import Communicator
-from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
@@ -36,11 +35,12 @@ from amibuild.registry import ImageFacts, find_reusable, pinned
 from amibuild.resume import Earlier, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
-from amibuild.steps.access import make_access
+from amibuild.steps.access import admit, make_access
 from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.lock import Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
+from amibuild.steps.reach import admission, ways
 from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.boot import Subject, prove, require
@@ -188,6 +188,7 @@ def _bake(
     )
     remover = CloudRemover(cloud, clock)
     with (
+        ExitStack() as ending,
         Journal(
             journal_path(project.state_dir, bake_id), (*subscribers, temporary.hear)
         ) as journal,
@@ -221,26 +222,31 @@ def _bake(
             ready = preflight(cloud, recipe, plan.steps, places)
             for note in ready.notes:
                 journal.write(Noted(text=note))
-        with stages.run("access", "a security group that lets nothing in"):
+            admitted = admission(cloud, recipe)
+        who = f"{admitted.cidr} alone in" if admitted else "nothing in"
+        with stages.run("access", f"a security group that lets {who}"):
             there = earlier.group(cloud) if earlier else None
             group = there or make_access(
-                cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch
+                cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch, admitted
             )
+            if there and admitted:  # this host's address may be another one now
+                admit(cloud, there, admitted)
         upload = (
             BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
         )
-
-        def connect(instance: str) -> Communicator:
-            return SsmCommunicator(cloud.ssm, instance, upload=upload, clock=clock)
-
+        kept = project.state_dir / "ssh" / bake_id
+        over = ways(cloud, recipe, plan.steps, upload, kept, clock)
+        ending.enter_context(closing(over))
+        for name, value in over.telling.items():
+            known.add(name, value)
         order = Order(
             plan=plan,
             recipe=recipe,
             networks=ready.networks,
             security_group_id=group,
-            user_data=bootstrap,
+            user_data=over.builder.user_data(bootstrap),
             tags=temporary,
-            connect=connect,
+            way=over.builder,
             sources=ArtifactSources(cloud, places, upload),
             secrets=secrets,
             logs=logs,
@@ -257,7 +263,7 @@ def _bake(
                 image, plan.steps, recipe, ready.networks, group, temporary, project.lease, logs,
                 built.failed, built.audited, known,
             )  # fmt: skip
-            proof = prove(cloud, scope, bake_id, subject, connect, watch)
+            proof = prove(cloud, scope, bake_id, subject, over.fresh, watch)
             if not proof.passed and on_error is OnError.KEEP:
                 mark(cloud, image, passed=False)
             require(proof, image.id)

@@ -18,6 +18,7 @@ AmibuildError                exit code 1
 ├── Locked                   1   another bake of the image is at work
 ├── ResourceFailed           1   a resource reached a state that it cannot leave
 │   └── TakenBack            1   a spot machine was, by EC2: nobody's fault
+├── HostKeyRefused           1   who answered has another key than the machine was given
 ├── VerifyFailed             3   the finished image did not pass its checks
 └── LeftoverError            4   something could not be removed
 
@@ -224,6 +225,19 @@ class Locked(AmibuildError):
         self.who = who
         self.since = since
         self.until = until
+
+
+class HostKeyRefused(AmibuildError):
+    """Somebody else may answer in the machine's place: nothing was said to them."""
+
+    def __init__(self, *, host: str, expected: str, seen: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"{host} has another host key than expected: {seen} was seen, {expected} was expected",
+            hint=hint or "nothing was sent to it; is something between here and the machine?",
+        )
+        self.host = host
+        self.expected = expected
+        self.seen = seen
 
 
 class VerifyFailed(AmibuildError):

@@ -39,6 +39,8 @@ class Tag:
     PURPOSE = "amibuild:purpose"
     TOKEN = "amibuild:token"
     VERIFIED = "amibuild:verified"
+    # Set by who forwards another port to port 22 of the instance.
+    SSH_PORT = "amibuild:ssh-port"
 
 
 def new_bake_id(now: datetime | None = None) -> BakeId:

@@ -18,9 +18,11 @@ from amibuild.recipe.document import Origin
 from amibuild.recipe.values import (
     ACCOUNT,
     AMI_ID,
+    BASTION,
     CHANNEL,
     SUBNET,
     URL,
+    USER,
     InstanceType,
     Once,
     Price,
@@ -72,6 +74,11 @@ def _channel_parameter(value: str) -> str:
 class Communicator(StrEnum):
     SSM = "ssm"
     SSH = "ssh"
+
+
+class Address(StrEnum):
+    PUBLIC = "public"
+    PRIVATE = "private"
 
 
 class Target(StrEnum):
@@ -164,6 +171,60 @@ class Builder(Section):
         if self.spot_max_price is not None and not self.spot:
             raise ValueError("spot_max_price is for a spot machine: spot = true")
         return self
+
+
+class Ssh(Section):
+    """How the ssh communicator comes to a machine. A key is made for each bake unless one is named.
+
+    `private_key` and `certificate` are paths of files, `~` included.
+    """
+
+    user: Annotated[str, matching(USER, "a user's name such as admin")] = Field(
+        default="admin",
+        description="The image's default user, who may become root by sudo; or root.",
+    )
+    port: Whole = Field(default=22, ge=1, le=65535, description="Port that its sshd listens on.")
+    address: Address = Field(
+        default=Address.PUBLIC,
+        description="Which address of the machine to use: public or private.",
+    )
+    private_key: Printable | None = Field(
+        default=None,
+        min_length=1,
+        description="File of a private key of yours, without passphrase.",
+    )
+    certificate: Printable | None = Field(
+        default=None,
+        min_length=1,
+        description="File of a certificate of private_key; the source trusts who signed it.",
+    )
+    agent: Switch = Field(default=False, description="Whether to use the keys of your ssh-agent.")
+    bastion: (
+        Annotated[str, matching(BASTION, "a host such as me@bastion.example.com:22")] | None
+    ) = Field(
+        default=None,
+        description="Host to go through; ~/.ssh/config and known_hosts say how, and its key.",
+    )
+    proxy_command: Printable | None = Field(
+        default=None,
+        min_length=1,
+        description="Command whose input and output lead to the machine; %h and %p are filled in.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Ssh:
+        if self.agent and self.private_key is not None:
+            raise ValueError("has private_key and agent: one of them opens the machine")
+        if self.certificate is not None and self.private_key is None:
+            raise ValueError("certificate is for a key: name its private_key")
+        if self.bastion is not None and self.proxy_command is not None:
+            raise ValueError("has bastion and proxy_command: one of them is the way")
+        return self
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the machine sees this host, and nobody between."""
+        return self.bastion is None and self.proxy_command is None
 
 
 class Provision(Section):
@@ -330,6 +391,7 @@ class Recipe(Section):
         description="The image to start from; Debian 13 when left out.",
     )
     builder: Builder = Field(default=Builder(), description="The machine the image is made on.")
+    ssh: Ssh = Field(default=Ssh(), description="How the ssh communicator comes to a machine.")
     provision: Provision = Field(default=Provision(), description="What is done to the machine.")
     secrets: Mapping[SecretName, SecretSource] = Field(
         default_factory=dict, description="Where secrets that steps read come from, by name."
