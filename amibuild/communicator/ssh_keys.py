@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from amibuild.errors import PlanError
 from amibuild.files import write_atomically
-from amibuild.recipe.model import Ssh
+from amibuild.recipe.ssh import Ssh
 
 # Of five between the frame's two; the first is the same for all ed25519 keys.
 TELLING_LINE = 4

@@ -17,7 +17,7 @@ import paramiko
 
 from amibuild.communicator.ssh_keys import Identity, Login, login, public_line
 from amibuild.errors import HostKeyRefused
-from amibuild.recipe.model import Ssh
+from amibuild.recipe.ssh import Ssh
 from amibuild.wait import Clock
 
 # Its errors come as exceptions too, and nobody wants its tracebacks in the story.

@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from amibuild.names import IMAGE_NAME
 from amibuild.recipe.document import Origin
+from amibuild.recipe.section import Section
+from amibuild.recipe.ssh import Ssh
 from amibuild.recipe.values import (
     ACCOUNT,
     AMI_ID,
-    BASTION,
     CHANNEL,
     SUBNET,
     URL,
-    USER,
     InstanceType,
     Once,
     Price,
@@ -35,12 +35,6 @@ from amibuild.recipe.values import (
     matching,
     network,
 )
-
-
-class Section(BaseModel):
-    """A table of the recipe. Nothing in it can be changed, and a key that it lacks is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=False)
 
 
 def _parameter_kind(value: object) -> object:
@@ -74,11 +68,6 @@ def _channel_parameter(value: str) -> str:
 class Communicator(StrEnum):
     SSM = "ssm"
     SSH = "ssh"
-
-
-class Address(StrEnum):
-    PUBLIC = "public"
-    PRIVATE = "private"
 
 
 class Target(StrEnum):
@@ -171,60 +160,6 @@ class Builder(Section):
         if self.spot_max_price is not None and not self.spot:
             raise ValueError("spot_max_price is for a spot machine: spot = true")
         return self
-
-
-class Ssh(Section):
-    """How the ssh communicator comes to a machine. A key is made for each bake unless one is named.
-
-    `private_key` and `certificate` are paths of files, `~` included.
-    """
-
-    user: Annotated[str, matching(USER, "a user's name such as admin")] = Field(
-        default="admin",
-        description="The image's default user, who may become root by sudo; or root.",
-    )
-    port: Whole = Field(default=22, ge=1, le=65535, description="Port that its sshd listens on.")
-    address: Address = Field(
-        default=Address.PUBLIC,
-        description="Which address of the machine to use: public or private.",
-    )
-    private_key: Printable | None = Field(
-        default=None,
-        min_length=1,
-        description="File of a private key of yours, without passphrase.",
-    )
-    certificate: Printable | None = Field(
-        default=None,
-        min_length=1,
-        description="File of a certificate of private_key; the source trusts who signed it.",
-    )
-    agent: Switch = Field(default=False, description="Whether to use the keys of your ssh-agent.")
-    bastion: (
-        Annotated[str, matching(BASTION, "a host such as me@bastion.example.com:22")] | None
-    ) = Field(
-        default=None,
-        description="Host to go through; ~/.ssh/config and known_hosts say how, and its key.",
-    )
-    proxy_command: Printable | None = Field(
-        default=None,
-        min_length=1,
-        description="Command whose input and output lead to the machine; %h and %p are filled in.",
-    )
-
-    @model_validator(mode="after")
-    def _one_of_each(self) -> Ssh:
-        if self.agent and self.private_key is not None:
-            raise ValueError("has private_key and agent: one of them opens the machine")
-        if self.certificate is not None and self.private_key is None:
-            raise ValueError("certificate is for a key: name its private_key")
-        if self.bastion is not None and self.proxy_command is not None:
-            raise ValueError("has bastion and proxy_command: one of them is the way")
-        return self
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether the machine sees this host, and nobody between."""
-        return self.bastion is None and self.proxy_command is None
 
 
 class Provision(Section):

@@ -16,8 +16,9 @@ from amibuild.communicator.ssm import SsmCommunicator, Upload
 from amibuild.errors import PlanError, ResourceFailed
 from amibuild.library.bootstrap import with_ssh
 from amibuild.library.step import BuildStep
-from amibuild.recipe.model import Address, Recipe, Ssh
 from amibuild.recipe.model import Communicator as Kind
+from amibuild.recipe.model import Recipe
+from amibuild.recipe.ssh import Address, Ssh
 from amibuild.steps.access import Admission
 from amibuild.steps.connect import wait_for_agent
 from amibuild.wait import Clock, Look, Observer, until

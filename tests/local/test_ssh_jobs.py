@@ -16,7 +16,7 @@ from amibuild.communicator.ssh_link import Link, Place
 from amibuild.errors import CommandFailed, HostKeyRefused
 from amibuild.library.bootstrap import with_ssh
 from amibuild.library.step import StepFile
-from amibuild.recipe.model import Ssh
+from amibuild.recipe.ssh import Ssh
 from amibuild.secret import Secret
 from amibuild.wait import Look, SystemClock, silent, until
 from tests.local.clients import Here
@@ -126,9 +126,9 @@ def test_jobs_run_beside_each_other(ssh: SshCommunicator) -> None:
 
 def test_another_host_key_is_refused_and_both_are_told(proxy: Proxy, identity: Identity) -> None:
     other = identity.model_copy(update={"host_key": new_identity().host_key})
-    with closing(Link(Place("127.0.0.1", proxy.port, SETTINGS), other, SystemClock())) as link:
-        with pytest.raises(HostKeyRefused) as caught:
-            SshCommunicator(link).boot_id(timeout_s=5)
+    link = Link(Place("127.0.0.1", proxy.port, SETTINGS), other, SystemClock())
+    with closing(link), pytest.raises(HostKeyRefused) as caught:
+        SshCommunicator(link).boot_id(timeout_s=5)
     assert identity.host.fingerprint in caught.value.seen
     assert other.host.fingerprint in caught.value.expected
 
