@@ -303,6 +303,7 @@ def _bake(
                 result, seconds_total=stages.total_s, seconds_by_step=dict(stages.seconds)
             )
             on_result(result)
+    kept.unlink(missing_ok=True)
     return result
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from amibuild.errors import PlanError
 from amibuild.files import write_atomically
@@ -29,8 +29,8 @@ class Identity(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host_key: str
-    user_key: str
+    host_key: str = Field(repr=False)
+    user_key: str = Field(repr=False)
 
     @cached_property
     def host(self) -> paramiko.PKey:

@@ -64,6 +64,8 @@ class Proxy:
             await asyncio.gather(
                 self._pass(reader, far_writer, self._count), self._pass(far_reader, writer, len)
             )
+        except asyncio.CancelledError:
+            pass  # the proxy ends, and asyncio would tell of it
         finally:
             for one in pair:
                 one.transport.abort()
