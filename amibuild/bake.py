@@ -230,7 +230,7 @@ def _bake(
                 cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch, admitted
             )
             if there and admitted:  # this host's address may be another one now
-                admit(cloud, there, admitted)
+                admit(cloud, there, admitted, watch)
         upload = (
             BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
         )

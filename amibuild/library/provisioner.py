@@ -22,7 +22,8 @@ from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts, na
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.recipe.document import Misplaced, did_you_mean
 from amibuild.recipe.model import Parameter as GivenValue
-from amibuild.recipe.model import ParameterValue, Section
+from amibuild.recipe.model import ParameterValue
+from amibuild.recipe.section import Section
 from amibuild.recipe.values import Once, SecretName, StepName, Whole
 
 PARAMETER_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")

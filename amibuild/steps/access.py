@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from amibuild.aws.session import Cloud
-from amibuild.errors import Duplicate
+from amibuild.errors import Duplicate, NotFound
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
@@ -61,11 +61,19 @@ def make_access(
 
     until(look, what=group, timeout_s=VISIBLE_S, observer=observer)
     if admission is not None:
-        admit(cloud, group, admission)
+        admit(cloud, group, admission, observer)
     return group
 
 
-def admit(cloud: Cloud, group: str, admission: Admission) -> None:
+def admit(cloud: Cloud, group: str, admission: Admission, observer: Observer) -> None:
     """That this has been asked before, as by a call whose answer was lost, is as good."""
-    with suppress(Duplicate):
-        cloud.ec2.admit(group, admission.cidr, admission.port)
+
+    def look() -> Look[bool]:
+        try:
+            with suppress(Duplicate):
+                cloud.ec2.admit(group, admission.cidr, admission.port)
+        except NotFound:  # it was seen, but not everywhere yet
+            return Look("not visible yet")
+        return Look("open", True)
+
+    until(look, what=group, timeout_s=VISIBLE_S, observer=observer)

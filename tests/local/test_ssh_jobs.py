@@ -150,7 +150,7 @@ def test_a_job_whose_connection_is_cut_goes_on_and_runs_once(
 def test_a_payload_that_is_cut_on_its_way_is_sent_again(ssh: SshCommunicator, proxy: Proxy) -> None:
     content = os.urandom(8_000_000)
     before = proxy.passed
-    cut = []
+    cut: list[int] = []
 
     def watch(_: object) -> None:
         if not cut:
