@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from amibuild.steps.console import console_kept
 from amibuild.steps.launch import Launch, Purpose, wait_until_running, wait_until_stopped
 from amibuild.steps.provision import Inventory, StepRun, run_step, take_inventory
 from amibuild.steps.reach import Way
+from amibuild.steps.reboot import NOTE, reboot
 from amibuild.steps.spot import LossWatch, launch_builder, loss_told
 from amibuild.verify.boot import audit
 from amibuild.verify.report import CheckResult
@@ -270,7 +271,16 @@ def _provision(
         try:
             with stages.run(step.name, step.purpose):
                 sources = order.sources(step)
-                runs.add(run_step(communicator, step, order.logs, watch, sources, order.secrets))
+                ran = run_step(communicator, step, order.logs, watch, sources, order.secrets)
+                if step.reboots:
+                    reboot(
+                        communicator,
+                        timeout_s=order.recipe.builder.connect_timeout_s,
+                        observer=watch,
+                    )
+                    wait_for_first_boot(communicator, order.lease, watch)
+                    ran = replace(ran, notes=(*ran.notes, NOTE))
+                runs.add(ran)
         except StepFailed as error:
             # Services stand side by side, so the others go on: one bake tells of all that fail.
             # Other steps build on each other.

@@ -186,6 +186,10 @@ def _parameter_names(parameters: Mapping[str, Parameter]) -> Mapping[str, Parame
     return parameters
 
 
+class Reboot(StrEnum):
+    AFTER = "after"
+
+
 class ProvisionerFile(HasArtifacts):
     """A whole provisioner.toml. Its name is that of its folder."""
 
@@ -203,6 +207,9 @@ class ProvisionerFile(HasArtifacts):
     secrets: Annotated[tuple[SecretName, ...], Once] = Field(
         default=(),
         description="Secrets that its run.sh reads: files below $AMIBUILD_SECRETS, by name.",
+    )
+    reboot: Reboot | None = Field(
+        default=None, description="after: the machine boots again when its run.sh has ended well."
     )
     parameters: Annotated[Mapping[str, Parameter], AfterValidator(_parameter_names)] = Field(
         default_factory=dict, description="What a recipe may set, by name."
@@ -224,6 +231,7 @@ class Provisioner:
     artifacts: tuple[Artifact, ...] = ()
     builder_checks: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    reboots: bool = False
 
 
 def compile_provisioner(
@@ -260,6 +268,7 @@ def compile_provisioner(
         sources=brought.sources,
         builder_checks=provisioner.builder_checks,
         secrets=provisioner.secrets,
+        reboots=provisioner.reboots,
     )
 
 

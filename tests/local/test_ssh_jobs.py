@@ -9,15 +9,18 @@ from contextlib import closing
 
 import pytest
 
+from amibuild.aws.ssm import Ssm
 from amibuild.communicator.base import RemoteJob
 from amibuild.communicator.ssh import SshCommunicator
 from amibuild.communicator.ssh_keys import Identity, login, new_identity, public_line
 from amibuild.communicator.ssh_link import Link, Place
+from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed, HostKeyRefused
 from amibuild.library.bootstrap import with_ssh
 from amibuild.library.step import StepFile
 from amibuild.recipe.ssh import Ssh
 from amibuild.secret import Secret
+from amibuild.steps.reboot import reboot
 from amibuild.wait import Look, SystemClock, silent, until
 from tests.local.clients import Here
 from tests.local.tcp_proxy import Proxy
@@ -36,8 +39,8 @@ def identity() -> Identity:
 
 
 @pytest.fixture(scope="module")
-def machine(here: Here, identity: Identity) -> Iterator[str]:
-    """The address of a machine that was launched with the keys."""
+def instance(here: Here, identity: Identity) -> Iterator[str]:
+    """One that was launched with the keys."""
     user_data = with_ssh(
         b"#!/bin/sh\n",
         host_key=identity.host_key,
@@ -47,9 +50,15 @@ def machine(here: Here, identity: Identity) -> Iterator[str]:
     )
     instance = here.launch(UserData=user_data.decode())
     here.ec2.get_waiter("instance_running").wait(InstanceIds=[instance])
-    found = here.ec2.describe_instances(InstanceIds=[instance])
-    yield found["Reservations"][0]["Instances"][0]["PrivateIpAddress"]
+    yield instance
     here.ec2.terminate_instances(InstanceIds=[instance])
+
+
+@pytest.fixture(scope="module")
+def machine(here: Here, instance: str) -> str:
+    """Its address."""
+    found = here.ec2.describe_instances(InstanceIds=[instance])
+    return str(found["Reservations"][0]["Instances"][0]["PrivateIpAddress"])
 
 
 @pytest.fixture
@@ -170,3 +179,20 @@ def test_a_connection_that_says_nothing_more_is_given_up(
     with ssh.started(RemoteJob("silent", "sleep 1; echo end", 60), silent) as its_end:
         proxy.be_silent()
         assert its_end(silent).log == "end\n"
+
+
+@pytest.mark.parametrize("over", ["SSH", "SSM"])
+def test_after_a_reboot_jobs_run_on_the_next_boot(
+    ssh: SshCommunicator, here: Here, instance: str, over: str
+) -> None:
+    before = ssh.boot_id()
+    ssm = SsmCommunicator(Ssm(here.ssm, "us-east-1"), instance)
+    reboot(ssh if over == "SSH" else ssm, timeout_s=300, observer=silent)
+    assert ssh.boot_id(timeout_s=120) != before
+
+
+def test_a_job_that_a_reboot_ended_is_told_so_and_not_begun_again(ssh: SshCommunicator) -> None:
+    script = "echo ran >>/var/tmp/before; systemctl reboot; sleep 300"
+    with pytest.raises(CommandFailed, match="rebooted"):
+        ssh.run(RemoteJob("reboots", script, 200), silent)
+    assert ssh.run(RemoteJob("look", "wc -l </var/tmp/before", 120), silent).log == "1\n"
