@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import fabric
 import paramiko
 
+from amibuild import proc
 from amibuild.communicator.ssh_keys import Identity, Login, login, public_line
 from amibuild.errors import HostKeyRefused
 from amibuild.recipe.ssh import Ssh
@@ -87,6 +88,7 @@ class Link:
         self._connection: fabric.Connection | None = None
         self._probe: threading.Thread | None = None
         self._probed = 0.0
+        self._proxy: proc.Process | None = None
 
     @property
     def user(self) -> str:
@@ -139,6 +141,10 @@ class Link:
             if isinstance(gateway, fabric.Connection):
                 gateway.close()
             self._connection = None
+        if self._proxy is not None:
+            self._proxy.terminate()
+            self._proxy.wait()
+            self._proxy = None
 
     def _transport(self) -> paramiko.Transport:
         connection = self._connection
@@ -165,6 +171,7 @@ class Link:
                 "banner_timeout": CONNECT_S,
                 "auth_timeout": SILENCE_S,
                 "transport_factory": _transport,
+                **({"sock": self._proxied()} if settings.proxy_command else {}),
             },
         )
         connection.client.set_missing_host_key_policy(Pinned(self._identity.host))
@@ -174,10 +181,20 @@ class Link:
         self._probed = self._clock.monotonic()
         return connection
 
-    def _gateway(self) -> fabric.Connection | str | None:
+    def _proxied(self) -> socket.socket:
+        """The near end of the proxy command. paramiko's own way waits for one that has ended."""
+        command = self.place.settings.proxy_command or ""
+        for field, value in (("%h", self.place.host), ("%p", str(self.place.port))):
+            command = command.replace(field, value)
+        near, far = socket.socketpair()
+        with far:
+            self._proxy = proc.start(
+                ["/bin/sh", "-c", f"exec {command}"], stdin=far.fileno(), stdout=far.fileno()
+            )
+        return near
+
+    def _gateway(self) -> fabric.Connection | None:
         settings = self.place.settings
-        if settings.proxy_command is not None:
-            return settings.proxy_command.replace("%p", str(self.place.port))
         if settings.bastion is None:
             return None
         # This one is a host of theirs, with its lines in ~/.ssh/config.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -196,3 +198,16 @@ def test_a_job_that_a_reboot_ended_is_told_so_and_not_begun_again(ssh: SshCommun
     with pytest.raises(CommandFailed, match="rebooted"):
         ssh.run(RemoteJob("reboots", script, 200), silent)
     assert ssh.run(RemoteJob("look", "wc -l </var/tmp/before", 120), silent).log == "1\n"
+
+
+def test_a_proxy_command_that_ends_is_seen_at_once_and_run_again(
+    machine: str, identity: Identity, tmp_path: Path
+) -> None:
+    """Not by half a minute of silence: that would be longer than the job may take."""
+    relay = Path(__file__).parents[1] / "soak/mortal_relay.py"
+    command = f"{sys.executable} {relay} %h %p {tmp_path} 3"
+    link = Link(Place(machine, 22, Ssh(proxy_command=command)), identity, SystemClock())
+    with closing(link):
+        done = SshCommunicator(link).run(RemoteJob("long", "sleep 8; echo end", 20), silent)
+    assert done.log == "end\n"
+    assert len(list(tmp_path.iterdir())) > 0

@@ -1,4 +1,4 @@
-"""A ProxyCommand that breaks: HOST PORT FOLDER CUTS. It dies at a random instant, CUTS times in all.
+"""A ProxyCommand that breaks: HOST PORT FOLDER CUTS. At random instants it dies, CUTS times in all.
 
 The deaths are counted by files in FOLDER; after the last one it lives as long as its connection.
 """
