@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,8 +23,6 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
 from amibuild.build import Built, Order, built_before
-from amibuild.communicator.base import Communicator
-from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.journal import BakeStarted, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
@@ -46,11 +45,12 @@ from amibuild.registry import ImageFacts, find_reusable, pinned
 from amibuild.resume import Earlier, journal_of, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
-from amibuild.steps.access import make_access
+from amibuild.steps.access import admit, make_access
 from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.lock import Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
+from amibuild.steps.reach import admission, ways
 from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.boot import Proof, Subject, prove, require
@@ -228,6 +228,7 @@ def _bake(
     )
     remover = CloudRemover(cloud, clock)
     with (
+        ExitStack() as ending,
         journal_of(
             journal_path(project.state_dir, bake_id),
             (*subscribers, temporary.hear, attended.hear),
@@ -266,29 +267,34 @@ def _bake(
             ready = preflight(cloud, recipe, plan.steps, places)
             for note in ready.notes:
                 journal.write(Noted(text=note))
+            admitted = admission(cloud, recipe)
         if earlier is not None:  # now that nothing can be refused any more that would cost it
             own_again(earlier, scope, journal)
             temporary.renew()
-        with stages.run("access", "a security group that lets nothing in"):
+        who = f"{admitted.cidr} alone in" if admitted else "nothing in"
+        with stages.run("access", f"a security group that lets {who}"):
             there = earlier.group(cloud, ready.networks[0].vpc_id) if earlier else None
             group = there or make_access(
-                cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch
+                cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch, admitted
             )
+            if there and admitted:  # this host's address may be another one now
+                admit(cloud, there, admitted, watch)
         upload = (
             BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
         )
-
-        def connect(instance: str) -> Communicator:
-            return SsmCommunicator(cloud.ssm, instance, upload=upload, clock=clock)
-
+        kept = project.state_dir / "ssh" / bake_id
+        over = ways(cloud, recipe, plan.steps, upload, kept, clock)
+        ending.enter_context(closing(over))
+        for name, value in over.telling.items():
+            known.add(name, value)
         order = Order(
             plan=plan,
             recipe=recipe,
             networks=ready.networks,
             security_group_id=group,
-            user_data=bootstrap,
+            user_data=over.builder.user_data(bootstrap),
             tags=temporary,
-            connect=connect,
+            way=over.builder,
             sources=ArtifactSources(cloud, places, upload),
             secrets=secrets,
             logs=logs,
@@ -306,7 +312,7 @@ def _bake(
                 image, plan.steps, recipe, ready.networks, group, temporary, project.lease, logs,
                 built.failed, built.audited, known,
             )  # fmt: skip
-            proof = prove(cloud, scope, bake_id, subject, connect, watch)
+            proof = prove(cloud, scope, bake_id, subject, over.fresh, watch)
             if on_proof is not None:
                 on_proof(proof)
             if not proof.passed and on_error is not OnError.CLEAN:
@@ -348,6 +354,7 @@ def _bake(
                 result, seconds_total=stages.total_s, seconds_by_step=dict(stages.seconds)
             )
             on_result(result)
+    kept.unlink(missing_ok=True)
     return result
 
 

@@ -7,9 +7,9 @@ a Spot Instance"): it is shut down by the call that captures it, and boots again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,10 +30,12 @@ from amibuild.secret import Secret
 from amibuild.stage import Stages
 from amibuild.steps.artifacts import ArtifactSources
 from amibuild.steps.capture import Captured, capture, wait_until_available
-from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
+from amibuild.steps.connect import wait_for_first_boot
 from amibuild.steps.console import console_kept
 from amibuild.steps.launch import Launch, Purpose, wait_until_running, wait_until_stopped
 from amibuild.steps.provision import Inventory, StepRun, run_step, take_inventory
+from amibuild.steps.reach import Way
+from amibuild.steps.reboot import NOTE, reboot
 from amibuild.steps.spot import LossWatch, launch_builder, loss_told
 from amibuild.verify.boot import audit
 from amibuild.verify.report import CheckResult
@@ -55,7 +57,7 @@ class Order:
     security_group_id: str
     user_data: bytes
     tags: Mapping[str, str]
-    connect: Callable[[str], Communicator]
+    way: Way
     sources: ArtifactSources
     secrets: Mapping[str, Secret]
     logs: Path
@@ -111,9 +113,10 @@ def build(
             wait_until_running(cloud, builder, timeout_s=limits.launch_timeout_s, observer=watch)
     console = order.logs / "builder-console.log"
     with order.needing(cloud, builder), console_kept(cloud, builder, console):
-        with stages.run("connect", f"to {builder} over SSM"):
-            wait_for_agent(cloud, builder, timeout_s=limits.connect_timeout_s, observer=watch)
-            communicator = order.connect(builder)
+        with stages.run("connect", f"to {builder} over {order.way.name}"):
+            communicator = order.way.reach(
+                builder, timeout_s=limits.connect_timeout_s, observer=watch
+            )
             wait_for_first_boot(communicator, order.lease, watch)
         order.attended.sustained = communicator
         marks = {name: one.fingerprint(bake_id) for name, one in order.secrets.items()}
@@ -311,7 +314,13 @@ def _run(
         # Nobody is asked about a step that failed with its machine.
         with order.needing(cloud, runs.builder), stages.run(step.name, step.purpose):
             sources = order.sources(step)
-            runs.add(run_step(communicator, step, order.logs, watch, sources, order.secrets))
+            ran = run_step(communicator, step, order.logs, watch, sources, order.secrets)
+            if step.reboots:
+                timeout_s = order.recipe.builder.connect_timeout_s
+                reboot(communicator, timeout_s=timeout_s, observer=watch)
+                wait_for_first_boot(communicator, order.lease, watch)
+                ran = replace(ran, notes=(*ran.notes, NOTE))
+            runs.add(ran)
 
     order.attended.retried(step.name, once)
 

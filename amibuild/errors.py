@@ -20,6 +20,7 @@ AmibuildError                exit code 1
 ├── ChannelBusy              1   somebody else moves the channel, or was quicker
 ├── ResourceFailed           1   a resource reached a state that it cannot leave
 │   └── TakenBack            1   a spot machine was, by EC2: nobody's fault
+├── HostKeyRefused           1   who answered has another key than the machine was given
 ├── VerifyFailed             3   the finished image did not pass its checks
 └── LeftoverError            4   something could not be removed
 
@@ -238,6 +239,19 @@ class Locked(AmibuildError):
 
 class ChannelBusy(AmibuildError):
     """Of two moves of a channel at once, the one that did not come through: by whom, and why."""
+
+
+class HostKeyRefused(AmibuildError):
+    """Somebody else may answer in the machine's place: nothing was said to them."""
+
+    def __init__(self, *, host: str, expected: str, seen: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"{host} has another host key than expected: {seen} was seen, {expected} was expected",
+            hint=hint or "nothing was sent to it; is something between here and the machine?",
+        )
+        self.host = host
+        self.expected = expected
+        self.seen = seen
 
 
 class VerifyFailed(AmibuildError):

@@ -42,6 +42,8 @@ class Tag:
     VERIFIED = "amibuild:verified"
     REVOKED = "amibuild:revoked"
     CHANNEL = "amibuild:channel"
+    # Set by who forwards another port to port 22 of the instance.
+    SSH_PORT = "amibuild:ssh-port"
 
 
 def new_bake_id(now: datetime | None = None) -> BakeId:

@@ -17,7 +17,7 @@ from typing import Any
 from amibuild.library.artifact import bucket_and_key
 from amibuild.library.step import BuildStep
 from amibuild.names import Partition, Tag, channel_parameter
-from amibuild.recipe.model import Recipe
+from amibuild.recipe.model import Communicator, Recipe
 
 VERSION = "2012-10-17"
 RUN_SHELL = "AWS-RunShellScript"
@@ -204,6 +204,10 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
         _ec2(wanted, "security-group", "volume"),
         {**new, **region},
     )
+    if recipe.builder.communicator is Communicator.SSH:
+        yield Statement(
+            "LetUsIn", ("ec2:AuthorizeSecurityGroupIngress",), group, {**ours, **region}
+        )
     captured = _ec2(wanted, "image", "snapshot")
     yield Statement("CaptureAsOurs", ("ec2:CreateImage",), captured, new)
     yield Statement(

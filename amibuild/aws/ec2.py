@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from amibuild.aws.errors import calling
 from amibuild.errors import NotFound
-from amibuild.names import InstanceId
+from amibuild.names import InstanceId, Tag
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -62,7 +62,10 @@ TAKEN_BACK = frozenset({"Server.SpotInstanceShutdown", "Server.SpotInstanceTermi
 
 @dataclass(frozen=True)
 class InstanceFacts:
-    """`taken_back`: it was a spot instance, and EC2 ended it for want of room or for its price."""
+    """`taken_back`: it was a spot instance, and EC2 ended it for want of room or for its price.
+
+    `ssh_port` is there when a tag says that port 22 of the machine is reached by another one.
+    """
 
     id: InstanceId
     state: str
@@ -70,6 +73,9 @@ class InstanceFacts:
     zone: str
     is_spot: bool
     taken_back: bool
+    private_ip: str | None = None
+    public_ip: str | None = None
+    ssh_port: int | None = None
 
 
 class Ec2:
@@ -139,6 +145,21 @@ class Ec2:
         except NotFound:
             return None
 
+    def admit(self, group_id: str, cidr: str, port: int) -> None:
+        """AuthorizeSecurityGroupIngress: those addresses, to that port. Raises: Duplicate."""
+        with calling("AuthorizeSecurityGroupIngress", self._region, group_id):
+            self._client.authorize_security_group_ingress(
+                GroupId=group_id,
+                IpPermissions=[
+                    {
+                        "IpProtocol": "tcp",
+                        "FromPort": port,
+                        "ToPort": port,
+                        "IpRanges": [{"CidrIp": cidr, "Description": "who bakes"}],
+                    }
+                ],
+            )
+
     def delete_security_group(self, group_id: str) -> None:
         with calling("DeleteSecurityGroup", self._region, group_id):
             self._client.delete_security_group(GroupId=group_id)
@@ -206,6 +227,9 @@ class Ec2:
                     zone=instance["Placement"]["AvailabilityZone"],
                     is_spot=instance.get("InstanceLifecycle") == "spot",
                     taken_back=why.get("Code") in TAKEN_BACK,
+                    private_ip=instance.get("PrivateIpAddress"),
+                    public_ip=instance.get("PublicIpAddress") or None,
+                    ssh_port=_port(_tags(instance.get("Tags", []))),
                 )
         raise NotFound(
             operation="DescribeInstances",
@@ -311,6 +335,11 @@ def _market(spot: Spot) -> dict[str, Any]:
     if spot.max_price is not None:
         options["MaxPrice"] = spot.max_price
     return {"MarketType": "spot", "SpotOptions": options}
+
+
+def _port(tags: Mapping[str, str]) -> int | None:
+    said = tags.get(Tag.SSH_PORT, "")
+    return int(said) if said.isdecimal() else None
 
 
 def _having(key: str) -> list[FilterTypeDef]:

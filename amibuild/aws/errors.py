@@ -43,6 +43,7 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "InvalidAMIName.Duplicate": Duplicate,
     "InvalidGroup.Duplicate": Duplicate,
     "InvalidKeyPair.Duplicate": Duplicate,
+    "InvalidPermission.Duplicate": Duplicate,
     "ParameterAlreadyExists": Duplicate,
     "InsufficientInstanceCapacity": NoCapacity,
     "InsufficientCapacity": NoCapacity,

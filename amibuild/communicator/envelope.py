@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -20,7 +23,11 @@ from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
 
-from amibuild.communicator.base import RemoteJob
+from amibuild.communicator import shell, unit
+from amibuild.communicator.base import TAIL_LINES, RemoteJob
+from amibuild.errors import CommandFailed
+from amibuild.library.step import StepFile
+from amibuild.secret import masked
 
 KEY_BITS = 3072
 
@@ -45,6 +52,44 @@ def close(job: RemoteJob, certificate: str) -> bytes:
         .set_content_encryption_algorithm(algorithms.AES256)
         .encrypt(Encoding.DER, [pkcs7.PKCS7Options.Binary])
     )
+
+
+def with_secrets(job: RemoteJob, certificate: str) -> RemoteJob:
+    """The job with its secrets as a file that only the machine can open. Raises: CommandFailed."""
+    try:
+        closed = close(job, certificate)
+    except ValueError as error:
+        raise CommandFailed(
+            what=job.name,
+            exit_code=None,
+            reason="the machine made no key that its secrets could be closed for",
+            tail=certificate.splitlines()[-TAIL_LINES:],
+        ) from error
+    brought = (
+        StepFile(unit.SECRETS_FILE, closed, 0o600),
+        StepFile(unit.READER_FILE, own_certificate()),
+    )
+    return replace(job, files=(*job.files, *brought))
+
+
+def opened(job: RemoteJob, packed: bytes) -> tuple[str, bytes]:
+    """The log and the result of a whole reply. Raises: Damaged, ValueError."""
+    return shell.open_reply(open_reply(packed) if job.is_secret else packed)
+
+
+@contextmanager
+def undamaged(job: RemoteJob, exit_code: int | None, said: str) -> Iterator[None]:
+    """Around what reads a reply. Raises: CommandFailed when it is not what was sent."""
+    try:
+        yield
+    except (shell.Damaged, ValueError) as error:
+        raise CommandFailed(
+            what=job.name,
+            exit_code=exit_code,
+            reason=f"its log came back damaged: {error}",
+            tail=masked(said).splitlines()[-TAIL_LINES:],
+            hint="a full disk of the machine does that too",
+        ) from error
 
 
 def open_reply(closed: bytes) -> bytes:

@@ -88,6 +88,15 @@ class End:
     status: str | None
     said: str
 
+    def reason(self, timeout_s: int) -> str:
+        match self.result:
+            case "timeout":
+                return f"did not end within {timeout_s} s"
+            case "exit-code":
+                return f"could not be run to its end: exit code {self.status}"
+            case _:
+                return f"was stopped on the machine ({self.result})"
+
 
 def quote(word: str) -> str:
     return shlex.quote(word)

@@ -15,7 +15,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from amibuild import signals
 from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, COMMAND_OVERHEAD_BYTES, Invocation, Ssm
@@ -23,7 +23,6 @@ from amibuild.communicator import envelope, shell, unit
 from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
 from amibuild.communicator.shell import Unit
 from amibuild.errors import AmibuildError, AwsError, CommandFailed, WaitTimeout
-from amibuild.library.step import StepFile
 from amibuild.secret import masked
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
@@ -92,31 +91,20 @@ class SsmCommunicator:
     def _collect(self, sent: _Sent, command: _Command, observer: Observer) -> CommandResult:
         job = sent.job
         done = self._end(sent, command, observer)
-        try:
+        with envelope.undamaged(job, done.exit_code, done.stderr):
             reply = shell.read_reply(done.stdout)
-            packed = self._whole(sent.at, reply) if reply else b""
-            if reply and job.is_secret:
-                packed = envelope.open_reply(packed)
-            log, result = shell.open_reply(packed) if reply else ("", b"")
-        except (shell.Damaged, ValueError) as error:
-            raise CommandFailed(
-                what=job.name,
-                exit_code=done.exit_code,
-                reason=f"its log came back damaged: {error}",
-                tail=masked(done.stderr).splitlines()[-TAIL_LINES:],
-                hint="a full disk of the machine does that too",
-            ) from error
-        if reply is None:
-            end = shell.read_end(done.stdout)
-            said = end.said if end else self._last_words(sent, done)
-            raise CommandFailed(
-                what=job.name,
-                exit_code=done.exit_code,
-                reason=_why_ended(end, job.timeout_s) if end else _why(done, job.timeout_s),
-                tail=masked(said).splitlines()[-TAIL_LINES:],
-            )
-        spent_s = self._clock.monotonic() - sent.began
-        return CommandResult(reply.exit_code, shell.masked_log(log), result, spent_s)
+            if reply is not None:
+                log, result = envelope.opened(job, self._whole(sent.at, reply))
+                spent_s = self._clock.monotonic() - sent.began
+                return CommandResult(reply.exit_code, shell.masked_log(log), result, spent_s)
+        end = shell.read_end(done.stdout)
+        said = end.said if end else self._last_words(sent, done)
+        raise CommandFailed(
+            what=job.name,
+            exit_code=done.exit_code,
+            reason=end.reason(job.timeout_s) if end else _why(done, job.timeout_s),
+            tail=masked(said).splitlines()[-TAIL_LINES:],
+        )
 
     def _end(self, sent: _Sent, command: _Command, observer: Observer) -> Invocation:
         """Of the command that saw the job's end, or of the first one when none did."""
@@ -196,20 +184,7 @@ class SsmCommunicator:
         """The job with its secrets as a file that only the machine can open."""
         script = unit.make_key(at, envelope.KEY_BITS)
         made = self._short(f"{job.name} (a key for its secrets)", script, observer)
-        try:
-            closed = envelope.close(job, made.stdout)
-        except ValueError as error:
-            raise CommandFailed(
-                what=job.name,
-                exit_code=None,
-                reason="the machine made no key that its secrets could be closed for",
-                tail=made.stdout.splitlines()[-20:],
-            ) from error
-        brought = (
-            StepFile(unit.SECRETS_FILE, closed, 0o600),
-            StepFile(unit.READER_FILE, envelope.own_certificate()),
-        )
-        return replace(job, files=(*job.files, *brought))
+        return envelope.with_secrets(job, made.stdout)
 
     def _send_pieces(self, at: Unit, packed: bytes, observer: Observer) -> None:
         """Some at once: most of a command's time is its way to the machine and back."""
@@ -348,16 +323,6 @@ def _is_away(done: Invocation) -> bool:
 def _is_told(done: Invocation) -> bool:
     """Whether it says how its job ended."""
     return bool(shell.read_end(done.stdout) or shell.HEADER.match(done.stdout))
-
-
-def _why_ended(end: shell.End, timeout_s: int) -> str:
-    match end.result:
-        case "timeout":
-            return f"did not end within {timeout_s} s"
-        case "exit-code":
-            return f"could not be run to its end: exit code {end.status}"
-        case _:
-            return f"was stopped on the machine ({end.result})"
 
 
 def _why(done: Invocation, timeout_s: int) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from amibuild.library.step import BuildStep, Source, StepFile
-from amibuild.recipe.model import Section
+from amibuild.recipe.section import Section
 from amibuild.recipe.values import Switch, Whole
 
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -6,9 +6,12 @@ runs the very script that the step `ssm-agent` runs later, so both install the s
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
 from importlib.resources import files
 
 from amibuild.errors import PlanError
@@ -47,6 +50,30 @@ def bootstrap_user_data(steps: Sequence[BuildStep], region: str, lease: timedelt
     text = begin + variables.encode() + file.content.removeprefix(SHEBANG.encode())
     if len(text) > LIMIT_BYTES:
         raise PlanError(f"user-data of {AGENT_STEP} has {len(text)} bytes; EC2 takes {LIMIT_BYTES}")
+    return text
+
+
+def with_ssh(
+    script: bytes, *, host_key: str, host_public: str, admitted: Sequence[str], root: bool
+) -> bytes:
+    """A user-data script, and beside it what cloud-init's ssh module reads before sshd begins: the
+    machine's one host key, and who may come in as its default user, or as root.
+
+    The host key is the one secret of any user-data, and the builder's alone: seal removes it.
+    """
+    config = {
+        "ssh_deletekeys": True,
+        "ssh_keys": {"ed25519_private": host_key, "ed25519_public": host_public},
+        "ssh_authorized_keys": list(admitted),
+        **({"disable_root": False} if root else {}),
+    }
+    whole = MIMEMultipart(boundary="=amibuild=")
+    whole.attach(MIMEText(f"#cloud-config\n{json.dumps(config)}\n", "cloud-config", "us-ascii"))
+    coding = "us-ascii" if script.isascii() else "utf-8"  # the latter goes as base64
+    whole.attach(MIMEText(script.decode(), "x-shellscript", coding))
+    text = whole.as_bytes()
+    if len(text) > LIMIT_BYTES:
+        raise PlanError(f"user-data with SSH's keys has {len(text)} bytes; EC2 takes {LIMIT_BYTES}")
     return text
 
 

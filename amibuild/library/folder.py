@@ -68,6 +68,7 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
         artifacts=file.all_artifacts,
         builder_checks=file.builder_checks,
         secrets=file.secrets,
+        reboots=file.reboot is not None,
     )
     may_fetch = any(p.type is ParameterType.ARTIFACT for p in file.parameters.values())
     if (file.all_artifacts or may_fetch) and INSTALLER not in script:

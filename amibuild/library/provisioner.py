@@ -22,7 +22,8 @@ from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts, na
 from amibuild.library.step import BuildStep, StepFile, StepKind
 from amibuild.recipe.document import Misplaced, did_you_mean
 from amibuild.recipe.model import Parameter as GivenValue
-from amibuild.recipe.model import ParameterValue, Section
+from amibuild.recipe.model import ParameterValue
+from amibuild.recipe.section import Section
 from amibuild.recipe.values import Once, SecretName, StepName, Whole
 
 PARAMETER_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
@@ -185,6 +186,10 @@ def _parameter_names(parameters: Mapping[str, Parameter]) -> Mapping[str, Parame
     return parameters
 
 
+class Reboot(StrEnum):
+    AFTER = "after"
+
+
 class ProvisionerFile(HasArtifacts):
     """A whole provisioner.toml. Its name is that of its folder."""
 
@@ -202,6 +207,9 @@ class ProvisionerFile(HasArtifacts):
     secrets: Annotated[tuple[SecretName, ...], Once] = Field(
         default=(),
         description="Secrets that its run.sh reads: files below $AMIBUILD_SECRETS, by name.",
+    )
+    reboot: Reboot | None = Field(
+        default=None, description="after: the machine boots again when its run.sh has ended well."
     )
     parameters: Annotated[Mapping[str, Parameter], AfterValidator(_parameter_names)] = Field(
         default_factory=dict, description="What a recipe may set, by name."
@@ -223,6 +231,7 @@ class Provisioner:
     artifacts: tuple[Artifact, ...] = ()
     builder_checks: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    reboots: bool = False
 
 
 def compile_provisioner(
@@ -259,6 +268,7 @@ def compile_provisioner(
         sources=brought.sources,
         builder_checks=provisioner.builder_checks,
         secrets=provisioner.secrets,
+        reboots=provisioner.reboots,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from amibuild.recipe.document import Misplaced
-from amibuild.recipe.model import Section
+from amibuild.recipe.section import Section
 from amibuild.recipe.values import Once, StepName, Switch, Whole
 
 # A parameter's path or a secret's name or ARN. Source: PutParameter and CreateSecret in the API

@@ -50,6 +50,7 @@ class BuildStep:
     the step says about itself, plain JSON) handed to them. Those that `builder_checks` names also
     run on the builder. `sources` say where its artifacts come from; what they are is in its files.
     `secrets` are names: the script reads each value from a file of that name in $AMIBUILD_SECRETS.
+    One that `reboots` is over once the machine has booted again after it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class BuildStep:
     sources: tuple[Source, ...] = ()
     builder_checks: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    reboots: bool = False
 
     @property
     def digest(self) -> str:
@@ -79,4 +81,6 @@ class BuildStep:
         }
         if self.secrets:
             body["secrets"] = sorted(self.secrets)
+        if self.reboots:
+            body["reboots"] = True
         return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from amibuild.names import IMAGE_NAME
 from amibuild.recipe.document import Origin
+from amibuild.recipe.section import Section
+from amibuild.recipe.ssh import Ssh
 from amibuild.recipe.values import (
     ACCOUNT,
     AMI_ID,
@@ -33,12 +35,6 @@ from amibuild.recipe.values import (
     matching,
     network,
 )
-
-
-class Section(BaseModel):
-    """A table of the recipe. Nothing in it can be changed, and a key that it lacks is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=False)
 
 
 def _parameter_kind(value: object) -> object:
@@ -330,6 +326,7 @@ class Recipe(Section):
         description="The image to start from; Debian 13 when left out.",
     )
     builder: Builder = Field(default=Builder(), description="The machine the image is made on.")
+    ssh: Ssh = Field(default=Ssh(), description="How the ssh communicator comes to a machine.")
     provision: Provision = Field(default=Provision(), description="What is done to the machine.")
     secrets: Mapping[SecretName, SecretSource] = Field(
         default_factory=dict, description="Where secrets that steps read come from, by name."

@@ -23,6 +23,8 @@ REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 STEP_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 SECRET_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 PRICE = re.compile(r"\d{1,6}(?:\.\d{1,6})?")
+USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+BASTION = re.compile(r"(?:[A-Za-z0-9_.-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*(?::\d{1,5})?")
 # EC2 takes more than this (API reference, SpotMarketOptions); a tenfold of what the largest machine
 # costs on demand is a slip of the point.
 LEAST_PRICE, MOST_PRICE = Decimal("0.001"), Decimal(1000)

@@ -1,17 +1,26 @@
-"""The temporary security group of a bake: nothing comes in, since SSM needs no open port."""
+"""The temporary security group of a bake: nothing comes in, since SSM needs no open port; over SSH
+who bakes does, and nobody else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from amibuild.aws.session import Cloud
-from amibuild.errors import Duplicate
+from amibuild.errors import Duplicate, NotFound
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
 from amibuild.wait import Look, Observer, until
 
 VISIBLE_S = 60
+
+
+@dataclass(frozen=True)
+class Admission:
+    cidr: str
+    port: int
 
 
 def make_access(
@@ -21,6 +30,7 @@ def make_access(
     bake_id: BakeId,
     tags: Mapping[str, str],
     observer: Observer,
+    admission: Admission | None = None,
 ) -> str:
     """The id of the group, owned by the scope; EC2 would launch with it."""
     name = temporary_name(bake_id, "access")
@@ -29,7 +39,9 @@ def make_access(
         try:
             return cloud.ec2.create_security_group(
                 name,
-                "amibuild: no inbound, for the time of one bake",
+                "amibuild: one address, for the time of one bake"
+                if admission
+                else "amibuild: no inbound, for the time of one bake",
                 vpc_id,
                 {**tags, Tag.TOKEN: token, "Name": name},
             )
@@ -48,4 +60,20 @@ def make_access(
         return Look("not visible yet", cloud.ec2.security_group_visible(group) or None)
 
     until(look, what=group, timeout_s=VISIBLE_S, observer=observer)
+    if admission is not None:
+        admit(cloud, group, admission, observer)
     return group
+
+
+def admit(cloud: Cloud, group: str, admission: Admission, observer: Observer) -> None:
+    """That this has been asked before, as by a call whose answer was lost, is as good."""
+
+    def look() -> Look[bool]:
+        try:
+            with suppress(Duplicate):
+                cloud.ec2.admit(group, admission.cidr, admission.port)
+        except NotFound:  # it was seen, but not everywhere yet
+            return Look("not visible yet")
+        return Look("open", True)
+
+    until(look, what=group, timeout_s=VISIBLE_S, observer=observer)

@@ -5,6 +5,7 @@ set -euo pipefail
 
 python3 - "$AMIBUILD_RESULT" <<'PYTHON'
 import json
+import os
 import pwd
 import shutil
 import subprocess
@@ -28,6 +29,13 @@ try:
         platform = file.read().split()
 except FileNotFoundError:
     platform = []
+# Over SSH some go when the machine shuts down, and with them the units that they brought.
+try:
+    with open("/var/lib/amibuild/at-shutdown/packages") as file:
+        going = file.read().split()
+except FileNotFoundError:
+    going = []
+theirs = {os.path.basename(path[0]) for path in lines("dpkg", "--listfiles", *going)} if going else set()
 shown = subprocess.run(
     ["systemctl", "show", "--property=UserspaceTimestampMonotonic,FinishTimestampMonotonic,Virtualization"],
     capture_output=True,
@@ -38,9 +46,9 @@ about = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 began, ended = (int(about.get(f"{name}TimestampMonotonic") or 0) for name in ("Userspace", "Finish"))
 boot = {"seconds": round((ended - began) / 1e6, 2), "machine": about.get("Virtualization") or "none"}
 found = {
-    "packages": {name: version for name, version, status in packages if status == "installed"},
+    "packages": {name: version for name, version, status in packages if status == "installed" and name.split(":")[0] not in going},
     "platform_packages": platform,
-    "units_enabled": sorted(line.split()[0] for line in units if line.split()),
+    "units_enabled": sorted(line.split()[0] for line in units if line.split() and line.split()[0] not in theirs),
     "users": sorted(user.pw_name for user in pwd.getpwall()),
     "root_used_bytes": shutil.disk_usage("/").used,
     "boot": boot if 0 < began < ended else None,

@@ -12,6 +12,7 @@ from amibuild.errors import Denied, NotFound, PlanError
 from amibuild.library.step import BuildStep
 from amibuild.recipe.model import Recipe
 from amibuild.steps.artifacts import Places, artifact_problems, unreachable
+from amibuild.steps.reach import is_proven_over_ssh
 
 # Any of these lets an agent register (Systems Manager user guide, instance permissions).
 ENOUGH = frozenset(
@@ -53,7 +54,8 @@ def preflight(
     except NotFound as error:
         problems.append(f"aws.subnet: {error.message}")
     try:
-        problems += _agent_problems(cloud, recipe.aws.instance_profile, notes)
+        if not is_proven_over_ssh(recipe, steps):
+            problems += _agent_problems(cloud, recipe.aws.instance_profile, notes)
     except Denied as error:
         # A role that may bake need not be allowed to look at roles.
         notes.append(f"whether the agent may register was not checked: {error.message}")
@@ -64,8 +66,6 @@ def preflight(
 
 def _unsupported(recipe: Recipe) -> list[str]:
     problems = []
-    if recipe.builder.communicator != "ssm":
-        problems.append('builder.communicator: "ssh" is not built yet; "ssm" needs no inbound port')
     here = recipe.aws.region
     elsewhere = [region for region in recipe.publish.regions if region != here]
     if elsewhere:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from importlib.resources import files
@@ -15,7 +16,6 @@ from amibuild.aws.images import Image
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob
-from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import StepFailed, UsageError, VerifyFailed
 from amibuild.files import write_atomically
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
@@ -31,11 +31,12 @@ from amibuild.registry import find_image
 from amibuild.scope import Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
-from amibuild.steps.connect import first_boot, wait_for_agent
+from amibuild.steps.connect import first_boot
 from amibuild.steps.console import console_kept
 from amibuild.steps.distribute import mark
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
 from amibuild.steps.preflight import preflight
+from amibuild.steps.reach import Way, admission, ways
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.bundle import build_bundle
 from amibuild.verify.disk import (
@@ -153,6 +154,7 @@ def verify(
         version=__version__,
     )
     with (
+        ExitStack() as ending,
         Journal(journal_path(project.state_dir, run_id), (*subscribers, tags.hear)) as journal,
         told(journal, stages := Stages(journal), started),
         Scope(journal, CloudRemover(cloud), bake_id=run_id, region=cloud.region) as scope,
@@ -161,10 +163,14 @@ def verify(
         if not same:
             text = f"{image.id} was made from another state of the recipe; the checks are today's"
             journal.write(Noted(text=f"{text}, and its mark stays as it is"))
-        ready = preflight(cloud, project.recipe)
-        group = make_access(cloud, scope, ready.networks[0].vpc_id, run_id, tags, journal.show)
+        ready = preflight(cloud, project.recipe, project.steps)
+        admitted = admission(cloud, project.recipe)
+        group = make_access(
+            cloud, scope, ready.networks[0].vpc_id, run_id, tags, journal.show, admitted
+        )
         bucket = project.recipe.aws.bucket
         upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
+        over = ending.enter_context(closing(ways(cloud, project.recipe, project.steps, upload)))
         logs = project.state_dir / "logs" / run_id
         subject = Subject(
             image, project.steps, project.recipe, ready.networks, group, tags, project.lease, logs
@@ -174,7 +180,7 @@ def verify(
             scope,
             run_id,
             subject,
-            lambda machine: SsmCommunicator(cloud.ssm, machine, upload=upload),
+            over.fresh,
             journal.show,
         )
         # One with an end is a dead bake's leftover: `reap` removes it, whatever it passes.
@@ -188,7 +194,7 @@ def prove(
     scope: Scope,
     bake_id: BakeId,
     subject: Subject,
-    connect: Callable[[str], Communicator],
+    way: Way,
     observer: Observer,
 ) -> Proof:
     """Boots a fresh machine from the image and checks it, and its disk.
@@ -207,7 +213,7 @@ def prove(
         instance_profile=recipe.aws.instance_profile,
         kms_key=recipe.aws.kms_key,
         public_ip=recipe.aws.public_ip,
-        user_data=lease_user_data(subject.lease),
+        user_data=way.user_data(lease_user_data(subject.lease)),
         tags=subject.tags,
     )
     machine = launch(cloud, scope, bake_id, wanted)
@@ -219,8 +225,7 @@ def prove(
             cloud, scope, bake_id, image, facts.zone, recipe.aws.kms_key, subject.tags
         )
         limit_s = recipe.verify.timeout_s
-        wait_for_agent(cloud, machine, timeout_s=limit_s, observer=observer)
-        communicator = connect(machine)
+        communicator = way.reach(machine, timeout_s=limit_s, observer=observer)
         attach_disk_copy(cloud, volume, machine, observer)
         scope.seen(volume)  # it goes with the machine
         subject.known.add_those_of(cloud)

@@ -32,38 +32,13 @@ fi
 # (Debian 13's cloud-init would also do this, by --configs; Debian 12's can't.)
 rm -f /etc/netplan/50-cloud-init.yaml /etc/systemd/network/10-cloud-init-*.network \
     /etc/network/interfaces.d/50-cloud-init* /etc/udev/rules.d/70-persistent-net.rules \
-    /etc/ssh/sshd_config.d/50-cloud-init.conf /etc/sudoers.d/90-cloud-init-users
+    /etc/ssh/sshd_config.d/50-cloud-init.conf
 
-# People are not part of an image. Services have system users, below 1000.
-while IFS=: read -r name _ uid _; do
-    if [ "$uid" -ge 1000 ] && [ "$uid" -lt 65534 ]; then
-        userdel --force --remove "$name" || [ "$?" -eq 12 ] # 12: no home to remove
-    fi
-done </etc/passwd
-while IFS=: read -r name hash _; do
-    # Stars and exclamation marks alone mean that no password fits.
-    if [ -z "$hash" ] || [ -n "${hash//[*!]/}" ]; then
-        usermod --password '!*' "$name"
-    fi
-done </etc/shadow
-rm -f /etc/{passwd,shadow,group,gshadow,subuid,subgid}-
-
-wipe /etc/ssh -name 'ssh_host_*'
-rm -f /etc/ssh/ssh_host_*
-# Debian makes new ones on a first boot only, and an empty machine-id does not count as one.
-if [ -f /usr/lib/systemd/system/sshd-keygen.service ]; then
-    install -d -m 0755 /etc/systemd/system/sshd-keygen.service.d
-    cat >/etc/systemd/system/sshd-keygen.service.d/when-missing.conf <<'CONF'
-[Unit]
-ConditionFirstBoot=
-ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
-CONF
+if [ -z "${AMIBUILD_SSH_USER:-}" ]; then
+    bash files/people.sh
+elif [ -d /run/systemd/system ]; then
+    install -m 0600 files/people.sh /run/amibuild-seal/people.sh
 fi
-for home in /root /home/*; do
-    wipe "$home" -maxdepth 2 \( -path '*/.ssh/*' -o -name '.*_history' \)
-    rm -rf "$home"/.ssh/authorized_keys* "$home"/.ssh/known_hosts* "$home"/.cache \
-        "$home"/.*_history "$home"/.lesshst "$home"/.viminfo "$home"/.wget-hsts
-done
 
 rm -f /usr/sbin/policy-rc.d
 apt-get clean

@@ -50,7 +50,7 @@ _PREFIXES = {
     Sort.READ: ("Describe", "Get", "Head", "List"),
     Sort.CREATE: ("Create", "Run", "Send", "Put"),
     Sort.REMOVE: ("Delete", "Deregister", "Terminate"),
-    Sort.CHANGE: ("Attach", "Cancel", "Disable", "Enable", "Modify", "Stop"),
+    Sort.CHANGE: ("Attach", "Authorize", "Cancel", "Disable", "Enable", "Modify", "Stop"),
 }
 _CHANGES_OF_TAGS = ("CreateTags", "DeleteTags")
 # Which reads do not show it yet.
@@ -79,6 +79,7 @@ DEATHS = {
 # What a call answers that does not see yet what it is about.
 NOT_FOUND = {
     "AttachVolume": "InvalidVolume.NotFound",
+    "AuthorizeSecurityGroupIngress": "InvalidGroup.NotFound",
     "CancelCommand": "InvalidCommandId",
     "CreateTags": "InvalidAMIID.NotFound",
     "DeleteSecurityGroup": "InvalidGroup.NotFound",
@@ -126,6 +127,7 @@ class Run:
     full: bool = True
     unproven: bool = False
     on_spot: bool = False
+    over_ssh: bool = False
     faults: tuple[str, ...] = ()
     otherwise: frozenset[str] = frozenset()
 
@@ -142,6 +144,8 @@ RUNS = (
         on_spot=True,
         otherwise=frozenset({"RunInstances", "CreateImage"}),
     ),
+    # No machine of this endpoint has an sshd: its calls before one is there are what differs.
+    Run("over SSH", full=False, over_ssh=True, faults=("RunInstances:1=UnauthorizedOperation",)),
 )
 
 

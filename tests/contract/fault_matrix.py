@@ -206,6 +206,8 @@ def _project(run: Run, folder: Path) -> Project:
     project = load_project(folder / "amibuild.toml")
     if run.on_spot:
         project = changed(project, builder={"spot": True})
+    if run.over_ssh:
+        project = changed(project, builder={"communicator": "ssh"})
     if not run.full:
         return project
     return changed(

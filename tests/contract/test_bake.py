@@ -40,7 +40,7 @@ from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, changed, che
 from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
-    from mypy_boto3_ec2.type_defs import InstanceTypeDef
+    from mypy_boto3_ec2.type_defs import InstanceTypeDef, SecurityGroupTypeDef
 
 
 @pytest.fixture
@@ -99,6 +99,26 @@ def test_the_machines_ask_for_what_the_promises_say(
     assert {"amibuild:bake-id", "amibuild:expires", "amibuild:token"} <= tags.keys()
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     assert "AuthorizeSecurityGroupIngress" not in {c.get("operation") for c in calls}
+
+
+def test_over_ssh_this_host_alone_comes_in_and_at_one_port(start: Start, tmp_path: Path) -> None:
+    project = changed(
+        new_project(tmp_path / "project"), builder={"communicator": "ssh"}, ssh={"port": 2222}
+    )
+    aws = start()
+    seen: list[SecurityGroupTypeDef] = []
+
+    def look(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == "launch":
+            seen.extend(aws.ec2.describe_security_groups()["SecurityGroups"])
+            raise Interrupted("SIGINT")
+
+    with pytest.raises(Interrupted):
+        builder.run(project, aws.cloud, look)
+    (group,) = (group for group in seen if group["GroupName"] != "default")
+    (rule,) = group["IpPermissions"]
+    assert (rule["FromPort"], rule["ToPort"]) == (2222, 2222)
+    assert [r["CidrIp"] for r in rule["IpRanges"]] == ["127.0.0.1/32"]
 
 
 def test_the_shipped_recipes_steps_run_in_the_plans_order(start: Start, tmp_path: Path) -> None:

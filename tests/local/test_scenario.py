@@ -159,9 +159,12 @@ def add_step(folder: Path, script: str, check: str = "def test_it() -> None:\n  
     (step / "test_noisy.py").write_text(check)
 
 
-def test_a_failing_step_is_told_with_its_last_lines_and_leaves_nothing(noisy: Path) -> None:
+@pytest.mark.parametrize("communicator", ["ssm", "ssh"])
+def test_a_failing_step_is_told_with_its_last_lines_and_leaves_nothing(
+    noisy: Path, communicator: str
+) -> None:
     before = images(noisy)
-    done = amibuild(noisy, "bake")
+    done = amibuild(noisy, "bake", "--set", f"builder.communicator={communicator}")
     assert done.exit_code == 1
     assert done.stdout == ""
     assert "the disk is on fire" in done.story

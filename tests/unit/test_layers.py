@@ -97,10 +97,14 @@ PACKAGE_ON_THE_MACHINE = "amibuild.library.every_service.attack"
 FENCES: dict[str, tuple[str, ...]] = {
     "boto3": ("amibuild.aws",),
     "botocore": ("amibuild.aws",),
-    "cryptography": ("amibuild.communicator.envelope",),
+    "cryptography": ("amibuild.communicator.envelope", "amibuild.communicator.ssh_keys"),
     "mypy_boto3_ec2": ("amibuild.aws",),
-    "fabric": ("amibuild.communicator.ssh",),
-    "paramiko": ("amibuild.communicator.ssh",),
+    "fabric": ("amibuild.communicator.ssh", "amibuild.communicator.ssh_link"),
+    "paramiko": (
+        "amibuild.communicator.ssh",
+        "amibuild.communicator.ssh_keys",
+        "amibuild.communicator.ssh_link",
+    ),
     "moto": (LOCAL,),
     "rich": ("amibuild.ui",),
     "subprocess": ("amibuild.proc",),

@@ -11,11 +11,18 @@ if [ "$PARAM_SSH" = true ]; then
     systemctl enable ssh.service
     rm -f /etc/cloud/cloud.cfg.d/99_amibuild_no_ssh.cfg
 else
-    # Those that dpkg knows: apt, without its lists, has not heard of the others.
-    mapfile -t there < <(dpkg-query --show --showformat='${Package}\n' \
-        openssh-server openssh-sftp-server 2>/dev/null || true)
-    [ "${#there[@]}" -eq 0 ] || DEBIAN_FRONTEND=noninteractive apt-get \
-        -o DPkg::Lock::Timeout=300 purge --auto-remove --yes "${there[@]}"
-    rm -rf /etc/ssh/sshd_config.d /etc/ssh/sshd_config /etc/systemd/system/ssh*.service.d
+    if [ -z "${AMIBUILD_SSH_USER:-}" ]; then
+        bash files/sshd/remove.sh
+    else
+        # The bake itself comes by it: so it goes at shutdown, and until then it is a hardened one.
+        install -D -m 0600 files/sshd/amibuild.conf /etc/ssh/sshd_config.d/00-amibuild.conf
+        install -D -m 0700 files/sshd/remove.sh /var/lib/amibuild/at-shutdown/sshd.sh
+        # The inventory of the image is taken before.
+        dpkg-query --show --showformat='${Package}\n' openssh-server openssh-sftp-server \
+            2>/dev/null | xargs apt-get --simulate purge --auto-remove |
+            awk '$1 == "Purg" { print $2 }' >/var/lib/amibuild/at-shutdown/packages
+        install -d -m 0755 /etc/nftables.d
+        echo "add element inet amibuild tcp_open { 22 }" >/etc/nftables.d/bake.nft
+    fi
     install -D -m 0644 files/sshd/no-host-keys.cfg /etc/cloud/cloud.cfg.d/99_amibuild_no_ssh.cfg
 fi

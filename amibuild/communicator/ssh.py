@@ -1,0 +1,331 @@
+"""Jobs over SSH: a job's files go there as one compressed stream, and its reply comes as another.
+
+As over SSM a command only waits for the job, which is a unit of its own on the machine. When the
+connection breaks, the next one waits for the same job, as long as the job may take. What the
+machine is told to do, it does on the boot that it was told on: after another one nothing of it is
+done a second time.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import paramiko
+
+from amibuild import signals
+from amibuild.communicator import envelope, shell, unit
+from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
+from amibuild.communicator.shell import Unit
+from amibuild.communicator.ssh_link import SILENCE_S, Away, Link
+from amibuild.errors import CommandFailed, WaitTimeout
+from amibuild.secret import masked
+from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
+
+T = TypeVar("T")
+
+# A job's time is kept on the machine: this is for its reply.
+GRACE_S = 90
+# For what takes a moment once the machine is reached.
+SHORT_S = 60
+STOP_S = 15
+LEAST_SIGNALLED = 128
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
+# The job's environment is that of the command. Only these lines say that it came by SSH, and to the
+# steps that would else take away what the bake needs to its end.
+_CALLER = """\
+export AMIBUILD_SSH_USER="${SUDO_USER:-root}"
+unset SUDO_USER SUDO_UID SUDO_GID SUDO_COMMAND SUDO_HOME SSH_CLIENT SSH_CONNECTION SSH_TTY MAIL
+"""
+
+
+def random_id() -> str:
+    return secrets.token_hex(8)
+
+
+@dataclass(frozen=True)
+class Done:
+    exit_code: int
+    stdout: bytes
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it says how its job ended."""
+        return bool(shell.read_end(self.text) or shell.HEADER.match(self.text))
+
+
+class SshCommunicator:
+    def __init__(
+        self, link: Link, *, clock: Clock | None = None, new_id: Callable[[], str] = random_id
+    ) -> None:
+        """`new_id` names each job that is sent: two are never the same."""
+        self._link = link
+        self._clock = clock or SystemClock()
+        self._new_id = new_id
+
+    def boot_id(self, *, timeout_s: float = SHORT_S) -> str:
+        """Another after each boot of the machine. Raises: WaitTimeout, HostKeyRefused."""
+        return self._short("the boot id", f"cat {BOOT_ID}", timeout_s).text.strip()
+
+    def try_once(self) -> None:
+        """Raises: Away, HostKeyRefused; CommandFailed when the user may not become root."""
+        done = self._once("true")
+        if done.exit_code != 0:
+            raise CommandFailed(
+                what="sudo",
+                exit_code=done.exit_code,
+                reason=f"{self._link.user} can't become root without a password",
+                tail=done.stderr.splitlines()[-TAIL_LINES:],
+            )
+
+    def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
+        with self.started(job, observer) as end:
+            return end(observer)
+
+    @contextmanager
+    def started(self, job: RemoteJob, observer: Observer) -> Iterator[Ending]:
+        at = Unit(job.name, self._new_id())
+        began = self._clock.monotonic()
+        boot = self.boot_id(timeout_s=job.timeout_s)
+        if job.is_secret:
+            made = self._short(
+                f"{job.name} (a key for its secrets)", unit.make_key(at, envelope.KEY_BITS)
+            )
+            if made.exit_code != 0:
+                raise CommandFailed(
+                    what=job.name,
+                    exit_code=made.exit_code,
+                    reason="the machine made no key for its secrets",
+                    tail=masked(made.stderr).splitlines()[-TAIL_LINES:],
+                )
+            job = envelope.with_secrets(job, made.text)
+        sent = _Sent(job, at, began, boot, shell.payload(job))
+        with ExitStack() as calls:
+            waiting = _Waiting(self._link, sent, calls, self._clock)
+            waiting.begin(observer)
+            try:
+                yield functools.partial(self._collect, sent, waiting)
+            finally:
+                if not sent.ended:
+                    with signals.hold(deliver=False), suppress(WaitTimeout, CommandFailed):
+                        self._short(f"{job.name} (stopping it)", sent.stop, STOP_S)
+
+    def _collect(self, sent: _Sent, waiting: _Waiting, observer: Observer) -> CommandResult:
+        job = sent.job
+        done = waiting.end(observer)
+        sent.ended = done.is_told
+        with envelope.undamaged(job, done.exit_code, done.stderr):
+            reply = shell.read_reply(done.text)
+            if reply is not None:
+                log, result = envelope.opened(job, self._whole(sent, reply))
+                spent_s = self._clock.monotonic() - sent.began
+                return CommandResult(reply.exit_code, shell.masked_log(log), result, spent_s)
+        end = shell.read_end(done.text)
+        raise CommandFailed(
+            what=job.name,
+            exit_code=done.exit_code,
+            reason=end.reason(job.timeout_s)
+            if end
+            else f"ended with exit code {done.exit_code} before it began its work",
+            tail=masked(end.said if end else done.stderr).splitlines()[-TAIL_LINES:],
+        )
+
+    def _whole(self, sent: _Sent, reply: shell.Reply) -> bytes:
+        """The rest of a reply comes as it is, in one stream."""
+        packed = reply.first
+        if len(packed) < reply.size:
+            rest = f"tail -c +{len(packed) + 1} {shell.quote(sent.at.folder)}/reply.tar.gz"
+            packed += self._short(f"{sent.job.name} (its log)", rest).stdout
+        if hashlib.sha256(packed).hexdigest() != reply.sha256:
+            raise shell.Damaged("it is not what the machine sent")
+        return packed
+
+    def _short(self, what: str, script: str, timeout_s: float = SHORT_S) -> Done:
+        """What may be done twice, until the machine has answered. Raises: WaitTimeout."""
+
+        def look() -> Look[Done]:
+            try:
+                done = self._once(script)
+            except Away as away:
+                return Look(f"not reached: {away}")
+            return Look("answered", done)
+
+        return until(look, what=what, timeout_s=timeout_s, clock=self._clock, observer=silent)
+
+    def _once(self, script: str) -> Done:
+        with self._link.session() as channel, self._link.failing():
+            channel.exec_command(as_root(self._link.user, script))
+            return _read(channel)
+
+
+@dataclass
+class _Sent:
+    """A job that was sent, until its end was seen, or given up. `boot` is the one it runs on."""
+
+    job: RemoteJob
+    at: Unit
+    began: float
+    boot: str
+    payload: bytes = field(repr=False)
+    ended: bool = False
+
+    @property
+    def start(self) -> str:
+        """Takes the payload from its input: without the job's lock, for that may never end."""
+        at = shell.quote(self.at.folder)
+        digest = hashlib.sha256(self.payload).hexdigest()
+        take = (
+            f"umask 077\nmkdir -p {at}\nnew=$(mktemp {at}/payload.XXXXXX)\n"
+            'trap \'rm -f "$new"\' EXIT\ncat >"$new"\n'
+            f"echo '{digest}  '\"$new\" | sha256sum --check --quiet -\n"
+        )
+        unpack = f'tar -xzf "$new" -C {at}/work\nrm -f "$new"\n'
+        script = unit.start(self.at, unpack, self.job.timeout_s, secrets=self.job.is_secret)
+        return f"set -eu\n{_CALLER}{self._on_this_boot}{take}{script}"
+
+    @property
+    def attach(self) -> str:
+        return f"{self._on_this_boot}{unit.attach(self.at, secrets=self.job.is_secret)}"
+
+    @property
+    def stop(self) -> str:
+        return unit.stop(self.at, secrets=self.job.is_secret)
+
+    @property
+    def _on_this_boot(self) -> str:
+        return (
+            f'[ "$(cat {BOOT_ID})" = {shell.quote(self.boot)} ] || {{\n'
+            "    echo amibuild-ended rebooted\n    exit 1\n}\n"
+        )
+
+
+class _Waiting:
+    """The command that waits for a job; another one when its connection broke."""
+
+    def __init__(self, link: Link, sent: _Sent, calls: ExitStack, clock: Clock) -> None:
+        self._link = link
+        self._sent = sent
+        self._calls = calls
+        self._clock = clock
+        self._channel: paramiko.Channel | None = None
+
+    def begin(self, observer: Observer) -> None:
+        """Sends the job, as often as it takes. Raises: CommandFailed."""
+
+        def look() -> Look[bool]:
+            try:
+                self._send()
+            except Away as away:
+                return Look(f"not reached: {away}")
+            return Look("sent", True)
+
+        self._until(look, observer)
+
+    def end(self, observer: Observer) -> Done:
+        """How it ended, as the machine tells. Raises: CommandFailed when it does not."""
+        return self._until(self._look, observer)
+
+    def sleep(self, seconds: float) -> None:
+        """Until then, or until the command has ended: nobody waits longer than the job takes."""
+        if self._channel is None:
+            self._clock.sleep(seconds)
+        else:
+            self._channel.status_event.wait(seconds)
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    def _look(self) -> Look[Done]:
+        try:
+            if self._channel is None:
+                self._attach()
+            done = self._ended()
+        except Away as away:
+            self._channel = None
+            return Look(f"not reached: {away}")
+        if done is None:
+            return Look("running")
+        self._channel = None
+        if not done.is_told and done.exit_code >= LEAST_SIGNALLED:
+            return Look("lost its command")
+        end = shell.read_end(done.text)
+        if end and end.result == "unknown":
+            # It never came there: the connection broke on the way.
+            try:
+                self._send()
+            except Away as away:
+                return Look(f"not reached: {away}")
+            return Look("sent again")
+        return Look("ended", done)
+
+    def _ended(self) -> Done | None:
+        channel = self._channel
+        assert channel is not None
+        if not channel.exit_status_ready() and not channel.closed:
+            self._link.check()
+            return None
+        with self._link.failing():
+            return _read(channel)
+
+    def _attach(self) -> None:
+        self._channel = self._opened(self._sent.attach)
+
+    def _send(self) -> None:
+        channel = self._opened(self._sent.start)
+        with self._link.failing():
+            channel.sendall(self._sent.payload)
+            channel.shutdown_write()
+        self._channel = channel
+
+    def _opened(self, script: str) -> paramiko.Channel:
+        self._calls.close()  # of the one before, which is over or lost
+        channel = self._calls.enter_context(self._link.session())
+        with self._link.failing():
+            channel.exec_command(as_root(self._link.user, script))
+        return channel
+
+    def _until(self, look: Callable[[], Look[T]], observer: Observer) -> T:
+        sent = self._sent
+        left_s = sent.began + sent.job.timeout_s + GRACE_S - self._clock.monotonic()
+        try:
+            return until(
+                look, what=sent.job.name, timeout_s=max(left_s, 0), clock=self, observer=observer
+            )
+        except WaitTimeout as error:
+            raise CommandFailed(
+                what=sent.job.name,
+                exit_code=None,
+                reason=f"did not end within {sent.job.timeout_s} s: "
+                f"the machine was last {error.last_state}",
+                hint="see the console log",
+            ) from error
+
+
+def as_root(user: str, script: str) -> str:
+    """The command for a script that root's shell runs."""
+    become = "" if user == "root" else "sudo -n -H "
+    return f"{become}/bin/sh -c {shell.quote(script)}"
+
+
+def _read(channel: paramiko.Channel) -> Done:
+    """All that a command said, and how it ended. Raises: Away, and what breaks on the way."""
+    stdout = channel.makefile("rb").read()
+    stderr = channel.makefile_stderr("rb").read()
+    status = channel.recv_exit_status() if channel.status_event.wait(SILENCE_S) else -1
+    if status < 0:
+        raise Away("the connection broke before the command ended")
+    return Done(status, stdout, stderr.decode(errors="replace"))

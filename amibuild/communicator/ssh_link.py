@@ -1,0 +1,214 @@
+"""One SSH connection to a machine, through Fabric: made again whenever it is needed and not there.
+
+The machine's host key is known before the machine is, and any other is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import fabric
+import paramiko
+
+from amibuild import proc
+from amibuild.communicator.ssh_keys import Identity, Login, login, public_line
+from amibuild.errors import HostKeyRefused
+from amibuild.recipe.ssh import Ssh
+from amibuild.wait import Clock
+
+# Its errors come as exceptions too, and nobody wants its tracebacks in the story.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+CONNECT_S = 15
+# A word every so often keeps what is on the way from forgetting the connection.
+ALIVE_EVERY_S = 15
+# A connection on which nothing moves for so long is none.
+SILENCE_S = 30
+# OpenSSH takes so many bytes in a packet, and paramiko would send them in smaller ones.
+WINDOW_BYTES = 16 * 1024 * 1024
+PROBE = "keepalive@openssh.com"
+
+
+class Away(Exception):
+    """The machine is not reached now, or the connection broke: it may be again in a moment."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a machine takes connections, and how one comes there."""
+
+    host: str
+    port: int
+    settings: Ssh
+
+
+class Pinned(paramiko.MissingHostKeyPolicy):
+    """The one key that may answer."""
+
+    def __init__(self, key: paramiko.PKey) -> None:
+        self._key = key
+
+    def missing_host_key(
+        self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
+    ) -> None:
+        if public_line(key) != public_line(self._key):
+            raise HostKeyRefused(host=hostname, expected=_told(self._key), seen=_told(key))
+
+
+class Known(paramiko.MissingHostKeyPolicy):
+    """A bastion must be in the known_hosts of who bakes."""
+
+    def missing_host_key(
+        self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
+    ) -> None:
+        raise HostKeyRefused(
+            host=hostname,
+            expected="one in ~/.ssh/known_hosts",
+            seen=_told(key),
+            hint="log in to the bastion by ssh once, and compare its key then",
+        )
+
+
+def _told(key: paramiko.PKey) -> str:
+    return f"{key.get_name()} {key.fingerprint}"
+
+
+class Link:
+    def __init__(self, place: Place, identity: Identity, clock: Clock) -> None:
+        """Raises: PlanError when the recipe's key can't be read."""
+        self.place = place
+        self._identity = identity
+        self._who: Login = login(place.settings, identity)
+        self._clock = clock
+        self._connection: fabric.Connection | None = None
+        self._probe: threading.Thread | None = None
+        self._probed = 0.0
+        self._proxy: proc.Process | None = None
+
+    @property
+    def user(self) -> str:
+        return self._who.user
+
+    @contextmanager
+    def session(self) -> Iterator[paramiko.Channel]:
+        """A channel for one command, closed afterwards. Raises: Away, HostKeyRefused."""
+        with self.failing():
+            channel = self._transport().open_session(timeout=CONNECT_S)
+            channel.settimeout(SILENCE_S)
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+    @contextmanager
+    def failing(self) -> Iterator[None]:
+        """Around what speaks to the machine: whatever breaks on the way is Away."""
+        try:
+            yield
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            if isinstance(error, TimeoutError):
+                self.close()
+            raise Away(str(error) or type(error).__name__) from error
+
+    def check(self) -> None:
+        """Finds out whether the machine still answers; asked while nothing else is said.
+
+        Raises: Away when it has not answered for long, or the connection broke.
+        """
+        transport = self._connection.transport if self._connection else None
+        if transport is None or not transport.is_active():
+            raise Away("the connection broke")
+        now = self._clock.monotonic()
+        if self._probe is not None and self._probe.is_alive():
+            if now - self._probed > SILENCE_S:
+                self.close()
+                raise Away("nothing came back on the connection")
+        elif now - self._probed > ALIVE_EVERY_S:
+            self._probed = now
+            self._probe = threading.Thread(target=_ask, args=(transport,), daemon=True)
+            self._probe.start()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            with suppress(OSError, EOFError, paramiko.SSHException):
+                self._connection.close()
+            gateway = self._connection.gateway
+            if isinstance(gateway, fabric.Connection):
+                gateway.close()
+            self._connection = None
+        if self._proxy is not None:
+            self._proxy.terminate()
+            self._proxy.wait()
+            self._proxy = None
+
+    def _transport(self) -> paramiko.Transport:
+        connection = self._connection
+        if connection is None or not connection.is_connected:
+            self.close()
+            connection = self._connected()
+        transport: paramiko.Transport = connection.transport
+        return transport
+
+    def _connected(self) -> fabric.Connection:
+        settings = self.place.settings
+        connection = fabric.Connection(
+            self.place.host,
+            user=self._who.user,
+            port=self.place.port,
+            gateway=self._gateway(),
+            connect_timeout=CONNECT_S,
+            # What stands in ~/.ssh/config is not about a machine that lives for minutes.
+            config=fabric.Config(lazy=True, overrides={"load_ssh_configs": False}),
+            connect_kwargs={
+                "pkey": self._who.key,
+                "allow_agent": settings.agent,
+                "look_for_keys": False,
+                "banner_timeout": CONNECT_S,
+                "auth_timeout": SILENCE_S,
+                "transport_factory": _transport,
+                **({"sock": self._proxied()} if settings.proxy_command else {}),
+            },
+        )
+        connection.client.set_missing_host_key_policy(Pinned(self._identity.host))
+        self._connection = connection  # which also closes one that is half made
+        connection.open()
+        connection.transport.set_keepalive(ALIVE_EVERY_S)
+        self._probed = self._clock.monotonic()
+        return connection
+
+    def _proxied(self) -> socket.socket:
+        """The near end of the proxy command. paramiko's own way waits for one that has ended."""
+        command = self.place.settings.proxy_command or ""
+        for field, value in (("%h", self.place.host), ("%p", str(self.place.port))):
+            command = command.replace(field, value)
+        near, far = socket.socketpair()
+        with far:
+            self._proxy = proc.start(
+                ["/bin/sh", "-c", f"exec {command}"], stdin=far.fileno(), stdout=far.fileno()
+            )
+        return near
+
+    def _gateway(self) -> fabric.Connection | None:
+        settings = self.place.settings
+        if settings.bastion is None:
+            return None
+        # This one is a host of theirs, with its lines in ~/.ssh/config.
+        gateway = fabric.Connection(settings.bastion, connect_timeout=CONNECT_S)
+        gateway.client.load_system_host_keys()
+        gateway.client.set_missing_host_key_policy(Known())
+        return gateway
+
+
+def _transport(sock: socket.socket, **more: object) -> paramiko.Transport:
+    return paramiko.Transport(sock, default_window_size=WINDOW_BYTES, **more)  # type: ignore[arg-type]
+
+
+def _ask(transport: paramiko.Transport) -> None:
+    """sshd answers what it does not know with a no, and that is an answer."""
+    with suppress(OSError, EOFError, paramiko.SSHException):
+        transport.global_request(PROBE, wait=True)
