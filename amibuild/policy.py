@@ -204,10 +204,6 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
         _ec2(wanted, "security-group", "volume"),
         {**new, **region},
     )
-    if recipe.builder.communicator is Communicator.SSH:
-        yield Statement(
-            "LetUsIn", ("ec2:AuthorizeSecurityGroupIngress",), group, {**ours, **region}
-        )
     captured = _ec2(wanted, "image", "snapshot")
     yield Statement("CaptureAsOurs", ("ec2:CreateImage",), captured, new)
     yield Statement(
@@ -217,7 +213,10 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
         {"StringEquals": {"ec2:CreateAction": list(CREATING)}},
     )
     shares = SHARES if recipe.publish.accounts else ()
-    yield Statement("UseWhatIsOurs", (*BAKE_USES, *shares), _ec2(wanted, "*"), {**ours, **region})
+    over_ssh = recipe.builder.communicator is Communicator.SSH
+    admits = ("ec2:AuthorizeSecurityGroupIngress",) if over_ssh else ()
+    uses = (*BAKE_USES, *shares, *admits)
+    yield Statement("UseWhatIsOurs", uses, _ec2(wanted, "*"), {**ours, **region})
     yield Statement(
         "RunStepsOnOurs",
         ("ssm:SendCommand",),
