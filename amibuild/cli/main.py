@@ -26,6 +26,7 @@ from amibuild.cli import (
     local,
     policy,
     promote,
+    prune,
     reap,
     revoke,
     service,
@@ -108,6 +109,7 @@ app.command("promote")(promote.promote)
 app.command("rollback")(promote.rollback)
 app.add_typer(channels.app, name="channels")
 app.command("revoke")(revoke.revoke)
+app.command("prune")(prune.prune)
 app.command("reap")(reap.reap)
 app.command("policy")(policy.policy)
 app.add_typer(artifacts.app, name="artifacts")
