@@ -1,4 +1,4 @@
-"""The lines of a journal that tell of channels, and of images that were taken back."""
+"""The lines of a journal that tell of channels, and of images that were taken back or went."""
 
 from __future__ import annotations
 
@@ -42,3 +42,14 @@ class Revoking(Line):
     region: str
     by: str
     reason: str
+
+
+class Pruning(Line):
+    """An image that nothing uses is about to be removed, with its snapshots."""
+
+    event: Literal["pruning"] = "pruning"
+    image: str
+    name: str
+    region: str
+    snapshots: tuple[str, ...]
+    why: str

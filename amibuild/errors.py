@@ -278,10 +278,12 @@ class Leftover:
 class LeftoverError(AmibuildError):
     exit_code = 4
 
-    def __init__(self, leftovers: Sequence[Leftover]) -> None:
+    def __init__(
+        self, leftovers: Sequence[Leftover], *, hint: str = "amibuild reap tries again"
+    ) -> None:
         lines = [f"{x.kind} {x.id} in {x.region}: {x.reason}\n    {x.command}" for x in leftovers]
         text = "these could not be removed:\n" + "\n".join(lines)
-        super().__init__(text, hint="amibuild reap tries again")
+        super().__init__(text, hint=hint)
         self.leftovers = tuple(leftovers)
 
 

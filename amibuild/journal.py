@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from amibuild.channel_lines import Moved, Moving, Revoking
+from amibuild.channel_lines import Moved, Moving, Pruning, Revoking
 from amibuild.errors import Leftover, LeftoverError, UsageError, WaitTimeout
 from amibuild.line import Line
 from amibuild.secret import all_masked
@@ -196,6 +196,7 @@ Event = (
     | Moving
     | Moved
     | Revoking
+    | Pruning
     | BakeEnded
 )
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])

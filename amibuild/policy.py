@@ -8,66 +8,34 @@ condition keys of each action.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any
 
 from amibuild.library.artifact import bucket_and_key
-from amibuild.library.step import BuildStep
-from amibuild.names import Partition, Tag, channel_parameter
+from amibuild.names import Tag, channel_parameter
+from amibuild.permission import (
+    Statement,
+    Wanted,
+    in_region,
+    literal,
+    lock_arns,
+    object_arns,
+    on_ec2,
+    tagged_as_ours,
+)
 from amibuild.recipe.model import Communicator, Recipe
 
 VERSION = "2012-10-17"
 RUN_SHELL = "AWS-RunShellScript"
-# What IAM does not take as it stands.
-WILD = re.compile(r"[$*?]")
 HOST_MANAGEMENT = "ssm/managed-instance/default-ec2-instance-management-role"
 
 
 class Flow(StrEnum):
     BAKE = "bake"
     PROMOTE = "promote"
+    PRUNE = "prune"
     REAP = "reap"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a policy is for: a recipe, what it compiles to, and the part of AWS that it bakes in."""
-
-    recipe: Recipe
-    steps: Sequence[BuildStep]
-    partition: Partition
-
-    def arn(self, service: str, resource: str, *, region: str = "", account: str = "") -> str:
-        return f"arn:{self.partition.name}:{service}:{region}:{account}:{resource}"
-
-    def host(self, name: str) -> str | list[str]:
-        """What a condition has as the name of a service. Elsewhere than in `aws` some have the
-        suffix of their partition and some have not, so both are meant."""
-        names = dict.fromkeys(f"{name}.{end}" for end in ("amazonaws.com", self.partition.suffix))
-        first, *others = names
-        return [first, *others] if others else first
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One of a policy. `condition` maps an operator to its keys and values."""
-
-    sid: str
-    actions: tuple[str, ...]
-    resources: tuple[str, ...]
-    condition: Mapping[str, Mapping[str, Any]]
-
-    def as_json(self) -> dict[str, Any]:
-        told: dict[str, Any] = {
-            "Sid": self.sid,
-            "Effect": "Allow",
-            "Action": sorted(self.actions),
-            "Resource": list(self.resources),
-        }
-        return {**told, "Condition": self.condition} if self.condition else told
 
 
 # What is only looked at. None of these can be narrowed to a resource.
@@ -109,12 +77,31 @@ CHANNEL_LOOKS = ("ssm:GetParameterHistory", "ssm:GetParameters")
 # The first write of a parameter gives it its tags.
 CHANNEL_USES = ("ssm:AddTagsToResource", "ssm:PutParameter")
 REVOKES = ("ec2:CreateTags", "ec2:DisableImage", "ec2:EnableImageDeprecation")
+# What DescribeImageReferences looks at in the caller's name, and by what name of its own (EC2 user
+# guide, "Identify your resources referencing specified AMIs").
+REFERENCE_LOOKS = (
+    "ec2:DescribeInstances",
+    "ec2:DescribeLaunchTemplateVersions",
+    "ec2:DescribeLaunchTemplates",
+    "imagebuilder:GetContainerRecipe",
+    "imagebuilder:ListContainerRecipes",
+    "imagebuilder:ListImageRecipes",
+    "ssm:DescribeParameters",
+    "ssm:GetParameters",
+)
+REFERENCE_CHECK = "ec2-images.amazonaws.com"
+PRUNE_LOOKS = ("ec2:DescribeImageReferences", "ec2:DescribeImages", "ec2:DescribeSnapshots")
 CREATING = ("CreateImage", "CreateSecurityGroup", "CreateVolume", "RunInstances")
 
 
 def statements(wanted: Wanted, flow: Flow) -> tuple[Statement, ...]:
     """What the flow may do with this recipe, in its region."""
-    flows = {Flow.BAKE: _bake, Flow.PROMOTE: _promote, Flow.REAP: _reap}
+    flows = {
+        Flow.BAKE: _bake,
+        Flow.PROMOTE: _promote,
+        Flow.PRUNE: _prune,
+        Flow.REAP: _reap,
+    }
     made = tuple(flows[flow](wanted))
     return tuple(one for one in made if one.resources)
 
@@ -127,15 +114,15 @@ def document(wanted: Wanted, flow: Flow) -> dict[str, Any]:
 def _reap(wanted: Wanted) -> Iterator[Statement]:
     # Of whatever region: there may be journals of others, and --all-regions looks into all.
     yield Statement("Look", (*LOOKS, "ec2:DescribeRegions"), ("*",), {})
-    yield Statement("RemoveWhatIsOurs", REMOVES, _ec2(wanted, "*"), _temporary())
-    locks = _locks(wanted, "*", region="*")
+    yield Statement("RemoveWhatIsOurs", REMOVES, on_ec2(wanted, "*"), _temporary())
+    locks = lock_arns(wanted, "*", region="*")
     yield Statement("LookAtLocks", LOCK_LOOKS, locks, {})
     # A lock is released by a last word, not removed.
     yield Statement("ReleaseLocks", ("ssm:PutParameter",), locks[1:], {})
     if bucket := wanted.recipe.aws.bucket:
         find = (wanted.arn("s3", literal(bucket)),)
         yield Statement("FindUploads", ("s3:ListBucket",), find, {})
-        uploads = _objects(wanted, "payloads/*", "artifacts/*")
+        uploads = object_arns(wanted, "payloads/*", "artifacts/*")
         yield Statement("RemoveUploads", ("s3:DeleteObject",), uploads, {})
 
 
@@ -147,37 +134,54 @@ def _promote(wanted: Wanted) -> Iterator[Statement]:
     first, *others = dict.fromkeys(regions)
     there = {"StringEquals": {"aws:RequestedRegion": [first, *others] if others else first}}
     yield Statement("Look", ("ec2:DescribeImages",), ("*",), there)
-    names = [
-        literal(channel_parameter(recipe.channels.parameter, recipe.image.name, channel))
-        for channel in order
-    ]
-    everywhere, here = (
-        tuple(
-            wanted.arn("ssm", f"parameter/{name.lstrip('/')}", region=region, account="*")
-            for region in dict.fromkeys(chosen)
-            for name in names
-        )
-        for chosen in (regions, regions[:1])
-    )
+    everywhere, here = _channels(wanted, regions), _channels(wanted, regions[:1])
     yield Statement("LookAtChannels", CHANNEL_LOOKS, everywhere, {})
     yield Statement("MoveChannels", CHANNEL_USES, here, {})
     image, region = literal(recipe.image.name), recipe.aws.region
-    locks = [_locks(wanted, f"{image}/{channel}", region=region) for channel in order]
+    locks = [lock_arns(wanted, f"{image}/{channel}", region=region) for channel in order]
     yield Statement("LookAtLocks", LOCK_LOOKS, tuple(one for both in locks for one in both), {})
     yield Statement("TakeLocks", LOCK_USES, tuple(within for _, within in locks), {})
-    ours = {**_resource_tag(recipe), **_region(recipe)}
-    yield Statement("Revoke", REVOKES, _ec2(wanted, "image"), ours)
+    ours = {**tagged_as_ours(recipe), **in_region(recipe)}
+    yield Statement("Revoke", REVOKES, on_ec2(wanted, "image"), ours)
     if recipe.aws.bucket:
         bucket = (wanted.arn("s3", literal(recipe.aws.bucket)),)
         only = {"StringLike": {"s3:prefix": "amibuild/manifests/*"}}
         yield Statement("FindManifests", ("s3:ListBucket",), bucket, only)
-        yield Statement("ReadManifests", ("s3:GetObject",), _objects(wanted, "manifests/*"), {})
+        yield Statement("ReadManifests", ("s3:GetObject",), object_arns(wanted, "manifests/*"), {})
+
+
+def _channels(wanted: Wanted, regions: Sequence[str]) -> tuple[str, ...]:
+    """The parameters of the recipe's channels in these regions."""
+    pattern, image = wanted.recipe.channels.parameter, wanted.recipe.image.name
+    names = [
+        literal(channel_parameter(pattern, image, channel))
+        for channel in wanted.recipe.channels.order
+    ]
+    return tuple(
+        wanted.arn("ssm", f"parameter/{name.lstrip('/')}", region=region, account="*")
+        for region in dict.fromkeys(regions)
+        for name in names
+    )
+
+
+def _prune(wanted: Wanted) -> Iterator[Statement]:
+    """A flow of its own: what it removes has no end, and so nothing that `reap` may remove."""
+    recipe = wanted.recipe
+    region = in_region(recipe)
+    yield Statement("Look", PRUNE_LOOKS, ("*",), region)
+    called = {"ForAnyValue:StringEquals": {"aws:CalledVia": REFERENCE_CHECK}}
+    yield Statement("LookForUses", REFERENCE_LOOKS, ("*",), called)
+    here = _channels(wanted, (recipe.aws.region,))
+    yield Statement("LookAtChannels", CHANNEL_LOOKS, here, {})
+    ours = {**tagged_as_ours(recipe), **region}
+    removes = ("ec2:DeleteSnapshot", "ec2:DeregisterImage")
+    yield Statement("RemoveWhatIsOurs", removes, on_ec2(wanted, "image", "snapshot"), ours)
 
 
 def _bake(wanted: Wanted) -> Iterator[Statement]:
     recipe, here = wanted.recipe, wanted.recipe.aws.region
-    ours, new = _resource_tag(recipe), _request_tag(recipe)
-    region = _region(recipe)
+    ours, new = tagged_as_ours(recipe), _request_tag(recipe)
+    region = in_region(recipe)
     yield Statement("Look", BAKE_LOOKS, ("*",), region)
     if recipe.source.ssm:
         # AWS's own have no account in their ARN.
@@ -187,36 +191,36 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
     setting = wanted.arn("ssm", f"servicesetting/{HOST_MANAGEMENT}", region=here, account="*")
     yield Statement("AskForHostManagement", ("ssm:GetServiceSetting",), (setting,), {})
     yield from _profile(wanted)
-    found = _ec2(wanted, "image", "snapshot", "subnet")
+    found = on_ec2(wanted, "image", "snapshot", "subnet")
     yield Statement("StartFrom", ("ec2:RunInstances",), found, region)
-    group, snapshot = _ec2(wanted, "security-group"), _ec2(wanted, "snapshot")
+    group, snapshot = on_ec2(wanted, "security-group"), on_ec2(wanted, "snapshot")
     yield Statement("StartBehind", ("ec2:RunInstances",), group, {**ours, **region})
-    yield Statement("MakeGroupsIn", ("ec2:CreateSecurityGroup",), _ec2(wanted, "vpc"), region)
+    yield Statement("MakeGroupsIn", ("ec2:CreateSecurityGroup",), on_ec2(wanted, "vpc"), region)
     yield Statement("CopyDisksFrom", ("ec2:CreateVolume",), snapshot, {**ours, **region})
     spot = ("spot-instances-request",) if recipe.builder.spot else ()
-    born = _ec2(wanted, "instance", "volume", "network-interface", *spot)
+    born = on_ec2(wanted, "instance", "volume", "network-interface", *spot)
     yield Statement(
         "StartAsOurs", ("ec2:RunInstances",), born, {**new, **region, **_with_profile(wanted)}
     )
     yield Statement(
         "MakeAsOurs",
         ("ec2:CreateSecurityGroup", "ec2:CreateVolume"),
-        _ec2(wanted, "security-group", "volume"),
+        on_ec2(wanted, "security-group", "volume"),
         {**new, **region},
     )
-    captured = _ec2(wanted, "image", "snapshot")
+    captured = on_ec2(wanted, "image", "snapshot")
     yield Statement("CaptureAsOurs", ("ec2:CreateImage",), captured, new)
     yield Statement(
         "TagWhatIsMade",
         ("ec2:CreateTags",),
-        _ec2(wanted, "*"),
+        on_ec2(wanted, "*"),
         {"StringEquals": {"ec2:CreateAction": list(CREATING)}},
     )
     shares = SHARES if recipe.publish.accounts else ()
     over_ssh = recipe.builder.communicator is Communicator.SSH
     admits = ("ec2:AuthorizeSecurityGroupIngress",) if over_ssh else ()
     uses = (*BAKE_USES, *shares, *admits)
-    yield Statement("UseWhatIsOurs", uses, _ec2(wanted, "*"), {**ours, **region})
+    yield Statement("UseWhatIsOurs", uses, on_ec2(wanted, "*"), {**ours, **region})
     yield Statement(
         "RunStepsOnOurs",
         ("ssm:SendCommand",),
@@ -231,7 +235,7 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
     )
     yield from _spot(wanted)
     yield from _secrets(wanted)
-    locks = _locks(wanted, literal(recipe.image.name), region=here)
+    locks = lock_arns(wanted, literal(recipe.image.name), region=here)
     yield Statement("LookAtTheLock", LOCK_LOOKS, locks, {})
     yield Statement("TakeTheLock", LOCK_USES, locks[1:], {})
     yield from _bucket(wanted)
@@ -314,7 +318,7 @@ def _bucket(wanted: Wanted) -> Iterator[Statement]:
         return
     yield Statement("FindTheBucket", ("s3:ListBucket",), (wanted.arn("s3", literal(bucket)),), {})
     actions = ("s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject")
-    yield Statement("UseItsObjects", actions, _objects(wanted, "*"), {})
+    yield Statement("UseItsObjects", actions, object_arns(wanted, "*"), {})
 
 
 def _artifacts(wanted: Wanted) -> Iterator[Statement]:
@@ -349,39 +353,6 @@ def _key(wanted: Wanted) -> Iterator[Statement]:
         "kms:ReEncryptTo",
     )
     yield Statement("UseTheKey", actions, (resource,), via)
-
-
-def _objects(wanted: Wanted, *patterns: str) -> tuple[str, ...]:
-    """All that amibuild puts into the recipe's bucket has the same beginning."""
-    bucket = literal(wanted.recipe.aws.bucket or "")
-    return tuple(wanted.arn("s3", f"{bucket}/amibuild/{pattern}") for pattern in patterns)
-
-
-def _ec2(wanted: Wanted, *kinds: str) -> tuple[str, ...]:
-    """Images and snapshots of AWS itself have no account in their ARN."""
-    named = (kind if kind == "*" else f"{kind}/*" for kind in kinds)
-    return tuple(wanted.arn("ec2", one, region="*", account="*") for one in named)
-
-
-def literal(text: str) -> str:
-    """For where IAM takes wildcards and variables (IAM user guide, policy variables)."""
-    return WILD.sub(lambda found: f"${{{found[0]}}}", text)
-
-
-def _locks(wanted: Wanted, image: str, *, region: str) -> tuple[str, ...]:
-    """The folder of an image's lock, and what is in it."""
-    folder = f"parameter/amibuild/{image}/lock"
-    return tuple(
-        wanted.arn("ssm", name, region=region, account="*") for name in (folder, f"{folder}/*")
-    )
-
-
-def _region(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    return {"StringEqualsIfExists": {"aws:RequestedRegion": recipe.aws.region}}
-
-
-def _resource_tag(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    return {"StringEquals": {f"aws:ResourceTag/{Tag.IMAGE}": recipe.image.name}}
 
 
 def _request_tag(recipe: Recipe) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from amibuild.channel_lines import Moved, Moving, Revoking
+from amibuild.channel_lines import Moved, Moving, Pruning, Revoking
 from amibuild.errors import (
     CommandFailed,
     Failure,
@@ -152,7 +152,7 @@ def event_line(event: Shown) -> Line | None:
             return Line(f"  {event.channel} has {event.image}, version {event.version}", Style.DIM)
         case BakeEnded(outcome=Outcome.DONE):
             return Line(f"done in {duration_text(event.seconds)}", Style.GOOD)
-        case Moving() | Revoking() | BakeEnded() | StepRan() | Found():
+        case Moving() | Revoking() | Pruning() | BakeEnded() | StepRan() | Found():
             return None
         case Intended() | Abandoned() | Waiting():
             return None

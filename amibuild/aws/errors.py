@@ -66,6 +66,8 @@ _BY_CODE: dict[str, type[AwsError]] = {
 _OF_S3 = {"HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"}
 _OF_PROMOTION = {"DisableImage", "EnableImageDeprecation", "GetParameterHistory", "GetParameters"}
 _OF_BOTH = {"GetParametersByPath", "PutParameter"}
+# Of prune too.
+_OF_REMOVAL = {"DeleteSnapshot", "DeregisterImage"}
 # IAM calls these by another name.
 _ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
 _HINTS: dict[type[AwsError], str] = {
@@ -189,8 +191,11 @@ def _permission(code: str, operation: str) -> str | None:
     action = f"{service}:{_ACTIONS.get(operation, operation)}"
     if operation in _OF_PROMOTION:
         return f"the role needs {action}; `amibuild policy promote` prints all that a move needs"
+    if operation == "DescribeImageReferences":
+        return f"the role needs {action}; `amibuild policy prune` prints all that prune needs"
     move = ", `amibuild policy promote` all that a move does" if operation in _OF_BOTH else ""
+    prune = ", `amibuild policy prune` all that prune does" if operation in _OF_REMOVAL else ""
     return (
         f"the role needs {action}; `amibuild policy bake` prints all that a bake needs, "
-        f"`amibuild policy reap` all that reap does{move}"
+        f"`amibuild policy reap` all that reap does{move or prune}"
     )

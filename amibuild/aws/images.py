@@ -14,7 +14,11 @@ from amibuild.names import AmiId
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
-    from mypy_boto3_ec2.type_defs import ImageTypeDef, SnapshotTypeDef
+    from mypy_boto3_ec2.type_defs import (
+        ImageTypeDef,
+        ResourceTypeRequestTypeDef,
+        SnapshotTypeDef,
+    )
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,44 @@ class Image:
     deprecation: datetime | None = None
 
 
+# DescribeImageReferences takes ten, a filter 200 values (API reference).
+REFERENCES_AT_ONCE = 10
+FILTER_VALUES = 200
+# Of what can name an image: all but the instances that are gone, and every version of a template,
+# where EC2 by itself looks at ten.
+ALIVE = ("pending", "running", "shutting-down", "stopping", "stopped")
+DEEPEST = "10000"
+WHO_NAMES: tuple[ResourceTypeRequestTypeDef, ...] = (
+    {
+        "ResourceType": "ec2:Instance",
+        "ResourceTypeOptions": [{"OptionName": "state-name", "OptionValues": list(ALIVE)}],
+    },
+    {
+        "ResourceType": "ec2:LaunchTemplate",
+        "ResourceTypeOptions": [{"OptionName": "version-depth", "OptionValues": [DEEPEST]}],
+    },
+    {"ResourceType": "ssm:Parameter"},
+    {"ResourceType": "imagebuilder:ImageRecipe"},
+    {"ResourceType": "imagebuilder:ContainerRecipe"},
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Something of the account that names an image; `kind` is EC2's word, as `ec2:Instance`."""
+
+    image_id: str
+    kind: str
+    arn: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    id: str
+    started: datetime
+    tags: Mapping[str, str]
+
+
 class Images:
     def __init__(self, client: EC2Client, region: str) -> None:
         self._client = client
@@ -47,7 +89,9 @@ class Images:
     def image(self, image_id: str) -> Image:
         """DescribeImages for one. Raises: NotFound."""
         with calling("DescribeImages", self._region, image_id):
-            found = self._client.describe_images(ImageIds=[image_id])["Images"]
+            found = self._client.describe_images(ImageIds=[image_id], IncludeDisabled=True)[
+                "Images"
+            ]
             if found:
                 return _image(found[0])
         raise NotFound(
@@ -177,6 +221,43 @@ class Images:
             snapshot["SnapshotId"]: {tag["Key"]: tag["Value"] for tag in snapshot["Tags"]}
             for snapshot in self._snapshots({"tag-key": key})
         }
+
+    def snapshots_like(self, tags: Mapping[str, str]) -> list[Snapshot]:
+        """Those with these tags."""
+        return [
+            Snapshot(
+                raw["SnapshotId"],
+                raw["StartTime"],
+                {tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])},
+            )
+            for raw in self._snapshots({f"tag:{key}": value for key, value in tags.items()})
+        ]
+
+    def without_image(self, snapshot_ids: Sequence[str]) -> list[str]:
+        """DescribeImages: those of the snapshots that no image of the account is made of."""
+        named: set[str] = set()
+        for first in range(0, len(snapshot_ids), FILTER_VALUES):
+            some = snapshot_ids[first : first + FILTER_VALUES]
+            filters = {"block-device-mapping.snapshot-id": some}
+            for image in self.search(owners=["self"], filters=filters):
+                named |= set(image.snapshots)
+        return [id_ for id_ in snapshot_ids if id_ not in named]
+
+    def references(self, image_ids: Sequence[str]) -> list[Reference]:
+        """DescribeImageReferences: what of this account and region names these images."""
+        found: list[Reference] = []
+        for first in range(0, len(image_ids), REFERENCES_AT_ONCE):
+            some = list(image_ids[first : first + REFERENCES_AT_ONCE])
+            with calling("DescribeImageReferences", self._region, ", ".join(some)):
+                pages = self._client.get_paginator("describe_image_references").paginate(
+                    ImageIds=some, ResourceTypes=WHO_NAMES
+                )
+                found += [
+                    Reference(one["ImageId"], one["ResourceType"], one["Arn"])
+                    for page in pages
+                    for one in page["ImageReferences"]
+                ]
+        return found
 
     def _snapshots(self, filters: Mapping[str, str]) -> list[SnapshotTypeDef]:
         with calling("DescribeSnapshots", self._region):

@@ -28,6 +28,7 @@ from amibuild.cli import (
     machine,
     policy,
     promote,
+    prune,
     reap,
     revoke,
     service,
@@ -124,6 +125,7 @@ app.command("rollback")(promote.rollback)
 app.add_typer(channels.app, name="channels")
 app.command("revoke")(revoke.revoke)
 app.command("terraform")(terraform.terraform)
+app.command("prune")(prune.prune)
 app.command("reap")(reap.reap)
 app.command("policy")(policy.policy)
 app.add_typer(artifacts.app, name="artifacts")

@@ -15,6 +15,7 @@ from amibuild.cli.session import session
 class FlowName(StrEnum):
     BAKE = "bake"
     PROMOTE = "promote"
+    PRUNE = "prune"
     REAP = "reap"
 
 
@@ -27,8 +28,8 @@ def policy(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the least-privilege IAM policy for a bake of this recipe, for moving its channels, or
-    for reap."""
+    """Print the least-privilege IAM policy for a bake of this recipe, for moving its channels,
+    for prune or for reap."""
     with session(context, as_json=as_json) as run:
         from amibuild.errors import UsageError
         from amibuild.project import load_project
@@ -41,7 +42,8 @@ def policy(
         project = load_project(recipe)
         from amibuild.aws.partition import partition_of
         from amibuild.outputs.policy_hcl import as_hcl
-        from amibuild.policy import Flow, Wanted, document
+        from amibuild.permission import Wanted
+        from amibuild.policy import Flow, document
         from amibuild.steps.preflight import refuse
 
         refuse(project.recipe)

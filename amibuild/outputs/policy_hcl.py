@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from amibuild.policy import Flow, Wanted, statements
+from amibuild.permission import Wanted
+from amibuild.policy import Flow, statements
 
 SPECIAL = re.compile(r'[\\"\n\r\t]|[$%]\{')
 ESCAPES = {

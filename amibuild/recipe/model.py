@@ -279,6 +279,17 @@ class Channels(Section):
     )
 
 
+class Prune(Section):
+    """What `amibuild prune` leaves although nothing uses it."""
+
+    keep: Whole = Field(
+        default=5, ge=1, le=1000, description="The newest versions that stay, however old."
+    )
+    days: Whole = Field(
+        default=30, ge=0, le=3650, description="Images younger than this stay, however many."
+    )
+
+
 class Terraform(Section):
     directory: Printable = Field(
         default="terraform", min_length=1, description="Folder that the handoff files go to."
@@ -340,6 +351,7 @@ class Recipe(Section):
     channels: Channels = Field(
         default=Channels(), description="The names under which Terraform finds an image."
     )
+    prune: Prune = Field(default=Prune(), description="Which images stay although unused.")
     terraform: Terraform = Field(default=Terraform(), description="The handoff to Terraform.")
     target: TargetChoice = Field(
         default=TargetChoice(), description="Where verbs work when the command line does not say."

@@ -1,5 +1,5 @@
-"""promote, rollback, channels and revoke as they are typed, in this process: `[aws.endpoints]` of
-the recipe lead to the endpoint, as they would to one of one's own."""
+"""promote, rollback, channels, revoke and prune as they are typed, in this process:
+`[aws.endpoints]` of the recipe lead to the endpoint, as they would to one of one's own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from amibuild.cli.main import app
 from amibuild.outputs.manifest import to_json
 from tests.contract.conftest import KEY, Aws
+from tests.contract.imaged import snapshot_of
 from tests.contract.promoted import Stage
 from tests.unit.samples import manifest
 
@@ -24,7 +25,8 @@ class Typed:
 
     def __init__(self, aws: Aws, folder: Path) -> None:
         url = aws.service.url
-        self.stage = Stage(aws, folder, f'[aws.endpoints]\nec2 = "{url}"\nssm = "{url}"\n')
+        self.more = f'[aws.endpoints]\nec2 = "{url}"\nssm = "{url}"\n'
+        self.stage = Stage(aws, folder, self.more)
 
     def run(self, *words: str, code: int = 0) -> tuple[str, str]:
         """stdout and stderr."""
@@ -138,3 +140,29 @@ def test_terraform_is_given_the_image_that_a_channel_has(typed: Typed) -> None:
     assert str(pinned) in out.splitlines()
     assert json.loads(pinned.read_text())["amibuild_ami_id"] == new, "the newest"
     assert "examples/host is yours and stays as it is" in " ".join(err.split())
+
+
+def test_prune_shows_its_plan_and_needs_a_yes(typed: Typed) -> None:
+    aws = typed.stage.aws
+    # Of a snapshot that no other image is made of, or it would stay in use.
+    captured = aws.image()
+    own = snapshot_of(aws, captured)
+    aws.ec2.deregister_image(ImageId=captured)
+    old = Stage(aws, typed.stage.path.parent, typed.more, own).image(OLD)
+    new = typed.stage.image(NEW)
+    words = ("prune", "--keep", "1", "--days", "0")
+    assert typed.ask("prune")["removed"] == []  # the recipe's own rule has both
+    would = typed.ask(*words, "--dry-run")
+    assert [one["id"] for one in would["would_remove"]] == [old]
+    assert [(one["id"], one["why"]) for one in would["stays"]] == [(new, ["the newest"])]
+    out, err = typed.run(*words, code=2)
+    assert out == ""
+    assert f"would remove {old}" in err and "--yes" in err
+    typed.stage.put(old)
+    _, err = typed.run(*words)
+    assert f"{old} (game-host-{OLD}): the channel nightly has it" in err
+    typed.stage.aws.ssm.delete_parameter(Name=typed.stage.parameter())
+    told = typed.ask(*words, "--yes")
+    assert [one["id"] for one in told["removed"]] == [old]
+    assert (told["left"], [one["id"] for one in told["stays"]]) == ([], [new])
+    assert typed.ask(*words)["journal"] is None

@@ -17,7 +17,8 @@ from amibuild.channels import survey
 from amibuild.errors import AmibuildError, Denied
 from amibuild.names import Tag
 from amibuild.outputs.manifest import to_json
-from amibuild.policy import Flow, Wanted, statements
+from amibuild.permission import Wanted
+from amibuild.policy import Flow, statements
 from amibuild.project import Project
 from amibuild.reap import reap
 from amibuild.registry import list_images

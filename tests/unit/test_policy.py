@@ -20,7 +20,8 @@ from amibuild.errors import PlanError, RecipeError, UsageError
 from amibuild.library.step import Source
 from amibuild.names import Partition
 from amibuild.outputs.policy_hcl import as_hcl
-from amibuild.policy import Flow, Statement, Wanted, document, statements
+from amibuild.permission import Statement, Wanted
+from amibuild.policy import Flow, document, statements
 from amibuild.project import load_project
 from amibuild.recipe.model import Recipe
 from amibuild.steps.preflight import refuse
@@ -48,6 +49,8 @@ OF_PROMOTE = {
     *("ec2:DisableImage", "ec2:EnableImageDeprecation"),
     *("ssm:GetParameterHistory", "ssm:GetParameters"),
 }
+# Only what looks for old images that nothing uses.
+OF_PRUNE = {"ec2:DescribeImageReferences"}
 # IAM calls these by another name.
 ACTIONS = {"HeadBucket": "s3:ListBucket", "ListObjectsV2": "s3:ListBucket"}
 SERVICES = {
@@ -111,7 +114,7 @@ def actions(wanted: Wanted, flow: Flow) -> set[str]:
 
 
 def test_a_bake_may_make_every_call_that_the_code_can_make_and_no_other() -> None:
-    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES - OF_REAP - OF_PROMOTE
+    assert actions(FULL, Flow.BAKE) - BESIDES == calls() - BESIDES - OF_REAP - OF_PROMOTE - OF_PRUNE
     assert actions(FULL, Flow.BAKE) >= BESIDES
 
 
@@ -144,6 +147,17 @@ def test_reap_removes_only_what_has_an_end() -> None:
     removes = of(PLAIN, Flow.REAP, "RemoveWhatIsOurs")
     assert removes.condition["StringLike"] == {"aws:ResourceTag/amibuild:bake-id": "*"}
     assert removes.condition["Null"] == {"aws:ResourceTag/amibuild:expires": "false"}
+
+
+def test_prune_removes_only_images_of_the_recipe_and_looks_for_uses_by_ec2_alone() -> None:
+    removes = of(PLAIN, Flow.PRUNE, "RemoveWhatIsOurs")
+    assert set(removes.actions) == {"ec2:DeregisterImage", "ec2:DeleteSnapshot"}
+    assert removes.condition["StringEquals"] == {"aws:ResourceTag/amibuild:image": "game-host"}
+    looks = of(PLAIN, Flow.PRUNE, "LookForUses")
+    called = {"aws:CalledVia": "ec2-images.amazonaws.com"}
+    assert looks.condition == {"ForAnyValue:StringEquals": called}
+    changing = actions(FULL, Flow.PRUNE) - {*looks.actions, *removes.actions}
+    assert changing <= OF_PRUNE | OF_PROMOTE | {"ec2:DescribeImages", "ec2:DescribeSnapshots"}
 
 
 def test_reap_leaves_the_manifests_and_what_others_put_into_the_bucket() -> None:

@@ -1,0 +1,251 @@
+"""Old images go with their snapshots; of 60 that are used in every way none that is used does."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from amibuild.aws.partition import partition_of
+from amibuild.channel_lines import Pruning
+from amibuild.errors import AwsError
+from amibuild.journal import Shown, read
+from amibuild.local.faults import Fault
+from amibuild.local.service import Options, Service
+from amibuild.permission import Wanted
+from amibuild.policy import Flow, statements
+from amibuild.prune import PrunePlan, PruneReport, carry_out, plan_prune
+from amibuild.retention import Rule
+from tests.contract.conftest import KEY, Aws
+from tests.contract.fault_matrix import calls_in
+from tests.contract.imaged import completed, image, snapshot_of, tagged, tags_of
+from tests.contract.promoted import Stage
+from tests.contract.swift import swift
+
+NUMBERS = itertools.count()
+LATER = timedelta(days=40)
+RULE = Rule(keep=5, days=30)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, session: boto3.Session) -> Iterator[Aws]:
+    """One endpoint for all: each test has a recipe, and so images and channels, of its own."""
+    folder = tmp_path_factory.mktemp("shared")
+    options = Options(folder / "data", machine="none", key=KEY, call_log=folder / "calls")
+    with closing(Service(options)) as service:
+        yield Aws(service, session)
+
+
+@pytest.fixture(scope="module")
+def snapshot(shared: Aws) -> str:
+    return snapshot_of(shared, shared.image())
+
+
+class Shelf(Stage):
+    """Images of a recipe, each of a snapshot of its own."""
+
+    def __init__(self, aws: Aws, folder: Path, base: str) -> None:
+        super().__init__(aws, folder)
+        self._base = base
+
+    def image(self, version: str, **tags: str) -> str:
+        ours = {"amibuild:image": self.name, "amibuild:version": version}
+        copy = self.aws.ec2.copy_snapshot(
+            SourceSnapshotId=self._base,
+            SourceRegion=self.aws.region,
+            TagSpecifications=tagged("snapshot", **ours),  # type: ignore[arg-type]
+        )["SnapshotId"]
+        self._snapshot = completed(self.aws, copy)
+        return super().image(version, **tags)
+
+    def images(self, number: int) -> list[str]:
+        """Oldest first."""
+        first = datetime(2026, 9, 1, tzinfo=UTC)
+        return [self.image(f"{first + timedelta(days=n):%Y.%m.%d}.1") for n in range(number)]
+
+    def plan(self, rule: Rule = RULE) -> PrunePlan:
+        now = datetime.now(UTC) + LATER
+        return plan_prune(self.aws.cloud, self.recipe, rule, now=now)
+
+    def carry_out(self, plan: PrunePlan, *subscribers: Any) -> PruneReport:
+        with swift() as clock:
+            return carry_out(
+                self.aws.cloud,
+                self.recipe,
+                self.path,
+                plan,
+                target="local",
+                subscribers=subscribers,
+                clock=clock,
+            )
+
+    def there(self) -> set[str]:
+        mine = [{"Name": "tag:amibuild:image", "Values": [self.name]}]
+        found = self.aws.ec2.describe_images(Filters=mine, IncludeDisabled=True)["Images"]  # type: ignore[arg-type]
+        return {one["ImageId"] for one in found}
+
+    def snapshots(self) -> set[str]:
+        mine = [{"Name": "tag:amibuild:image", "Values": [self.name]}]
+        found = self.aws.ec2.describe_snapshots(Filters=mine)["Snapshots"]  # type: ignore[arg-type]
+        return {one["SnapshotId"] for one in found}
+
+
+@pytest.fixture
+def shelf(shared: Aws, snapshot: str, tmp_path: Path) -> Shelf:
+    return Shelf(shared, tmp_path / f"recipe-{next(NUMBERS)}", snapshot)
+
+
+def test_of_sixty_images_none_that_is_used_goes(shelf: Shelf) -> None:
+    aws, ec2 = shelf.aws, shelf.aws.ec2
+    images = shelf.images(57)
+    used: dict[str, str] = {}
+    begun = len(calls_in(aws.service.options.call_log or Path()))
+
+    for state in ("running", "stopped"):
+        machine = aws.running(ImageId=images[len(used)])
+        if state == "stopped":
+            ec2.stop_instances(InstanceIds=[machine])
+            aws.until_state(machine, "stopped")
+        used[images[len(used)]] = f"instance {machine} uses it"
+    gone = aws.running(ImageId=images[50])
+    ec2.terminate_instances(InstanceIds=[gone])
+    aws.until_state(gone, "terminated")
+
+    for depth in (0, 12):  # more versions ago than EC2 looks by itself
+        made = images[len(used)]
+        template = ec2.create_launch_template(
+            LaunchTemplateName=f"{shelf.name}-{depth}", LaunchTemplateData={"ImageId": made}
+        )["LaunchTemplate"]["LaunchTemplateId"]
+        for _ in range(depth):
+            ec2.create_launch_template_version(
+                LaunchTemplateId=template, LaunchTemplateData={"ImageId": images[-1]}
+            )
+        used[made] = f"launch template {template} uses it"
+
+    shelf.promote(images[10])
+    shelf.promote(images[11])
+    used[images[10]] = "the channel nightly would go back to it"
+    used[images[11]] = "the channel nightly has it"
+    shelf.put(images[12], "production")
+    used[images[12]] = "the channel production has it"
+    aws.ssm.put_parameter(
+        Name=f"/{shelf.name}/mine", Value=images[13], Type="String", DataType="aws:ec2:image"
+    )
+    used[images[13]] = f"parameter {shelf.name}/mine uses it"
+    aws.until(lambda: str(aws.cloud.images.references([images[13]]) != []), "True")
+
+    revoked_used, revoked = images[14], images[15]
+    shelf.put(revoked_used, "staging")
+    used[revoked_used] = "the channel staging has it"
+    for one in (revoked_used, revoked):
+        tags = [{"Key": "amibuild:revoked", "Value": "slow"}]
+        ec2.create_tags(Resources=[one], Tags=tags)  # type: ignore[arg-type]
+        ec2.disable_image(ImageId=one)
+    # Newer than all, and none of them a version to keep.
+    failed = shelf.image("2026.11.01.1", **{"amibuild:verified": "failed"})
+    unproven = shelf.image("2026.11.02.1", **{"amibuild:verified": ""})
+    baking = shelf.image("2026.11.03.1", **{"amibuild:expires": "2026-11-03T00:00:00Z"})
+
+    plan = shelf.plan()
+    assert len(plan.verdicts) == 60
+    stays = {one.image.id: one.stays for one in plan.verdicts if one.stays}
+    assert {id_: stays.get(id_) for id_ in used} == {id_: (why,) for id_, why in used.items()}
+    assert set(stays) == {*used, baking, *images[-5:]}
+    assert {revoked, failed, unproven, images[50]} <= {one.image.id for one in plan.going}
+    assert plan.orphans == ()
+
+    report = shelf.carry_out(plan)
+    assert (report.left, report.spared, len(report.removed)) == ([], [], 60 - len(stays))
+    assert shelf.there() == set(stays)
+    assert shelf.snapshots() == {snapshot_of(aws, one) for one in stays}
+    assert tags_of(image(aws, images[0]))["amibuild:verified"] == "passed"
+
+    again = shelf.plan()
+    calls = calls_in(aws.service.options.call_log or Path())
+    assert not again.needed
+    assert shelf.carry_out(again).id is None
+    assert calls_in(aws.service.options.call_log or Path()) == calls
+    assert begun < len(calls)
+
+
+def test_it_asks_for_nothing_that_its_policy_lacks(shelf: Shelf) -> None:
+    shelf.images(7)
+    shelf.promote("2026.09.02.1")
+    log = shelf.aws.service.options.call_log or Path()
+    begun = len(calls_in(log))
+    plan = shelf.plan()
+    shelf.carry_out(plan)
+    asked = {f"{call['service']}:{call['operation']}" for call in calls_in(log)[begun:]}
+    wanted = Wanted(shelf.recipe, (), partition_of(shelf.recipe.aws.region))
+    made = statements(wanted, Flow.PRUNE)
+    may = {a for one in made if one.sid != "LookForUses" for a in one.actions}
+    assert asked == may
+
+
+def test_its_journal_tells_what_is_about_to_go_and_why(shelf: Shelf) -> None:
+    images = shelf.images(2)
+    gone = snapshot_of(shelf.aws, images[0])
+    report = shelf.carry_out(shelf.plan(Rule(1, 30)))
+    events = read(shelf.path.parent / ".amibuild" / "journals" / f"{report.id}.jsonl")
+    (told,) = [event for event in events if isinstance(event, Pruning)]
+    assert (told.image, told.snapshots) == (images[0], (gone,))
+    assert told.why == "40 days old, and there are 1 newer"
+
+
+def test_one_that_is_used_since_the_look_is_spared(shelf: Shelf) -> None:
+    images = shelf.images(4)
+    plan = shelf.plan(Rule(1, 30))
+
+    def promote(shown: Shown) -> None:
+        if isinstance(shown, Pruning) and shown.image == images[2]:
+            shelf.put(images[0])
+
+    report = shelf.carry_out(plan, promote)
+    assert [one.image.id for one in report.spared] == [images[0]]
+    assert report.spared[0].stays == ("the channel nightly has it",)
+    assert shelf.there() == {images[0], images[3]}
+
+
+@pytest.mark.parametrize("operation", ["DeregisterImage", "DeleteSnapshot"])
+@pytest.mark.parametrize("fault", ["UnauthorizedOperation", "ConnectionLost", "InternalError"])
+def test_a_removal_that_fails_is_told_and_done_by_the_next_call(
+    shelf: Shelf, operation: str, fault: str
+) -> None:
+    images = shelf.images(3)
+    plan = shelf.plan(Rule(1, 30))
+    faults = shelf.aws.service.scripted.faults
+    faults.order([Fault.parse(f"{operation}:1-60={fault}")])
+    try:
+        report = shelf.carry_out(plan)
+    finally:
+        faults.order(())
+    assert report.removed == []
+    kind = "image" if operation == "DeregisterImage" else "snapshot"
+    assert [str(one.kind) for one in report.left] == [kind, kind]
+    assert len(shelf.snapshots()) == 3
+    shelf.aws.__dict__.pop("cloud", None)  # its clients have learnt of the fault
+    second = shelf.carry_out(shelf.plan(Rule(1, 30)))
+    assert second.left == []
+    assert shelf.there() == {images[2]}
+    assert shelf.snapshots() == {snapshot_of(shelf.aws, images[2])}
+
+
+@pytest.mark.parametrize("fault", ["DescribeImageReferences", "GetParameters"])
+def test_when_uses_cannot_be_seen_nothing_goes(shelf: Shelf, fault: str) -> None:
+    shelf.images(3)
+    plan = shelf.plan(Rule(1, 30))
+    code = "UnauthorizedOperation" if fault[0] == "D" else "AccessDeniedException"
+    faults = shelf.aws.service.scripted.faults
+    for act in (lambda: shelf.carry_out(plan), lambda: shelf.plan(Rule(1, 30))):
+        faults.order([Fault.parse(f"{fault}:1={code}")])
+        with pytest.raises(AwsError) as denied:
+            act()
+        faults.order(())
+        assert denied.value.hint is not None and "amibuild policy" in denied.value.hint
+    assert len(shelf.there()) == 3
