@@ -76,7 +76,10 @@ class SshCommunicator:
 
     def boot_id(self, *, timeout_s: float = SHORT_S) -> str:
         """Another after each boot of the machine. Raises: WaitTimeout, HostKeyRefused."""
-        return self._short("the boot id", f"cat {BOOT_ID}", timeout_s).text.strip()
+        if not (self._link.boot and self._link.is_open):
+            said = self._short("the boot id", f"cat {BOOT_ID}", timeout_s).text
+            self._link.boot = said.strip()
+        return self._link.boot
 
     def try_once(self) -> None:
         """Raises: Away, HostKeyRefused; CommandFailed when the user may not become root."""
