@@ -106,6 +106,7 @@ BAKE_USES = (
     "ec2:StopInstances",
 )
 SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
+OPENS = ("ec2:AuthorizeSecurityGroupIngress",)
 LOCK_LOOKS = ("ssm:GetParametersByPath",)
 LOCK_USES = ("ssm:DeleteParameters", "ssm:PutParameter")
 CREATING = ("CreateImage", "CreateSecurityGroup", "CreateVolume", "RunInstances")
@@ -167,10 +168,6 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
         _ec2(wanted, "security-group", "volume"),
         {**new, **region},
     )
-    if recipe.builder.communicator is Communicator.SSH:
-        yield Statement(
-            "LetUsIn", ("ec2:AuthorizeSecurityGroupIngress",), group, {**ours, **region}
-        )
     captured = _ec2(wanted, "image", "snapshot")
     yield Statement("CaptureAsOurs", ("ec2:CreateImage",), captured, new)
     yield Statement(
@@ -180,7 +177,9 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
         {"StringEquals": {"ec2:CreateAction": list(CREATING)}},
     )
     shares = SHARES if recipe.publish.accounts else ()
-    yield Statement("UseWhatIsOurs", (*BAKE_USES, *shares), _ec2(wanted, "*"), {**ours, **region})
+    opens = OPENS if recipe.builder.communicator is Communicator.SSH else ()
+    used = (*BAKE_USES, *shares, *opens)
+    yield Statement("UseWhatIsOurs", used, _ec2(wanted, "*"), {**ours, **region})
     yield Statement(
         "RunStepsOnOurs",
         ("ssm:SendCommand",),
