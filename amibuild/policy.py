@@ -71,6 +71,7 @@ BAKE_USES = (
     "ec2:StopInstances",
 )
 SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
+OPENS = ("ec2:AuthorizeSecurityGroupIngress",)
 LOCK_LOOKS = ("ssm:GetParametersByPath",)
 LOCK_USES = ("ssm:DeleteParameters", "ssm:PutParameter")
 CHANNEL_LOOKS = ("ssm:GetParameterHistory", "ssm:GetParameters")
@@ -217,10 +218,9 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
         {"StringEquals": {"ec2:CreateAction": list(CREATING)}},
     )
     shares = SHARES if recipe.publish.accounts else ()
-    over_ssh = recipe.builder.communicator is Communicator.SSH
-    admits = ("ec2:AuthorizeSecurityGroupIngress",) if over_ssh else ()
-    uses = (*BAKE_USES, *shares, *admits)
-    yield Statement("UseWhatIsOurs", uses, on_ec2(wanted, "*"), {**ours, **region})
+    opens = OPENS if recipe.builder.communicator is Communicator.SSH else ()
+    used = (*BAKE_USES, *shares, *opens)
+    yield Statement("UseWhatIsOurs", used, on_ec2(wanted, "*"), {**ours, **region})
     yield Statement(
         "RunStepsOnOurs",
         ("ssm:SendCommand",),

@@ -8,6 +8,7 @@ All in one run, to one nspawn machine, many small files through a proxy that mak
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,13 +87,11 @@ def launched(endpoint: LocalEndpoint, folder: Path) -> tuple[str, Machine]:
     return instance, Machine(str(found["PrivateIpAddress"]), identity, key)
 
 
-def by_job(machine: Machine, port: int, source: Path) -> None:
-    """A whole job: from reading the files to its exit code."""
+def by_job(machine: Machine, port: int, source: Path, *, link: Link) -> None:
+    """A whole job on the connection of a bake: from reading the files to its exit code."""
     files = tuple(StepFile(f"files/{path.name}", path.read_bytes()) for path in source.iterdir())
-    link = Link(Place("127.0.0.1", port, Ssh()), machine.identity, SystemClock())
-    with closing(link):
-        job = RemoteJob("upload", f"[ $(ls files | wc -l) = {len(files)} ]", 300, files)
-        check("the upload", SshCommunicator(link).run(job, silent))
+    job = RemoteJob("upload", f"[ $(ls files | wc -l) = {len(files)} ]", 300, files)
+    check("the upload", SshCommunicator(link).run(job, silent))
 
 
 def by_tar(machine: Machine, port: int, source: Path) -> None:
@@ -131,8 +130,10 @@ def by_packer(machine: Machine, port: int, source: Path) -> None:
 Way = Callable[[Machine, int, Path], None]
 
 
-def ways(machine: Machine, port: int) -> dict[str, Way]:
-    found: dict[str, Way] = {"`tar \\| ssh`": by_tar, "amibuild": by_job}
+def ways(machine: Machine, port: int, link: Link) -> dict[str, Way]:
+    SshCommunicator(link).boot_id()
+    job = functools.partial(by_job, link=link)
+    found: dict[str, Way] = {"`tar \\| ssh`": by_tar, "amibuild": job}
     if proc.which("rsync") and machine.runs(port, "command -v rsync"):
         found["rsync"] = by_rsync
     if proc.which("packer"):
@@ -148,8 +149,10 @@ def seconds(way: Way, machine: Machine, port: int, source: Path) -> float:
 
 def rows(machine: Machine, source: Path, what: str, delay_s: float, runs: int) -> list[str]:
     """The ways take turns, so that a busy moment of the host is nobody's alone."""
-    with Proxy(machine.address, 22, delay_s=delay_s) as proxy:
-        tried = ways(machine, proxy.port)
+    with Proxy(machine.address, 22, delay_s=delay_s) as proxy, ExitStack() as ending:
+        link = Link(Place("127.0.0.1", proxy.port, Ssh()), machine.identity, SystemClock())
+        ending.enter_context(closing(link))
+        tried = ways(machine, proxy.port, link)
         times: dict[str, list[float]] = {name: [] for name in tried}
         for _ in range(runs):
             for name, way in tried.items():

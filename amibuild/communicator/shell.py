@@ -107,11 +107,11 @@ def exports(environment: Mapping[str, str]) -> str:
     return "".join(f"export {name}={quote(value)}\n" for name, value in environment.items())
 
 
-def payload(job: RemoteJob) -> bytes:
+def payload(job: RemoteJob, level: int = 9) -> bytes:
     """The job as a tar.gz that is the same for the same job: no times, no owners' names."""
     buffer = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=9, mtime=0) as zipped,
+        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=level, mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         _add(tar, "run.sh", job.script.encode(), 0o700)

@@ -89,10 +89,16 @@ class Link:
         self._probe: threading.Thread | None = None
         self._probed = 0.0
         self._proxy: proc.Process | None = None
+        self.boot = ""
+        """The boot id of the machine, once it was asked for on this connection."""
 
     @property
     def user(self) -> str:
         return self._who.user
+
+    @property
+    def is_open(self) -> bool:
+        return self._connection is not None and bool(self._connection.is_connected)
 
     @contextmanager
     def session(self) -> Iterator[paramiko.Channel]:
@@ -103,7 +109,8 @@ class Link:
         try:
             yield channel
         finally:
-            channel.close()
+            with suppress(OSError, EOFError, paramiko.SSHException):  # it may be broken
+                channel.close()
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -134,6 +141,7 @@ class Link:
             self._probe.start()
 
     def close(self) -> None:
+        self.boot = ""
         if self._connection is not None:
             with suppress(OSError, EOFError, paramiko.SSHException):
                 self._connection.close()
@@ -147,11 +155,11 @@ class Link:
             self._proxy = None
 
     def _transport(self) -> paramiko.Transport:
-        connection = self._connection
-        if connection is None or not connection.is_connected:
+        if not self.is_open:
             self.close()
-            connection = self._connected()
-        transport: paramiko.Transport = connection.transport
+            self._connection = self._connected()
+        assert self._connection is not None
+        transport: paramiko.Transport = self._connection.transport
         return transport
 
     def _connected(self) -> fabric.Connection:

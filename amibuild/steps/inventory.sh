@@ -29,12 +29,16 @@ try:
         platform = file.read().split()
 except FileNotFoundError:
     platform = []
-# Over SSH some go when the machine shuts down, and with them the units that they brought.
-try:
-    with open("/var/lib/amibuild/at-shutdown/packages") as file:
-        going = file.read().split()
-except FileNotFoundError:
-    going = []
+def put_off(what):
+    try:
+        with open(f"/var/lib/amibuild/at-shutdown/{what}") as file:
+            return file.read().split()
+    except FileNotFoundError:
+        return []
+
+
+# Over SSH some go when the machine shuts down, and with them what they brought.
+going, users_going = put_off("packages"), put_off("users")
 theirs = {os.path.basename(path[0]) for path in lines("dpkg", "--listfiles", *going)} if going else set()
 shown = subprocess.run(
     ["systemctl", "show", "--property=UserspaceTimestampMonotonic,FinishTimestampMonotonic,Virtualization"],
@@ -49,7 +53,7 @@ found = {
     "packages": {name: version for name, version, status in packages if status == "installed" and name.split(":")[0] not in going},
     "platform_packages": platform,
     "units_enabled": sorted(line.split()[0] for line in units if line.split() and line.split()[0] not in theirs),
-    "users": sorted(user.pw_name for user in pwd.getpwall()),
+    "users": sorted({user.pw_name for user in pwd.getpwall()} - set(users_going)),
     "root_used_bytes": shutil.disk_usage("/").used,
     "boot": boot if 0 < began < ended else None,
 }

@@ -25,7 +25,6 @@ def to_machine(connection: socket.socket) -> None:
 
 
 def die(folder: Path) -> None:
-    time.sleep(random.uniform(0, 1) ** 2 * LONGEST_S)
     (folder / f"{time.time_ns()}-{os.getpid()}").touch()
     os._exit(1)
 
@@ -34,7 +33,10 @@ def main(host: str, port: str, folder: Path, cuts: int) -> None:
     connection = socket.create_connection((host, int(port)), 10)
     connection.settimeout(None)
     if len(list(folder.iterdir())) < cuts:
-        threading.Thread(target=die, args=(folder,), daemon=True).start()
+        instant_s = random.uniform(0, 1) ** 2 * LONGEST_S
+        dying = threading.Timer(instant_s, die, args=(folder,))
+        dying.daemon = True
+        dying.start()
     threading.Thread(target=to_machine, args=(connection,), daemon=True).start()
     while data := connection.recv(CHUNK):
         os.write(1, data)

@@ -21,6 +21,7 @@ else
         dpkg-query --show --showformat='${Package}\n' openssh-server openssh-sftp-server \
             2>/dev/null | xargs apt-get --simulate purge --auto-remove |
             awk '$1 == "Purg" { print $2 }' >/var/lib/amibuild/at-shutdown/packages
+        echo sshd >/var/lib/amibuild/at-shutdown/users
         install -d -m 0755 /etc/nftables.d
         echo "add element inet amibuild tcp_open { 22 }" >/etc/nftables.d/bake.nft
     fi
