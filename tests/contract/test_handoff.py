@@ -144,10 +144,13 @@ class Terraform:
 
 
 @pytest.fixture
-def terraform(start: Start, project: Project, tmp_path: Path) -> Iterator[tuple[Aws, Terraform]]:
+def terraform(
+    start: Start, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Aws, Terraform]]:
     mirror = terraform_mirror()
     no_mirror = None if mirror else f"its AWS provider is in none of {MIRRORS}"
     need("terraform", program("terraform") or no_mirror)
+    monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")  # as an endpoint has it
     aws = start()
     config = tmp_path / "config.tfrc"
     path = json.dumps(str(mirror))

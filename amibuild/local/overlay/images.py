@@ -181,7 +181,8 @@ class ImageBooks(EC2Backend):
             except Refusal as error:
                 self._fail(image, str(error))
             else:
-                self._capture_held(image, stills, stack.pop_all())
+                # Not here: a machine that is to go must not wait for its image.
+                Desk.current.spawn(self._capture_held, image, stills, stack.pop_all())
 
     def _capture_held(
         self, image: LocalAmi, stills: dict[str, Path], held: AbstractContextManager[Any]

@@ -17,8 +17,6 @@ from typing import Any
 # moto reads these once, when it is imported.
 os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
 os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
-# Amazon's own policies, which roles are given: 0.2 s, at the first call of IAM.
-os.environ["MOTO_IAM_LOAD_MANAGED_POLICIES"] = "true"
 
 import moto.core.base_backend as moto_backends
 import moto.utilities.utils as moto_files
