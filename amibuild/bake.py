@@ -23,6 +23,7 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
 from amibuild.build import Built, Order, built_before
+from amibuild.change import manifest_key
 from amibuild.journal import BakeStarted, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
@@ -42,7 +43,7 @@ from amibuild.record import (
     record,
 )
 from amibuild.registry import ImageFacts, find_reusable, pinned
-from amibuild.resume import Earlier, journal_of, own_again, take_up
+from amibuild.resume import Earlier, forget_keys, journal_of, keys_file, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import admit, make_access
@@ -282,8 +283,9 @@ def _bake(
         upload = (
             BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
         )
-        kept = project.state_dir / "ssh" / bake_id
-        over = ways(cloud, recipe, plan.steps, upload, kept, clock)
+        ending.callback(forget_keys, project.state_dir, bake_id)
+        keys = keys_file(project.state_dir, bake_id)
+        over = ways(cloud, recipe, plan.steps, upload, keys, clock)
         ending.enter_context(closing(over))
         for name, value in over.telling.items():
             known.add(name, value)
@@ -347,14 +349,13 @@ def _bake(
                 written = record(project, made)
                 result = replace(result, manifest=written.manifest, runbook=written.runbook)
                 if recipe.aws.bucket:
-                    key = f"amibuild/manifests/{written.manifest.name}"
+                    key = manifest_key(image.name)
                     cloud.s3.put(recipe.aws.bucket, key, written.manifest_text.encode())
         finally:
             result = replace(
                 result, seconds_total=stages.total_s, seconds_by_step=dict(stages.seconds)
             )
             on_result(result)
-    kept.unlink(missing_ok=True)
     return result
 
 

@@ -34,6 +34,7 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import BakeId, Tag, parse_expiry
+from amibuild.resume import forget_keys
 from amibuild.wait import Clock, silent
 
 # Machines first: volumes, groups and images are in use until theirs is gone.
@@ -252,6 +253,7 @@ class _Reaper:
             todo += self._intended(remains, bake_id, journal)
             for dead in sorted(todo, key=lambda one: ORDER.index(one.kind)):
                 self._remove(dead, journal)
+            forget_keys(bake.path.parents[1], bake_id)
             if remains.ended is None:
                 spent = max((now - bake.started.at).total_seconds(), 0.0)
                 journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))

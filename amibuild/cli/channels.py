@@ -38,12 +38,10 @@ def channels(
         return
     with session(context, as_json=as_json) as run:
         from amibuild.channels import survey
-        from amibuild.cli.target import open_target
-        from amibuild.recipe.load import load_recipe
+        from amibuild.cli.target import open_recipe
 
-        wanted = load_recipe(recipe)
-        with open_target(wanted, target, machine, run.story, base=False) as opened:
-            found = survey(opened.cloud, wanted)
+        with open_recipe(recipe, target, machine, run.story) as opened:
+            found = survey(opened.cloud, opened.recipe)
         run.result(survey_text(found, datetime.now(UTC)), survey_json(found))
 
 

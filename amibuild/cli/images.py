@@ -33,13 +33,11 @@ def images(
 ) -> None:
     """List the images, newest first."""
     with session(context, as_json=as_json) as run:
-        from amibuild.cli.target import open_target
-        from amibuild.recipe.load import load_recipe
+        from amibuild.cli.target import open_recipe
         from amibuild.registry import list_images
 
-        wanted = load_recipe(recipe)
-        with open_target(wanted, target, machine, run.story, base=False) as opened:
-            found = list_images(opened.cloud, None if every else wanted.image.name)
+        with open_recipe(recipe, target, machine, run.story) as opened:
+            found = list_images(opened.cloud, None if every else opened.recipe.image.name)
         if not found:
             run.story.say("there are no images yet: `amibuild bake` makes the first")
         run.result(images_text(found), {"images": [facts_json(one) for one in found]})
@@ -95,15 +93,13 @@ def show(
 ) -> None:
     """Show one image, with its manifest where this folder has it."""
     with session(context, as_json=as_json) as run:
-        from amibuild.cli.target import open_target
+        from amibuild.cli.target import open_recipe
         from amibuild.errors import RecipeError
-        from amibuild.recipe.load import load_recipe
         from amibuild.record import manifest_of
         from amibuild.registry import find_image
 
-        wanted = load_recipe(recipe)
-        with open_target(wanted, target, machine, run.story, base=False) as opened:
-            one = find_image(opened.cloud, wanted.image.name, image)
+        with open_recipe(recipe, target, machine, run.story) as opened:
+            one = find_image(opened.cloud, opened.recipe.image.name, image)
         state_dir = recipe.absolute().parent / ".amibuild"
         manifest = None
         try:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from amibuild.cli.target import Opened
     from amibuild.outputs.difference import Changed
     from amibuild.promote import Move, MoveResult
-    from amibuild.recipe.model import Recipe
     from amibuild.registry import ImageFacts
 
 # A difference of the whole distribution is no reading: the JSON has all of it.
@@ -70,20 +69,16 @@ def promote(
 ) -> None:
     """Give a channel another image, which Terraform then finds there."""
     with session(context, as_json=as_json) as run:
-        from amibuild.cli.target import open_target
-        from amibuild.recipe.load import load_recipe
+        from amibuild.cli.target import open_recipe
 
-        wanted = load_recipe(recipe)
-        with open_target(
-            wanted, target, machine, run.story, base=False, flow="amibuild.promote"
-        ) as opened:
+        with open_recipe(recipe, target, machine, run.story, flow="amibuild.promote") as opened:
             from amibuild.channels import check_reason
             from amibuild.promote import Allowed, plan_promotion
 
             check_reason(reason)
             allowed = Allowed(allow_unverified, allow_deprecated, allow_skip)
-            move = plan_promotion(opened.cloud, wanted, image, to, allowed)
-            _move(run, opened, wanted, recipe, move, reason, yes=yes)
+            move = plan_promotion(opened.cloud, opened.recipe, image, to, allowed)
+            _move(run, opened, recipe, move, reason, yes=yes)
 
 
 def rollback(
@@ -107,25 +102,20 @@ def rollback(
 ) -> None:
     """Give a channel the image back that it had before."""
     with session(context, as_json=as_json) as run:
-        from amibuild.cli.target import open_target
-        from amibuild.recipe.load import load_recipe
+        from amibuild.cli.target import open_recipe
 
-        wanted = load_recipe(recipe)
-        with open_target(
-            wanted, target, machine, run.story, base=False, flow="amibuild.promote"
-        ) as opened:
+        with open_recipe(recipe, target, machine, run.story, flow="amibuild.promote") as opened:
             from amibuild.channels import check_reason
             from amibuild.promote import plan_rollback
 
             check_reason(reason)
-            move = plan_rollback(opened.cloud, wanted, channel, to)
-            _move(run, opened, wanted, recipe, move, reason, yes=yes)
+            move = plan_rollback(opened.cloud, opened.recipe, channel, to)
+            _move(run, opened, recipe, move, reason, yes=yes)
 
 
 def _move(
     run: Session,
     opened: Opened,
-    recipe: Recipe,
     path: Path,
     move: Move,
     reason: str,
@@ -140,7 +130,8 @@ def _move(
     change = None
     if move.needed:
         state_dir = path.parent / ".amibuild"
-        change = change_between(opened.cloud, state_dir, recipe.aws.bucket, move.before, move.image)
+        bucket = opened.recipe.aws.bucket
+        change = change_between(opened.cloud, state_dir, bucket, move.before, move.image)
         run.story.say(change_text(move, change, datetime.now(UTC)))
         question = f"Give {move.channel.name} the image {move.image.name}?"
         require_yes(question, yes=yes, as_json=run.as_json)

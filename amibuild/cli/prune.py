@@ -55,27 +55,23 @@ def prune(
 ) -> None:
     """Remove old images with their snapshots. What anything uses stays, and it says what does."""
     with session(context, as_json=as_json) as run:
-        from amibuild.cli.target import open_target
+        from amibuild.cli.target import open_recipe
         from amibuild.errors import LeftoverError
-        from amibuild.recipe.load import load_recipe
 
-        wanted = load_recipe(recipe)
-        with open_target(
-            wanted, target, machine, run.story, base=False, flow="amibuild.prune"
-        ) as opened:
+        with open_recipe(recipe, target, machine, run.story, flow="amibuild.prune") as opened:
             from amibuild import prune as flow
             from amibuild.retention import Rule
 
             rule = Rule(
-                wanted.prune.keep if keep is None else keep,
-                wanted.prune.days if days is None else days,
+                opened.recipe.prune.keep if keep is None else keep,
+                opened.recipe.prune.days if days is None else days,
             )
-            plan = flow.plan_prune(opened.cloud, wanted, rule)
+            plan = flow.plan_prune(opened.cloud, opened.recipe, rule)
             for one in plan.verdicts:
                 if one.stays:
                     run.story.say(f"stays: {_told(one)}: {'; '.join(one.stays)}")
             if not plan.needed:
-                run.story.say(f"nothing of {wanted.image.name} has to go in {plan.region}")
+                run.story.say(f"nothing of {opened.recipe.image.name} has to go in {plan.region}")
             if dry_run:
                 run.result(plan_text(plan), plan_json(plan))
                 return
@@ -85,7 +81,7 @@ def prune(
                 require_yes(f"Remove {what}?", yes=yes, as_json=as_json)
             report = flow.carry_out(
                 opened.cloud,
-                wanted,
+                opened.recipe,
                 recipe.absolute(),
                 plan,
                 target=opened.target,

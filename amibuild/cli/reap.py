@@ -50,13 +50,11 @@ def reap(
     """Remove what dead bakes left, by journals and by tags. Live bakes are left alone."""
     with session(context, as_json=as_json) as run:
         from amibuild import reap as flow
-        from amibuild.cli.target import open_target
+        from amibuild.cli.target import open_recipe
         from amibuild.errors import AmibuildError, LeftoverError
-        from amibuild.recipe.load import load_recipe
 
         check_regions(regions or (), all_regions=all_regions)
-        wanted = load_recipe(recipe)
-        with open_target(wanted, target, machine, run.story, base=False) as opened:
+        with open_recipe(recipe, target, machine, run.story) as opened:
             report = flow.reap(
                 opened.cloud,
                 recipe.absolute().parent / ".amibuild",

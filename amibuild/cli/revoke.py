@@ -38,17 +38,13 @@ def revoke(
 ) -> None:
     """Disable and deprecate an image. Channels that have it are named; machines go on."""
     with session(context, as_json=as_json) as run:
-        from amibuild.cli.target import open_target
-        from amibuild.recipe.load import load_recipe
+        from amibuild.cli.target import open_recipe
 
-        wanted = load_recipe(recipe)
-        with open_target(
-            wanted, target, machine, run.story, base=False, flow="amibuild.revoke"
-        ) as opened:
+        with open_recipe(recipe, target, machine, run.story, flow="amibuild.revoke") as opened:
             from amibuild import revoke as flow
 
             flow.check_why(reason)
-            plan = flow.plan_revocation(opened.cloud, wanted, image)
+            plan = flow.plan_revocation(opened.cloud, opened.recipe, image)
             ways = _ways_back(plan, recipe, opened.target)
             if plan.needed:
                 name = f"{plan.image.name} ({plan.image.id})"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from amibuild.cli.options import MachineName, TargetName
@@ -26,6 +27,7 @@ AWS_HOST = re.compile(r"^https://[^/]+\.(amazonaws\.com(\.cn)?|api\.aws)(/|$)")
 
 @dataclass(frozen=True)
 class Opened:
+    recipe: Recipe
     cloud: Cloud
     target: str
 
@@ -58,7 +60,7 @@ def open_target(
         # AWS_ENDPOINT_URL may lead elsewhere, and nobody should bake there without knowing.
         elsewhere = "" if AWS_HOST.search(cloud.url) else f", at {cloud.url}"
         story.say(f"target aws: {recipe.aws.region}{elsewhere}")
-        yield Opened(cloud, target.value)
+        yield Opened(recipe, cloud, target.value)
         return
     from amibuild.endpoint import open_endpoint
 
@@ -67,4 +69,21 @@ def open_target(
         importing.join()
         from amibuild.aws.session import connect
 
-        yield Opened(connect(recipe.aws, endpoint=access), target.value)
+        yield Opened(recipe, connect(recipe.aws, endpoint=access), target.value)
+
+
+@contextmanager
+def open_recipe(
+    path: Path,
+    chosen: TargetName | None,
+    machine: MachineName,
+    story: Story,
+    *,
+    flow: str = "amibuild.aws.session",
+) -> Iterator[Opened]:
+    """The same for verbs that need neither the steps of a recipe nor a base image."""
+    from amibuild.recipe.load import load_recipe
+
+    recipe = load_recipe(path)
+    with open_target(recipe, chosen, machine, story, base=False, flow=flow) as opened:
+        yield opened

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amibuild.communicator.base import Communicator, RemoteJob, check
-from amibuild.communicator.shell import WORK, quote
+from amibuild.communicator.shell import ID_PREFIX, WORK, quote
 from amibuild.wait import silent
 
 # Of text it packs into one answer, mostly.
@@ -22,7 +22,7 @@ def said_since(communicator: Communicator, job: str, offset: int) -> bytes:
     """
     at = quote(f"{WORK}/{job}")
     script = f"""\
-log=$(ls -t {at}/log {at}/job-*/log 2>/dev/null | head -n 1)
+log=$(ls -t {at}/{ID_PREFIX}*/log 2>/dev/null | head -n 1)
 [ -n "$log" ] || exit 0
 at=${{log%/log}}
 if [ -e "$at/secrets" ] || [ -e "$at/reader.pem" ]; then

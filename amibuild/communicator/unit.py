@@ -225,9 +225,10 @@ def _end(unit: Unit) -> str:
     at = quote(unit.folder)
     return f"""\
 umask 077
-rm -rf {at}/secrets {at}/key {at}/work/{SECRETS_FILE}
-echo "$SERVICE_RESULT ${{EXIT_STATUS:-}}" >{at}/ended.new
-mv {at}/ended.new {at}/ended
+cd {at} || exit
+rm -rf secrets key work/{SECRETS_FILE}
+echo "$SERVICE_RESULT ${{EXIT_STATUS:-}}" >ended.new
+mv ended.new ended
 """
 
 

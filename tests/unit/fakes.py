@@ -8,7 +8,21 @@ from pathlib import Path
 from amibuild import proc
 from amibuild.aws.ssm import STDOUT_LIMIT, Invocation, Ssm
 from amibuild.communicator import shell
+from amibuild.journal import BakeStarted
 from tests.unit.systemd import Systemd
+
+STARTED = BakeStarted(
+    at=datetime(2026, 11, 22, 10, 15, tzinfo=UTC),
+    bake_id="20261122-101500-a1b2c3",
+    image="game-host",
+    digest="3f" * 32,
+    target="local",
+    region="us-east-1",
+    source_ami="ami-1",
+    recipe="/here/amibuild.toml",
+    pid=7,
+    version="0.1.0",
+)
 
 
 class FakeClock:

@@ -11,24 +11,13 @@ import pytest
 from amibuild.attended import ANSWER, PATIENCE_S, SUSTAIN_S, Attended
 from amibuild.communicator.base import RemoteJob
 from amibuild.errors import AmibuildError, HostError, Leftover, StepFailed
-from amibuild.journal import BakeStarted, Created, Journal, ResourceKind, Shown
+from amibuild.journal import Created, Journal, ResourceKind, Shown
 from amibuild.scope import OnError
 from amibuild.wait import Observer, Waiting
-from tests.unit.fakes import FakeClock
+from tests.unit.fakes import STARTED, FakeClock
 from tests.unit.test_scope import MACHINE, Account, scope
 
 FAILED = StepFailed(what="os", exit_code=7, reason="ended with exit code 7")
-STARTED = BakeStarted(
-    bake_id="20261122-101500-a1b2c3",
-    image="game",
-    digest="d",
-    target="local",
-    region="us-east-1",
-    source_ami="ami-1",
-    recipe="/here/amibuild.toml",
-    pid=1,
-    version="1",
-)
 
 
 class Typist:

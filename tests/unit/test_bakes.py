@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ from amibuild.cli.bakes import bakes_text
 from amibuild.journal import (
     KEPT_FOR_A_LOOK,
     BakeEnded,
-    BakeStarted,
     Created,
     Event,
     Intended,
@@ -27,21 +26,9 @@ from amibuild.journal import (
     StepStarted,
     journal_path,
 )
-from tests.unit.fakes import FakeClock
+from tests.unit.fakes import STARTED, FakeClock
 
-BEGAN = datetime(2026, 11, 22, 10, 15, tzinfo=UTC)
-STARTED = BakeStarted(
-    at=BEGAN,
-    bake_id="20261122-101500-a1b2c3",
-    image="game-host",
-    digest="d",
-    target="local",
-    region="us-east-1",
-    source_ami="ami-1",
-    recipe="/here/amibuild.toml",
-    pid=1,
-    version="1",
-)
+BEGAN = STARTED.at
 FIRST = StepStarted(at=BEGAN + timedelta(seconds=1), step="preflight", what="looks")
 BUILDER = Created(kind=ResourceKind.INSTANCE, id="i-1", token="t-1", region="us-east-1")
 

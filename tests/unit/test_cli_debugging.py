@@ -21,7 +21,8 @@ from amibuild.cli.person import AtTerminal
 from amibuild.errors import UsageError
 from amibuild.journal import BakeEnded, Journal, Noted, Outcome, StepStarted, journal_path
 from amibuild.wait import Waiting
-from tests.unit.test_bakes import BUILDER, FIRST, STARTED
+from tests.unit.fakes import STARTED
+from tests.unit.test_bakes import BUILDER, FIRST
 
 BAKE = STARTED.bake_id
 RECIPE = '[image]\nname = "game-host"\n[provision]\nsteps = ["os"]\nservices = ["minetest"]\n'

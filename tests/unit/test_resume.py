@@ -1,32 +1,38 @@
-"""What a journal says of a bake's secrets: enough to tell two values apart, and no value."""
+"""What a bake keeps for the one that goes on with it: nothing that tells a secret, nor any longer
+than its machines live."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from amibuild.errors import PlanError
-from amibuild.journal import BakeStarted, StepRan
+from amibuild.journal import (
+    Created,
+    Journal,
+    Removed,
+    ResourceKind,
+    StepRan,
+    journal_path,
+)
 from amibuild.names import BakeId, InstanceId
-from amibuild.resume import Earlier
+from amibuild.resume import Earlier, forget_keys, keys_file
 from amibuild.secret import Secret
+from tests.unit.fakes import STARTED
 
-BAKE = BakeId("20261122-101500-a1b2c3")
+BAKE = BakeId(STARTED.bake_id)
 VALUE = "a key of more than thirty characters"
 
 
 def earlier(secret: Secret) -> Earlier:
-    started = BakeStarted(
-        bake_id=BAKE, image="game-host", digest="3f", target="aws", region="us-east-1",
-        source_ami="ami-1", recipe="amibuild.toml", pid=7, version="0.1.0",
-    )  # fmt: skip
     ran = StepRan(
         machine="i-1", step="licence", digest="3f", exit_code=0, seconds=1.0, log="licence.log",
         secrets={secret.name: secret.fingerprint(BAKE)},
     )  # fmt: skip
     return Earlier(
-        bake_id=BAKE, attempt=1, began=datetime(2026, 11, 22, tzinfo=UTC), started=started,
+        bake_id=BAKE, attempt=1, began=datetime(2026, 11, 22, tzinfo=UTC), started=STARTED,
         resources=(), intents=(), seconds={}, builder=InstanceId("i-1"), captured=None,
         ran={"licence": ran},
     )  # fmt: skip
@@ -46,3 +52,18 @@ def test_a_fingerprint_is_another_in_another_bake_and_for_another_name() -> None
         Secret("other", VALUE).fingerprint(BAKE),
     }
     assert len(made) == 3
+
+
+def test_the_keys_to_a_machine_go_with_it(tmp_path: Path) -> None:
+    keys = keys_file(tmp_path, BAKE)
+    keys.parent.mkdir()
+    keys.write_text("{}")
+    kind, id_, region = ResourceKind.INSTANCE, "i-1", STARTED.region
+    with Journal(journal_path(tmp_path, BAKE)) as journal:
+        journal.write(Created(kind=kind, id=id_, token="t", region=region))
+        forget_keys(tmp_path, BAKE)
+        assert keys.exists()
+        journal.write(Removed(kind=kind, id=id_, region=region))
+    forget_keys(tmp_path, BAKE)
+    assert not keys.exists()
+    forget_keys(tmp_path, BAKE)  # again: a bake over SSM has none
