@@ -29,7 +29,7 @@ COMMAND_LINE = Path("--set")
 # A thousand times what a recipe has. More is another file, or one without an end.
 LARGEST = 1024 * 1024
 # More names than this are no help, but a list to search.
-FEW = 13
+FEW = 14
 KINDS = {
     "bool_type": "true or false",
     "date_type": "a date",

@@ -83,9 +83,9 @@ def test_two_at_a_time_do_not_meet(here: Here) -> None:
 
 
 def test_what_a_step_says_is_fetched_from_where_the_last_look_ended(here: Here) -> None:
-    log = here.folder / "os" / "log"
+    log = here.folder / "os" / "job-a" / "log"
     assert said(here, 0) == b""
-    log.parent.mkdir()
+    log.parent.mkdir(parents=True)
     log.write_bytes(b"one\n")
     assert said(here, 0) == b"one\n"
     log.write_bytes(b"one\n" + b"x" * CHUNK_BYTES + b"y")
@@ -104,7 +104,7 @@ def test_of_a_step_that_ran_twice_the_newer_one_is_told(here: Here) -> None:
 
 @pytest.mark.parametrize("mark", ["secrets", "reader.pem"])
 def test_what_a_step_with_secrets_says_stays_there(here: Here, mark: str) -> None:
-    log = here.folder / "os" / "log"
+    log = here.folder / "os" / "job-a" / "log"
     log.parent.mkdir(parents=True)
     log.write_text("the secret")
     log.with_name(mark).touch()
