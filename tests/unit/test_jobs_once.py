@@ -50,6 +50,14 @@ def eventually(path: Path) -> None:
     until(lambda: Look("missing", path.exists() or None), what=str(path), timeout_s=20)
 
 
+def ended(pid: int) -> bool:
+    """Whether it is gone, or dead and not yet collected by the process that inherited it."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(") ")[2].startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def test_a_command_that_arrives_again_gets_the_same_reply(ssm: ShellSsm, tmp_path: Path) -> None:
     sent = starting("a1", f"echo ran | tee -a {tmp_path}/ran; exit 3")
     first, second = ssm.ran(sent), ssm.ran(sent)
@@ -131,7 +139,8 @@ def test_one_whose_time_is_up_is_ended_with_all_that_it_started(
     with pytest.raises(CommandFailed, match="did not end within 1 s") as caught:
         run(ssm, script, timeout_s=1)
     assert caught.value.tail == ("waiting",)
-    assert not Path("/proc", (tmp_path / "child").read_text().strip()).exists()
+    child = int((tmp_path / "child").read_text())
+    until(lambda: Look("runs", ended(child) or None), what=f"process {child}", timeout_s=20)
     assert len(ssm.sent) == 1
 
 

@@ -14,14 +14,25 @@ ASK, TELL = 7, 6
 HEAD = struct.Struct("<HB")
 
 
-def connected(port: int) -> socket.socket:
-    """A connection, as soon as it listens: it has its map then, or makes it."""
+def answered(port: int) -> bytes:
+    """What it says, as soon as it says anything.
+
+    It listens before it has a map. Stopped while it made one, it leaves half of it as its saved
+    game, ends when that can't be loaded, and is started again with a new one.
+    """
     for _ in range(60):
         try:
-            return socket.create_connection(("127.0.0.1", port), timeout=60)
-        except ConnectionRefusedError:
-            time.sleep(1)
-    raise AssertionError("it refuses connections")
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+                client.sendall(HEAD.pack(HEAD.size, ASK))
+                answer = b""
+                while part := client.recv(4096):
+                    answer += part
+                    if len(answer) >= HEAD.size and len(answer) >= HEAD.unpack_from(answer)[0]:
+                        return answer
+        except (ConnectionRefusedError, ConnectionResetError):
+            pass
+        time.sleep(1)
+    raise AssertionError("it answers nobody")
 
 
 def test_it_tells_its_game(
@@ -32,15 +43,9 @@ def test_it_tells_its_game(
 
 
 def ask(host: Host, facts: dict[str, Any]) -> None:
-    assert host.run("systemctl is-active %s", facts["unit"]).rc == 0
     (port,) = [p["port"] for p in facts["ports"] if p["name"] == "game"]
-    with connected(port) as client:
-        client.sendall(HEAD.pack(HEAD.size, ASK))
-        answer = b""
-        while part := client.recv(4096):
-            answer += part
-            if len(answer) >= HEAD.size and len(answer) >= HEAD.unpack_from(answer)[0]:
-                break
+    answer = answered(port)
+    assert host.run("systemctl is-active %s", facts["unit"]).rc == 0
     length, kind = HEAD.unpack_from(answer)
     assert (kind, length) == (TELL, len(answer))
     assert b"A railway on our own host\0" in answer
