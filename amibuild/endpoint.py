@@ -95,7 +95,7 @@ def open_endpoint(
         except Exception as error:  # not an interrupt, which cleans up: nothing is kept then
             if keep() or _waits_for_more(error):
                 with suppress(HostError):  # the body's own failure is the one to tell
-                    _keep(folder)
+                    keep_running(folder)
                     progress(
                         "the local endpoint stays, with its machines: `amibuild local down` ends it"
                     )
@@ -122,13 +122,13 @@ def start_detached(
     asked = settings or Settings()
     asked.check()
     with _opened(folder, asked, True, progress) as (endpoint, _):
-        _keep(folder)
+        keep_running(folder)
         return endpoint
 
 
-def _keep(data: Path) -> None:
-    """Whoever started it: it no longer ends with that process."""
-    known = announced(data)
+def keep_running(data: Path | None = None) -> None:
+    """Whoever started it: it no longer ends with that process, but with `local down`."""
+    known = announced(data or data_dir())
     if known is not None:
         ask(known, "POST", "keep")
 

@@ -28,7 +28,8 @@ from amibuild.wait import Look, Waiting, until
 # Why something was kept that is no result: `reap` and the story go by it.
 KEPT_FOR_A_LOOK = "--on-error keep"
 KEPT_TO_RESUME = "it was not ready in time, and `bake --resume` goes on with it"
-KEPT_FOR_LATER = frozenset({KEPT_FOR_A_LOOK, KEPT_TO_RESUME})
+KEPT_TO_DEVELOP = "`amibuild dev` goes on with it"
+KEPT_FOR_LATER = frozenset({KEPT_FOR_A_LOOK, KEPT_TO_RESUME, KEPT_TO_DEVELOP})
 
 
 class ResourceKind(StrEnum):

@@ -214,6 +214,8 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
     started, ended = remains.started, remains.ended
     if started is None:
         raise _damaged(bake_id)
+    if started.flow != "bake":
+        raise UsageError(f"{bake_id} is no bake, but `amibuild {started.flow}`")
     for what, there, here in (
         ("target", started.target, target),
         ("region", started.region, cloud.region),

@@ -74,6 +74,7 @@ class History:
     left: dict[str, LeftBehind] = field(default_factory=dict)
     of: tuple[str, ...] = ()
     """What names the recipe and the target of the bake to a verb."""
+    flow: str = "bake"
     bake_id: str = ""
     overrides: tuple[str, ...] = ()
 
@@ -81,7 +82,7 @@ class History:
         match shown:
             case BakeStarted(bake_id=bake_id, recipe=recipe, target=target, overrides=given):
                 self.bake_id, self.of = bake_id, (recipe, "--target", target)
-                self.overrides = given
+                self.flow, self.overrides = shown.flow, given
             case Removed(kind=kind, id=id_) if kind is not ResourceKind.LOCK:
                 self.removed.append(f"{kind} {id_}")
             case Kept(kind=kind, id=id_, why=why) if why in KEPT_FOR_LATER:
@@ -97,6 +98,8 @@ class History:
 
     def resume(self) -> str:
         """The command that goes on with it."""
+        if self.flow != "bake":
+            return shlex.join(["amibuild", self.flow, "--recipe", self.of[0]])
         given = [word for one in self.overrides for word in ("--set", one)]
         keep = ("--on-error", "keep")
         return shlex.join(["amibuild", "bake", *self.of, *given, *keep, "--resume", self.bake_id])

@@ -22,6 +22,7 @@ from amibuild.cli import (
     bake,
     bakes,
     channels,
+    dev,
     doctor,
     images,
     local,
@@ -113,6 +114,7 @@ def _tell(wanted: bool) -> None:
 
 app.command("bake")(bake.bake)
 app.command("plan")(bake.plan)
+app.command("dev")(dev.dev)
 app.command("verify")(verify.verify)
 app.command("bakes")(bakes.bakes)
 app.command("logs")(bakes.logs)

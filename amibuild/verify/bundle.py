@@ -78,24 +78,29 @@ sys.exit(code)
 
 def build_bundle(steps: Sequence[BuildStep]) -> bytes:
     """checks.pyz: `python3 checks.pyz --json FILE` runs them. The same for the same steps."""
-    facts = {step.name: dict(step.facts) for step in steps}
-    content = {"facts.json": json.dumps(facts, sort_keys=True).encode()}
-    for step in steps:
-        content |= {f"step-{step.name}/{check.path}": check.content for check in step.checks}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in (
             ("__main__.py", MAIN.encode()),
-            ("lib.tar.xz", _library()),
-            ("steps.tar.xz", _packed(content)),
+            ("lib.tar.xz", library()),
+            ("steps.tar.xz", packed_checks(steps)),
         ):
             # A date of its own would make every bundle another one.
             archive.writestr(zipfile.ZipInfo(name), data)
     return buffer.getvalue()
 
 
+def packed_checks(steps: Sequence[BuildStep]) -> bytes:
+    """The checks alone, with their steps' facts, as a tar.xz."""
+    facts = {step.name: dict(step.facts) for step in steps}
+    content = {"facts.json": json.dumps(facts, sort_keys=True).encode()}
+    for step in steps:
+        content |= {f"step-{step.name}/{check.path}": check.content for check in step.checks}
+    return _packed(content)
+
+
 @functools.cache
-def _library() -> bytes:
+def library() -> bytes:
     """pytest, testinfra and the runner. Takes 1.2 s to make, once for each process."""
     modules = {_path_of(name): tree for name, tree in _needed_modules()}
     front = LAZY_FRONT % _names_of(modules["pytest/__init__.py"])

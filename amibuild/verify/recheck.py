@@ -1,0 +1,68 @@
+"""Checks steps again and again on a machine that stays, as soon as they have run there.
+
+The programs that run checks are brought once, and only what differs from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+from amibuild.communicator.base import Communicator, RemoteJob
+from amibuild.errors import VerifyFailed
+from amibuild.files import write_atomically
+from amibuild.library.step import BuildStep, StepFile
+from amibuild.verify.bundle import library, packed_checks
+from amibuild.verify.report import VerifyReport, parse_report
+from amibuild.wait import Observer
+
+NAME = "recheck"
+
+
+class Rechecks:
+    """Of one machine. `logs` is a folder."""
+
+    def __init__(self, communicator: Communicator, logs: Path) -> None:
+        self._communicator = communicator
+        self._logs = logs
+        self._is_there = False
+
+    def run(
+        self,
+        steps: Sequence[BuildStep],
+        restarted: Sequence[str],
+        timeout_s: int,
+        observer: Observer,
+    ) -> VerifyReport:
+        """All checks of the steps. The units `restarted` are, and what was enabled since the last
+        boot is started, so that the machine is much as after the next one.
+
+        Raises: VerifyFailed when they could not run at all.
+        """
+        # Where some of a step's checks are for the builder too, they ask which one they are on.
+        here = [
+            replace(step, facts={**step.facts, "on_builder": True}) if step.builder_checks else step
+            for step in steps
+        ]
+        own = files("amibuild.verify")
+        brought = (
+            StepFile("rerun.py", own.joinpath("rerun.py").read_bytes()),
+            StepFile("steps.tar.xz", packed_checks(here)),
+        )
+        script = own.joinpath("recheck.sh").read_text()
+        environment = {"RESTARTED": " ".join(restarted)}
+        # A boot in the meantime has taken it away.
+        for library_files in ((), (StepFile("lib.tar.xz", library()),)):
+            if not library_files and not self._is_there:
+                continue
+            job = RemoteJob(NAME, script, timeout_s, (*brought, *library_files), environment)
+            result = self._communicator.run(job, observer)
+            write_atomically(self._logs / f"{NAME}.log", result.log)
+            self._is_there = bool(result.result)
+            if result.result:
+                return parse_report(result.result)
+        raise VerifyFailed(
+            f"the checks could not run: exit code {result.exit_code}", failures=result.tail
+        )

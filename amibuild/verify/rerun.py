@@ -1,0 +1,41 @@
+"""The program that runs checks on a machine that stays. It runs there, not here:
+
+    python3 rerun.py FOLDER --json FILE
+
+What runs them is kept in FOLDER, compiled: lib.tar.xz, which is here when it is new. The checks are
+those of steps.tar.xz.
+"""
+
+from __future__ import annotations
+
+import compileall
+import shutil
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+STEPS = "steps"
+
+
+def main(folder: Path) -> int:
+    started = time.monotonic()
+    if Path("lib.tar.xz").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        _unpack(Path("lib.tar.xz"), folder)
+        compileall.compile_dir(folder, quiet=2)
+    sys.dont_write_bytecode = True
+    _unpack(Path("steps.tar.xz"), Path(STEPS))
+    sys.path.insert(0, str(folder))
+    from amibuild_checks import main as run_checks  # type: ignore[import-not-found]
+
+    return int(run_checks(str(Path(STEPS).absolute()), started))
+
+
+def _unpack(packed: Path, folder: Path) -> None:
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv.pop(1))))

@@ -1,0 +1,289 @@
+"""The dev loop against the endpoint with driver none: which machine, what runs in it, what stays.
+
+Machines are scripted here; tests/local/test_dev_on_machine.py has it on a real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from amibuild.bench import Bench, Round
+from amibuild.dev import develop, opened
+from amibuild.errors import Interrupted, RecipeError, UsageError
+from amibuild.journal import JournalBusy, Shown, StepStarted, Subscriber
+from amibuild.local.machines.script import Outcome
+from amibuild.project import Project, load_project
+from amibuild.reap import reap
+from amibuild.saved import SAVE
+from amibuild.wait import Waiting
+from tests.contract import builder
+from tests.contract.account import Account, account
+from tests.contract.builder import Answers, checks
+from tests.contract.conftest import Aws, Start
+
+SCRIPT = "#!/usr/bin/env bash\nset -euo pipefail\n"
+RECIPE = """
+[image]
+name = "game-host"
+[source]
+ssm = "/aws/service/debian/release/13/latest/amd64"
+[provision]
+steps = ["first", "second"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    for name in ("first", "second"):
+        folder = tmp_path / "provisioners" / name
+        folder.mkdir(parents=True)
+        (folder / "provisioner.toml").write_text(f'purpose = "The {name}"\n')
+        (folder / "run.sh").write_text(SCRIPT)
+        (folder / f"test_{name}.py").write_text("def test_it(host): pass\n")
+    (tmp_path / "amibuild.toml").write_text(RECIPE)
+    return load_project(tmp_path / "amibuild.toml")
+
+
+@pytest.fixture
+def answers() -> Answers:
+    return Answers({"recheck": checks()})
+
+
+def save(project: Project, step: str, text: str, name: str = "run.sh") -> Project:
+    (project.directory / "provisioners" / step / name).write_text(text)
+    return load_project(project.path)
+
+
+def once(
+    aws: Aws,
+    project: Project,
+    *wanted: str,
+    again: Sequence[str] = (),
+    fresh: bool = False,
+    hear: Subscriber = lambda _: None,
+) -> tuple[Bench, Round]:
+    with opened(project, aws.cloud, target="local", fresh=fresh, subscribers=(hear,)) as bench:
+        return bench, bench.run(project, wanted, again=again)
+
+
+def new_in(aws: Aws, before: Account) -> dict[str, int]:
+    after = account(aws)
+    return {kind: len(after[kind] - before[kind]) for kind in ("instances", "groups", "images")}
+
+
+def names(done: Round) -> list[str]:
+    return [run.step.name for run in done.runs]
+
+
+def test_the_machine_stays_and_the_next_call_goes_on_in_it(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    before = account(aws)
+    bench, done = once(aws, project)
+    assert names(done) == ["ssm-agent", "first", "second"]
+    assert [check.outcome for check in done.checks] == ["passed"]
+    answers.jobs.clear()
+    same, done = once(aws, project, "second", again=["second"])
+    assert (same.machine, same.bake_id) == (bench.machine, bench.bake_id)
+    assert names(done) == ["second"]
+    assert answers.jobs == ["first-boot", "second", "recheck"]
+    assert new_in(aws, before) == {"instances": 1, "groups": 1, "images": 0}
+
+
+def test_what_was_saved_meanwhile_runs_again_and_nothing_else(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    once(aws, project)
+    _, done = once(aws, save(project, "first", f"{SCRIPT}false\n"))
+    assert names(done) == ["first"]
+
+
+def test_what_comes_after_the_steps_that_are_wanted_does_not_run(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    _, done = once(aws, project, "first")
+    assert names(done) == ["ssm-agent", "first"]
+
+
+def test_a_check_that_was_saved_runs_without_its_step(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+        bench.run(project, ())
+        answers.jobs.clear()
+        assert bench.run(project, ()).checks == ()
+        bench.run(save(project, "first", "def test_it(host): assert 1\n", "test_first.py"), ())
+    assert answers.jobs == ["recheck"]
+
+
+def test_a_step_that_failed_runs_again_though_it_is_the_same(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    answers.exit_codes = {"first": 7}
+    _, done = once(aws, project)
+    assert names(done) == ["ssm-agent"]
+    assert done.error is not None
+    assert "recheck" not in answers.jobs
+    answers.exit_codes = {}
+    _, done = once(aws, project)
+    assert names(done) == ["first", "second"]
+
+
+class Rebooted(Answers):
+    """Has lost what runs the checks, until that is brought again."""
+
+    lost = False
+
+    def __call__(self, script: str) -> Outcome:
+        if self.lost:
+            self.results = {} if "recheck" not in self.jobs else {"recheck": checks()}
+        return super().__call__(script)
+
+
+def test_what_runs_the_checks_is_brought_again_to_a_machine_that_lost_it(
+    start: Start, project: Project
+) -> None:
+    answers = Rebooted({"recheck": checks()})
+    aws = start(script=answers)
+    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+        bench.run(project, ())
+        answers.jobs.clear()
+        answers.lost = True
+        done = bench.run(project, ("second",), again=["second"])
+    assert [check.outcome for check in done.checks] == ["passed"]
+    assert answers.jobs == ["second", "recheck", "recheck"]
+
+
+def test_fresh_begins_in_a_new_machine_and_the_old_one_goes(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    before = account(aws)
+    old, _ = once(aws, project)
+    new, done = once(aws, project, fresh=True)
+    assert new.machine != old.machine
+    assert names(done) == ["ssm-agent", "first", "second"]
+    assert account(aws)["instances"] - before["instances"] == {new.machine}
+    assert new_in(aws, before) == {"instances": 1, "groups": 1, "images": 0}
+
+
+def test_so_does_one_whose_machine_has_ended(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    before = account(aws)
+    old, _ = once(aws, project)
+    aws.ec2.terminate_instances(InstanceIds=[old.machine])
+    aws.until_state(old.machine, "terminated")
+    new, _ = once(aws, project)
+    assert new.machine != old.machine
+    assert new_in(aws, before) == {"instances": 1, "groups": 1, "images": 0}
+
+
+def test_an_interrupt_before_there_is_a_machine_leaves_nothing(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    before = account(aws)
+
+    def hear(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == "connect":
+            raise Interrupted("SIGINT")
+
+    with pytest.raises(Interrupted):
+        once(aws, project, hear=hear)
+    assert new_in(aws, before) == {"instances": 0, "groups": 0, "images": 0}
+
+
+def test_one_process_at_a_time_has_the_machine(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()):
+        with pytest.raises(JournalBusy):
+            once(aws, project)
+        with pytest.raises(JournalBusy):
+            once(aws, project, fresh=True)
+
+
+def test_it_is_no_bake_to_be_resumed_and_reap_takes_it_when_asked_to(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    before = account(aws)
+    bench, _ = once(aws, project)
+    with pytest.raises(UsageError, match="is no bake, but `amibuild dev`"):
+        builder.run(project, aws.cloud, resume=bench.bake_id)
+    reap(aws.cloud, project.state_dir, target="local", dry_run=False)
+    assert new_in(aws, before)["instances"] == 1
+    reap(aws.cloud, project.state_dir, target="local", dry_run=False, kept=True)
+    assert new_in(aws, before) == {"instances": 0, "groups": 0, "images": 0}
+
+
+def test_a_step_that_is_none_is_told_before_anything_is_made(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    with (
+        opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench,
+        pytest.raises(UsageError, match="there is no step frist"),
+    ):
+        bench.run(project, ("frist",))
+
+
+class Editor:
+    """What somebody does who watches: one thing at each wait for a save."""
+
+    def __init__(self, *deeds: Callable[[], object]) -> None:
+        self.deeds = list(deeds)
+
+    def hear(self, shown: Shown) -> None:
+        if isinstance(shown, Waiting) and shown.what == SAVE and shown.elapsed_s < 1:
+            if shown.state != "nothing yet":
+                return
+            if not self.deeds:
+                raise Interrupted("SIGINT")
+            self.deeds.pop(0)()
+
+
+def test_each_save_is_a_round_and_a_signal_ends_it(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    rounds: list[list[str]] = []
+    refused: list[str] = []
+
+    def tell(done: Round, took: str) -> None:
+        rounds.append(names(done))
+
+    def refuse(error: UsageError) -> None:
+        assert isinstance(error, RecipeError)
+        refused.append(error.problems[0].problem)
+
+    editor = Editor(
+        lambda: save(project, "second", f"{SCRIPT}echo other\n"),
+        lambda: save(project, "second", f"{SCRIPT}echo another\n"),
+        lambda: project.path.write_text(RECIPE.replace("second", "third")),
+        lambda: project.path.write_text(RECIPE),
+    )
+    with opened(
+        project, aws.cloud, target="local", fresh=False, subscribers=(editor.hear,)
+    ) as bench:
+        develop(
+            bench,
+            project,
+            ("second",),
+            load=lambda: load_project(project.path),
+            tell=tell,
+            refused=refuse,
+        )
+    assert rounds == [["ssm-agent", "first", "second"], ["second"], ["second"], []]
+    assert refused == ["there is no provisioner called third"]
