@@ -17,7 +17,6 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob
 from amibuild.errors import StepFailed, UsageError, VerifyFailed
-from amibuild.files import write_atomically
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import lease_user_data
@@ -48,7 +47,13 @@ from amibuild.verify.disk import (
     make_disk_copy,
 )
 from amibuild.verify.known import KnownValues
-from amibuild.verify.report import CheckResult, VerifyReport, parse_report
+from amibuild.verify.report import (
+    CheckResult,
+    VerifyReport,
+    could_not_run,
+    kept,
+    parse_report,
+)
 from amibuild.wait import Observer, SystemClock
 
 # Of the log of a service that was not installed: with several, all of it would bury the first.
@@ -311,12 +316,9 @@ def _run(
     script = files("amibuild.verify").joinpath(f"{name}.sh").read_text()
     sent = (StepFile("checks.pyz", build_bundle(steps)), *files_besides)
     job = RemoteJob(name, script, timeout_s, sent, environment or {})
-    result = communicator.run(job, observer)
-    write_atomically(logs / f"{name}.log", result.log)
+    result = kept(communicator.run(job, observer), logs / name)
     if not result.result:
-        raise VerifyFailed(
-            f"the {name} could not run: exit code {result.exit_code}", failures=result.tail
-        )
+        raise could_not_run(name, result)
     return parse_report(result.result)
 
 

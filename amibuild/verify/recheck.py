@@ -11,11 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from amibuild.communicator.base import Communicator, RemoteJob
-from amibuild.errors import VerifyFailed
-from amibuild.files import write_atomically
 from amibuild.library.step import BuildStep, StepFile
 from amibuild.verify.bundle import library, packed_checks
-from amibuild.verify.report import VerifyReport, parse_report
+from amibuild.verify.report import VerifyReport, could_not_run, kept, parse_report
 from amibuild.wait import Observer
 
 NAME = "recheck"
@@ -58,11 +56,8 @@ class Rechecks:
             if not library_files and not self._is_there:
                 continue
             job = RemoteJob(NAME, script, timeout_s, (*brought, *library_files), environment)
-            result = self._communicator.run(job, observer)
-            write_atomically(self._logs / f"{NAME}.log", result.log)
+            result = kept(self._communicator.run(job, observer), self._logs / NAME)
             self._is_there = bool(result.result)
             if result.result:
                 return parse_report(result.result)
-        raise VerifyFailed(
-            f"the checks could not run: exit code {result.exit_code}", failures=result.tail
-        )
+        raise could_not_run("checks", result)

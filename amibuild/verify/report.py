@@ -7,13 +7,16 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from amibuild.communicator.base import first_problem
+from amibuild.communicator.base import CommandResult, first_problem
 from amibuild.errors import VerifyFailed
+from amibuild.files import write_atomically
 from amibuild.names import ON_BUILDER
 from amibuild.outputs.manifest import Boot
+from amibuild.secret import masked
 
 # XML 1.0 can't hold these, not even escaped.
 NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -108,6 +111,21 @@ class _SentReport(_Sent):
 
 # pytest's exit codes: all passed, some failed, none found.
 ENDED = frozenset({0, 1, 5})
+
+
+def kept(result: CommandResult, path: Path) -> CommandResult:
+    """The same, once its log is in `path`.log and what it handed back in `path`.json."""
+    write_atomically(path.with_suffix(".log"), result.log)
+    if result.result:
+        told = masked(result.result.decode(errors="replace"))
+        write_atomically(path.with_suffix(".json"), told)
+    return result
+
+
+def could_not_run(what: str, result: CommandResult) -> VerifyFailed:
+    return VerifyFailed(
+        f"the {what} could not run: exit code {result.exit_code}", failures=result.tail
+    )
 
 
 def parse_report(sent: bytes | str) -> VerifyReport:

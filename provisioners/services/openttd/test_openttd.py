@@ -12,6 +12,8 @@ from testinfra.host import Host
 # what is played before it joins. Source: OpenTTD's PacketGameType, 14.
 ASK, TELL = 7, 6
 HEAD = struct.Struct("<HB")
+# A map takes a second to make; under emulation, with other work on the cores, a minute and more.
+LONGEST_S = 240
 
 
 def answered(port: int) -> bytes:
@@ -20,16 +22,17 @@ def answered(port: int) -> bytes:
     It listens before it has a map. Stopped while it made one, it leaves half of it as its saved
     game, ends when that can't be loaded, and is started again with a new one.
     """
-    for _ in range(60):
+    end = time.monotonic() + LONGEST_S
+    while time.monotonic() < end:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
                 client.sendall(HEAD.pack(HEAD.size, ASK))
                 answer = b""
                 while part := client.recv(4096):
                     answer += part
                     if len(answer) >= HEAD.size and len(answer) >= HEAD.unpack_from(answer)[0]:
                         return answer
-        except (ConnectionRefusedError, ConnectionResetError):
+        except (ConnectionRefusedError, ConnectionResetError, TimeoutError):
             pass
         time.sleep(1)
     raise AssertionError("it answers nobody")
