@@ -26,6 +26,11 @@ def steps(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in (*named, "seal") if name.startswith(incomplete)]
 
 
+def steps_before_seal(context: typer.Context, incomplete: str) -> list[str]:
+    """Those that run on a machine that is not sealed."""
+    return [name for name in steps(context, incomplete) if name != "seal"]
+
+
 def logged_steps(context: typer.Context, incomplete: str) -> list[str]:
     """Those that the bake on the command line has a log of."""
     logs = _state(context) / "logs" / str(context.params.get("bake_id") or "")

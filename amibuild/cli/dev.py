@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amibuild.cli.completion import steps as known_steps
+from amibuild.cli.completion import steps_before_seal
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
     JsonOption,
@@ -33,7 +33,7 @@ def dev(
         typer.Argument(
             metavar="[STEP]...",
             help="Run these, after those that they build on; all without any.",
-            autocompletion=known_steps,
+            autocompletion=steps_before_seal,
             show_default=False,
         ),
     ] = None,

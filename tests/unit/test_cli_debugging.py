@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from amibuild import proc
 from amibuild.attended import ANSWER
-from amibuild.cli.completion import logged_steps, steps
+from amibuild.cli.completion import logged_steps, steps, steps_before_seal
 from amibuild.cli.machine import timeout_of
 from amibuild.cli.main import app
 from amibuild.cli.person import AtTerminal
@@ -192,3 +192,26 @@ def test_completion_offers_the_steps_of_the_recipe_and_of_a_bakes_logs(folder: P
     assert logged_steps(context, "") == ["os"]
     (folder / "amibuild.toml").write_text("[provision\n")
     assert steps(context, "") == ["seal"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--json",), "--once"),
+        (("--once", "--machine", "none"), "--machine none"),
+        (("--once", "--recipe", "other.toml"), "other.toml"),
+    ],
+)
+def test_a_dev_loop_that_can_not_be_is_refused_before_anything_begins(
+    folder: Path, words: tuple[str, ...], told: str
+) -> None:
+    done = amibuild("dev", "os", *words)
+    assert done.exit_code == 2
+    assert told in done.stderr
+    assert len(list((folder / ".amibuild" / "journals").iterdir())) == 1
+
+
+def test_the_dev_loop_is_offered_the_steps_that_run_before_seal(folder: Path) -> None:
+    context: Any = SimpleNamespace(params={})
+    assert steps(context, "s") == ["seal"]
+    assert steps_before_seal(context, "") == ["os", "minetest"]
