@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from amibuild.attended import SUSTAIN_S, still_there
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator
-from amibuild.errors import AmibuildError, CommandFailed, UsageError, VerifyFailed, WaitTimeout
-from amibuild.journal import Journal, Noted, StepRan
+from amibuild.errors import (
+    AmibuildError,
+    CommandFailed,
+    HostError,
+    Throttled,
+    UsageError,
+    VerifyFailed,
+    WaitTimeout,
+)
+from amibuild.journal import Journal, Noted, StepRan, Subscriber
 from amibuild.library.step import BuildStep, StepKind
 from amibuild.names import BakeId, InstanceId
 from amibuild.project import Project
 from amibuild.recipe.document import did_you_mean
+from amibuild.secret import Secret
 from amibuild.stage import Stages
 from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.connect import wait_for_first_boot
@@ -71,6 +81,7 @@ class Bench:
         self._logs = logs
         self._ran = dict(ran)
         self._checked: dict[str, str] = {}
+        self._restarted: set[str] = set()
         self._environ = environ
         self._sustained_s = 0.0
         self._checks = Rechecks(communicator, logs)
@@ -79,12 +90,15 @@ class Bench:
         """Time passes: what is here keeps its lease, and the machine, which ends for want of work,
         hears a job now and then."""
         self._journal.show(waiting)
+        if waiting.elapsed_s < self._sustained_s:  # another wait
+            self._sustained_s = 0.0
         if waiting.elapsed_s - self._sustained_s >= SUSTAIN_S:
             self._sustained_s = waiting.elapsed_s
             still_there(self.communicator, self.machine)
 
-    def wait_is_over(self) -> None:
-        self._sustained_s = 0.0
+    def heard_by(self, subscriber: Subscriber) -> AbstractContextManager[None]:
+        """One more who hears what is done here, until this ends."""
+        return self._journal.heard_by(subscriber)
 
     def run(
         self,
@@ -95,49 +109,54 @@ class Bench:
         rebooted: bool = False,
     ) -> Round:
         """Runs what is new or has changed, and `again` what has not; then the checks of those that
-        are `wanted`, all without any, where they or their steps are others than when they last
-        ran. With `rebooted` the machine boots in between.
+        are `wanted`, or all without any: the ones that have not passed since anything of them was
+        run or saved. With `rebooted` the machine boots in between.
 
-        Raises: UsageError for a step that is none; PlanError for a secret that can't be had; what
-        a machine raises that does not answer.
+        Raises: UsageError for a step that is none, or a secret that can't be had; what a machine
+        raises that is not there any more.
         """
         steps = chosen(project.steps, wanted)
         due = [s for s in steps if s.name in again or self._ran.get(s.name) != s.digest]
+        secrets = read_secrets(self._cloud, project.recipe, due, self._environ)
         runs: list[StepRun] = []
         try:
             for step in due:
-                runs.append(self._step(project, step))
-        except (CommandFailed, WaitTimeout) as error:
+                runs.append(self._step(project, step, secrets))
+            if due and wanted:  # they build on what ran
+                for name in wanted:
+                    self._checked.pop(name, None)
+            checked = [
+                step
+                for step in steps
+                if step.checks
+                and (not wanted or step.name in wanted)
+                and self._checked.get(step.name) != _checks_of(step)
+            ]
+            return Round(tuple(runs), self._check(project, checked, rebooted) if checked else ())
+        except (CommandFailed, HostError, Throttled, VerifyFailed, WaitTimeout) as error:
             return Round(tuple(runs), (), error)
-        names = {step.name for step in due}
-        checked = [
-            step
-            for step in steps
-            if step.checks
-            and (not wanted or step.name in wanted)
-            and (step.name in names or self._checked.get(step.name) != _checks_of(step))
-        ]
-        if not checked:
-            return Round(tuple(runs), ())
-        what = ", ".join(step.name for step in checked)
-        units = [] if rebooted else [s.facts["unit"] for s in due if s.kind is StepKind.SERVICE]
-        timeout_s = project.recipe.verify.timeout_s
-        try:
-            if rebooted:
-                self._boot(project)
-            with self._stages.run("checks", f"of {what}"):
-                report = self._checks.run(checked, units, timeout_s, self._journal.show)
-        except (CommandFailed, WaitTimeout, VerifyFailed) as error:
-            return Round(tuple(runs), (), error)
-        for step in checked:
-            self._checked[step.name] = _checks_of(step)
-        return Round(tuple(runs), report.checks)
 
-    def _step(self, project: Project, step: BuildStep) -> StepRun:
-        recipe = project.recipe
-        places = Places(project.directory, recipe.artifacts.mirror)
+    def _check(
+        self, project: Project, steps: Sequence[BuildStep], rebooted: bool
+    ) -> tuple[CheckResult, ...]:
+        if rebooted:
+            self._boot(project)
+        timeout_s = project.recipe.verify.timeout_s
+        with self._stages.run("checks", f"of {', '.join(step.name for step in steps)}"):
+            report = self._checks.run(steps, sorted(self._restarted), timeout_s, self._journal.show)
+        self._restarted.clear()
+        bad = {check.step for check in report.checks if check.failed}
+        for step in steps:
+            if step.name not in bad:
+                self._checked[step.name] = _checks_of(step)
+        return report.checks
+
+    def _step(self, project: Project, step: BuildStep, secrets: Mapping[str, Secret]) -> StepRun:
+        places = Places(project.directory, project.recipe.artifacts.mirror)
         sources = ArtifactSources(self._cloud, places, self._upload)
-        secrets = read_secrets(self._cloud, recipe, [step], self._environ)
+        # From here on the machine has neither what it had nor what it is to have.
+        self._ran.pop(step.name, None)
+        self._checked.pop(step.name, None)
         with self._stages.run(step.name, step.purpose):
             ran = run_step(
                 self.communicator, step, self._logs, self._journal.show, sources(step), secrets
@@ -157,12 +176,15 @@ class Bench:
             )
         )
         self._ran[step.name] = step.digest
+        if step.kind is StepKind.SERVICE:
+            self._restarted.add(step.facts["unit"])
         return ran
 
     def _boot(self, project: Project) -> None:
         timeout_s = project.recipe.builder.connect_timeout_s
         reboot(self.communicator, timeout_s=timeout_s, observer=self._journal.show)
         wait_for_first_boot(self.communicator, project.lease, self._journal.show)
+        self._restarted.clear()
 
 
 def chosen(steps: Sequence[BuildStep], wanted: Sequence[str]) -> list[BuildStep]:

@@ -6,6 +6,8 @@ which steps have run on it as what, so that the next call goes on in the same ma
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -16,16 +18,18 @@ from amibuild import __version__
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
-from amibuild.bench import Bench, Round
-from amibuild.errors import Interrupted, UsageError
+from amibuild.bench import Bench, Round, chosen
+from amibuild.errors import Interrupted, ResourceFailed, UsageError
 from amibuild.journal import (
     KEPT_TO_DEVELOP,
     BakeStarted,
     Journal,
+    Kept,
     Noted,
     Remains,
     ResourceKind,
     StepRan,
+    StepStarted,
     Subscriber,
     journal_path,
     read,
@@ -46,6 +50,7 @@ from amibuild.steps.connect import wait_for_first_boot
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
 from amibuild.steps.preflight import preflight
 from amibuild.steps.reach import Way, admission, ways
+from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
 from amibuild.wait import Clock, SystemClock
 
@@ -54,37 +59,65 @@ FLOW = "dev"
 
 @dataclass(frozen=True)
 class _Earlier:
+    """A call before this one, and what is left of it; `machine` is None where none runs."""
+
     path: Path
     remains: Remains
     started: BakeStarted
     machine: InstanceId | None
 
 
-def _earlier(project: Project, cloud: Cloud) -> _Earlier | None:
-    """The newest dev machine of this recipe, or what is left of it."""
+def _earlier(project: Project, cloud: Cloud) -> list[_Earlier]:
+    """All calls with this recipe that have left something, the newest first."""
+    found = []
     for path in sorted((project.state_dir / "journals").glob("*.jsonl"), reverse=True):
         remains = Remains(path)
         started = remains.started
-        if started is None or started.flow != FLOW or started.recipe != str(project.path):
+        if started is None or started.flow != FLOW or started.region != cloud.region:
             continue
-        resources = tuple(remains.resources.values())
-        if resources and started.region == cloud.region:
-            facts = living(cloud, resources, Purpose.BUILD)
-            alive = facts is not None and facts.state in {"pending", "running"}
-            return _Earlier(path, remains, started, facts.id if facts and alive else None)
-    return None
+        # The journals are beside the recipe, and the folder may have been moved.
+        if Path(started.recipe).name == project.path.name and (
+            remains.resources or remains.intents
+        ):
+            found.append(_Earlier(path, remains, started, _running(cloud, remains)))
+    return found
+
+
+def _running(cloud: Cloud, remains: Remains) -> InstanceId | None:
+    facts = living(cloud, tuple(remains.resources.values()), Purpose.BUILD)
+    return facts.id if facts is not None and facts.state in {"pending", "running"} else None
 
 
 def _ran_on(path: Path, machine: InstanceId) -> dict[str, str]:
-    """Step -> the digest of what ran there last, well."""
-    events = (event for event in read(path) if isinstance(event, StepRan))
-    return {event.step: event.digest for event in events if event.machine == machine}
+    """Step -> the digest of what ran there well, and has not begun again since."""
+    ran: dict[str, str] = {}
+    for event in read(path):
+        if isinstance(event, StepStarted):
+            ran.pop(event.step, None)
+        elif isinstance(event, StepRan) and event.machine == machine:
+            ran[event.step] = event.digest
+    return ran
+
+
+def launched_as(project: Project) -> str:
+    """A digest of what a machine is launched with, and how it is reached, besides its source."""
+    recipe = project.recipe
+    settings = [
+        recipe.source.model_dump(mode="json"),
+        recipe.builder.communicator.value,
+        recipe.builder.volume_gib,
+        recipe.builder.instance_types,
+        recipe.ssh.model_dump(mode="json"),
+        recipe.aws.model_dump(mode="json", exclude={"bucket"}),
+    ]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
 def opened(
     project: Project,
     cloud: Cloud,
+    wanted: Sequence[str] = (),
     *,
     target: str,
     fresh: bool,
@@ -92,17 +125,25 @@ def opened(
     on_machine: Callable[[], None] = lambda: None,
     environ: Mapping[str, str] = os.environ,
 ) -> Iterator[Bench]:
-    """The machine of an earlier call, or with `fresh`, or where the recipe begins elsewhere by now,
-    a new one. It stays when this ends; `on_machine` hears as soon as one is there.
+    """The machine of an earlier call, or with `fresh`, or where the recipe asks for another one by
+    now, a new one. It stays when this ends; `on_machine` hears as soon as one is there.
 
-    Raises: JournalBusy while another process has it; what a launch raises.
+    Raises: UsageError for a step that is none, or a secret that can't be had, before anything is
+    made; JournalBusy while another process has the machine; what a launch raises.
     """
     clock = SystemClock()
     plan = make_plan(project, resolve_source(cloud, project.recipe.source))
-    earlier = _earlier(project, cloud)
-    if earlier is not None and (fresh or not _fits(earlier, plan)):
-        _end(earlier, project, cloud, subscribers)
-        earlier = None
+    read_secrets(cloud, project.recipe, chosen(project.steps, wanted), environ)
+    earlier = None
+    for one in _earlier(project, cloud):
+        why = "--fresh" if fresh else _unfit(one, plan, project)
+        if earlier is None and why is None:
+            earlier = one
+        else:
+            for subscriber in subscribers:
+                about = one.machine or "what an earlier call has left"
+                subscriber(Noted(text=f"{about} goes: {why or 'there is a newer one'}"))
+            _end(one, project, cloud, subscribers)
     run_id = BakeId(earlier.path.stem) if earlier else new_bake_id()
     recipe = project.recipe
     marks = {Tag.IMAGE: plan.image, Tag.BAKE_ID: str(run_id)}
@@ -122,6 +163,7 @@ def opened(
         volume_gib=plan.volume_gib,
         kms_key=plan.kms_key,
         overrides=project.overrides,
+        launched_as=launched_as(project),
     )
     with (
         ExitStack() as ending,
@@ -135,20 +177,18 @@ def opened(
         keys = keys_file(project.state_dir, run_id)
         over = ways(cloud, recipe, plan.steps, upload, keys, clock)
         ending.enter_context(closing(over))
-        machine = earlier.machine if earlier else None
-        if earlier is None or machine is None:
+        if earlier is None:
             machine = _launched(
                 project, cloud, plan, scope, run_id, tags, journal, stages, over.builder
             )
         else:
+            machine = _taken_up(project, cloud, path, scope, journal)
             tags.renew()
-            _admit(cloud, earlier, project, journal)
         with stages.run("connect", f"to {machine} over {over.builder.name}"):
             limit_s = recipe.builder.connect_timeout_s
             communicator = over.builder.reach(machine, timeout_s=limit_s, observer=journal.show)
             wait_for_first_boot(communicator, project.lease, journal.show)
-        for created in Remains(path).resources.values():
-            scope.keep(created.id, KEPT_TO_DEVELOP)
+        _keep(scope, journal, path)
         on_machine()
         ran = _ran_on(path, machine)
         logs = project.state_dir / "logs" / run_id
@@ -157,10 +197,51 @@ def opened(
         )
 
 
-def _fits(earlier: _Earlier, plan: Plan) -> bool:
-    there, started = (plan.source.id, plan.volume_gib, plan.kms_key), earlier.started
-    began = (started.source_ami, started.volume_gib, started.kms_key)
-    return earlier.machine is not None and there == began
+def _unfit(earlier: _Earlier, plan: Plan, project: Project) -> str | None:
+    """Why that call's machine is not gone on with."""
+    if earlier.machine is None:
+        return "its machine has ended"
+    if earlier.started.source_ami != plan.source.id:
+        return f"the source image is {plan.source.id} by now"
+    if earlier.started.launched_as != launched_as(project):
+        return "[source], [builder], [ssh] or [aws] ask for another machine by now"
+    return None
+
+
+def _taken_up(
+    project: Project, cloud: Cloud, path: Path, scope: Scope, journal: Journal
+) -> InstanceId:
+    """The machine of an earlier call, now that nobody else has it. What that call has left besides
+    is the scope's.
+
+    Raises: ResourceFailed when it has ended meanwhile.
+    """
+    remains = Remains(path)
+    machine = _running(cloud, remains)
+    if machine is None:
+        raise ResourceFailed(
+            what="the machine", state="gone", reason="another process ended it just now"
+        )
+    for created in remains.resources.values():
+        if created.kind is ResourceKind.OBJECT:
+            scope.adopt(created)
+    for intent in remains.intents.values():
+        scope.adopt_intended(intent)
+    admitted = admission(cloud, project.recipe)
+    for created in remains.resources.values():
+        # This host's address may be another one now.
+        if admitted is not None and created.kind is ResourceKind.SECURITY_GROUP:
+            admit(cloud, created.id, admitted, journal.show)
+    return machine
+
+
+def _keep(scope: Scope, journal: Journal, path: Path) -> None:
+    """All that a machine needs outlives this process, whoever made it."""
+    for created in Remains(path).resources.values():
+        if created.kind is not ResourceKind.OBJECT and not scope.keep(created.id, KEPT_TO_DEVELOP):
+            journal.write(
+                Kept(kind=created.kind, id=created.id, region=created.region, why=KEPT_TO_DEVELOP)
+            )
 
 
 def _end(
@@ -179,14 +260,6 @@ def _end(
         for intent in remains.intents.values():
             scope.adopt_intended(intent)
     forget_keys(project.state_dir, run_id)
-
-
-def _admit(cloud: Cloud, earlier: _Earlier, project: Project, journal: Journal) -> None:
-    """This host's address may be another one now."""
-    admitted = admission(cloud, project.recipe)
-    for created in earlier.remains.resources.values():
-        if admitted is not None and created.kind is ResourceKind.SECURITY_GROUP:
-            admit(cloud, created.id, admitted, journal.show)
 
 
 def _launched(
@@ -251,34 +324,43 @@ def develop(
     """
     clock = clock or SystemClock()
     since, of = clock.now().timestamp(), "in {:.1f}s"
-    # What is saved while something runs is seen when that is done.
+    machine = launched_as(project)
+    # What is saved from here on is seen when what runs is done.
     seen = snapshot(watched(project))
     again: Sequence[str] = wanted
+    ran: Sequence[str] = wanted
     while True:
         try:
+            project = load()
+            if launched_as(project) != machine:
+                raise UsageError(
+                    "[source], [builder], [ssh] or [aws] ask for another machine than this one",
+                    hint="amibuild dev --fresh",
+                )
             done = bench.run(project, wanted, again=again, rebooted=rebooted)
+            ran = [run.step.name for run in done.runs] or ran
             tell(done, of.format(max(clock.now().timestamp() - since, 0.0)))
         except UsageError as error:
             refused(error)
-        while True:
-            try:
-                now, saved = wait_for_save(
-                    watched(project), seen, clock=clock, observer=bench.wait, asked=asked
-                )
-            except Interrupted:
-                return
-            again = wanted if now == seen else ()
-            since = clock.now().timestamp() if saved is None else saved
-            of = "in {:.1f}s" if saved is None else "{:.1f}s after the save"
-            seen = now
-            bench.wait_is_over()
-            try:
-                project = load()
-                break
-            except UsageError as error:
-                refused(error)
+        try:
+            save = wait_for_save(
+                watched(project), seen, clock=clock, observer=bench.wait, asked=asked
+            )
+        except Interrupted:
+            return
+        seen, again = save.files, (wanted or ran) if save.asked else ()
+        since = clock.now().timestamp() if save.at is None else save.at
+        of = "in {:.1f}s" if save.at is None else "{:.1f}s after the save"
 
 
 def watched(project: Project) -> tuple[Path, ...]:
-    """What a save of has something run again: the recipe, and every provisioner and service."""
-    return (project.path, project.directory / "provisioners", bundled_provisioners())
+    """What a save of has something run again: the recipe, every provisioner and service, and the
+    artifacts that are files here."""
+    places = Places(project.directory, project.recipe.artifacts.mirror)
+    artifacts = (places.file(source) for step in project.steps for source in step.sources)
+    return (
+        project.path,
+        project.directory / "provisioners",
+        bundled_provisioners(),
+        *(path for path in artifacts if path is not None),
+    )

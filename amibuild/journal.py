@@ -69,6 +69,7 @@ class BakeStarted(Line):
     volume_gib: int = 0
     kms_key: str | None = None
     overrides: tuple[str, ...] = ()
+    launched_as: str = ""
 
 
 class StepStarted(Line):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from amibuild.errors import WaitTimeout
@@ -21,17 +23,26 @@ LOOK_AGAIN_S = 0.2
 SETTLED_S = 5.0
 # As long as any wait may be told; the next begins at once.
 PATIENCE_S = 24 * 3600.0
-IGNORED = ("__pycache__",)
+# What editors put beside a file; vim tries whether it may write there with a file called 4913.
+IGNORED = (".*.sw?", ".#*", "#*#", "*~", "4913", "__pycache__")
 
 Snapshot = dict[Path, tuple[int, int, int]]
 """Path -> time of its last change in ns, size, inode: an editor may put another in its place."""
 
 
-def snapshot(roots: Sequence[Path]) -> Snapshot:
-    """All files below the roots, or the roots themselves where they are files.
+@dataclass(frozen=True)
+class Save:
+    """`files` are those that are there now. `at` is when the newest of those that differ was saved,
+    in seconds since the epoch; None where no file was: one has gone, or somebody `asked`."""
 
-    What an editor puts beside a file, whose name begins with a dot or ends with ~, is left out.
-    """
+    files: Snapshot
+    at: float | None
+    asked: bool = False
+
+
+def snapshot(roots: Sequence[Path]) -> Snapshot:
+    """All files below the roots, or the roots themselves where they are files, but for what editors
+    put beside them."""
     return dict(_found(roots))
 
 
@@ -42,13 +53,15 @@ def _found(paths: Sequence[Path]) -> Iterator[tuple[Path, tuple[int, int, int]]]
                 yield from _found([one for one in path.iterdir() if _counts(one.name)])
             else:
                 facts = path.stat()
-                yield path, (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+                # A file that is put in place may bring a time that is long ago.
+                changed = max(facts.st_mtime_ns, facts.st_ctime_ns)
+                yield path, (changed, facts.st_size, facts.st_ino)
         except OSError:  # it went meanwhile, which the next look sees
             continue
 
 
 def _counts(name: str) -> bool:
-    return not (name.startswith(".") or name.endswith("~") or name in IGNORED)
+    return not any(fnmatchcase(name, pattern) for pattern in IGNORED)
 
 
 def wait_for_save(
@@ -58,18 +71,16 @@ def wait_for_save(
     clock: Clock | None = None,
     observer: Observer = silent,
     asked: Callable[[], bool] = lambda: False,
-) -> tuple[Snapshot, float | None]:
-    """Until the files are others than before, and stay the same for a moment.
-
-    The second value is when the newest of those that differ was saved, in seconds since the epoch;
-    None where no file was: one has gone, or somebody `asked`.
-    """
+) -> Save:
+    """Until the files are others than before, and stay so for a moment, or somebody `asked`."""
+    wanted = False
     seen = before
 
     def changed() -> Look[bool]:
-        nonlocal seen
+        nonlocal seen, wanted
         seen = snapshot(roots)
-        return Look("saved", True) if seen != before or asked() else Look("nothing yet")
+        wanted = seen == before and asked()
+        return Look("saved", True) if seen != before or wanted else Look("nothing yet")
 
     def settled() -> Look[bool]:
         nonlocal seen
@@ -89,10 +100,10 @@ def wait_for_save(
             break
         except WaitTimeout:
             continue
-    if seen == before:
-        return seen, None
+    if wanted:
+        return Save(seen, None, asked=True)
     # Where something writes all the time, it is looked at as it is.
     with suppress(WaitTimeout):
         until(settled, what=SAVE, timeout_s=SETTLED_S, clock=clock, observer=observer)
     times = [facts[0] for path, facts in seen.items() if before.get(path) != facts]
-    return seen, max(times) / 1e9 if times else None
+    return Save(seen, max(times) / 1e9 if times else None)

@@ -195,12 +195,14 @@ class Scope:
         """What it was made with, or what somebody who was asked has said instead."""
         self._on_error = on_error
 
-    def keep(self, id_: str, why: str) -> None:
-        """It outlives the scope."""
+    def keep(self, id_: str, why: str) -> bool:
+        """It outlives the scope. False when it is not the scope's."""
+        found = False
         for owned in self._owned:
             if owned.id == id_:
-                owned.keep = why
+                owned.keep, found = why, True
                 self._journal.write(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
+        return found
 
     def leave_all(self, error: AmibuildError) -> None:
         """Something here is on its way and late: it waits for `bake --resume`, and `error` tells

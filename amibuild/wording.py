@@ -98,9 +98,9 @@ class History:
 
     def resume(self) -> str:
         """The command that goes on with it."""
-        if self.flow != "bake":
-            return shlex.join(["amibuild", self.flow, "--recipe", self.of[0]])
         given = [word for one in self.overrides for word in ("--set", one)]
+        if self.flow != "bake":
+            return shlex.join(["amibuild", self.flow, "--recipe", self.of[0], *given])
         keep = ("--on-error", "keep")
         return shlex.join(["amibuild", "bake", *self.of, *given, *keep, "--resume", self.bake_id])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,8 +23,10 @@ from amibuild.errors import UsageError
 
 if TYPE_CHECKING:
     from amibuild.bench import Bench, Round
+    from amibuild.cli.person import AtTerminal
     from amibuild.cli.session import Session
     from amibuild.journal import Shown
+    from amibuild.project import Project
 
 
 def dev(
@@ -56,6 +59,7 @@ def dev(
     Ctrl-C ends it; `amibuild local down` ends the machine too.
     """
     with session(context, as_json=as_json) as run:
+        from amibuild.bench import chosen
         from amibuild.cli.bake import refuse_scripted
         from amibuild.cli.target import open_target
         from amibuild.project import load_project
@@ -67,17 +71,23 @@ def dev(
         project = load_project(recipe, overrides or ())
         wanted = tuple(steps or ())
         environ = withheld(project.recipe)
+        chosen(project.steps, wanted)
         with open_target(
             project.recipe, TargetName.LOCAL, machine, run.story, flow="amibuild.dev"
         ) as there:
             from amibuild import dev as flow
-            from amibuild.bench import chosen
             from amibuild.endpoint import keep_running
 
-            chosen(project.steps, wanted)
+            def load() -> Project:
+                found = load_project(recipe, overrides or ())
+                environ.update(withheld(found.recipe))
+                return found
+
+            person = _person(run)
             with flow.opened(
                 project,
                 there.cloud,
+                wanted,
                 target=there.target,
                 fresh=fresh,
                 subscribers=(_without_looks(run),),
@@ -88,18 +98,22 @@ def dev(
                     done = bench.run(project, wanted, again=wanted, rebooted=reboot)
                     _end_once(run, bench, done)
                     return
+                prompt = "waiting for a save" + (", Enter runs it again" if person else "")
                 flow.develop(
                     bench,
                     project,
                     wanted,
-                    load=lambda: load_project(recipe, overrides or ()),
-                    tell=lambda done, took: _tell(run, done, took),
-                    refused=lambda error: run.story.ask(_waits(), error),
-                    asked=_enter(run),
+                    load=load,
+                    tell=lambda done, took: _tell(run, done, took, prompt),
+                    refused=lambda error: run.story.ask(prompt, error),
+                    asked=lambda: bool(person and person.line()),
                     rebooted=reboot,
                 )
+                words = ["--recipe", str(recipe)] if recipe != DEFAULT_RECIPE else []
+                words += [word for one in overrides or () for word in ("--set", one)]
                 run.story.say(
-                    f"{bench.machine} stays: `amibuild dev` goes on in it, `amibuild shell "
+                    f"{bench.machine} stays until its lease is over: "
+                    f"`{shlex.join(['amibuild', 'dev', *words])}` goes on in it, `amibuild shell "
                     f"{bench.bake_id}` is a shell on it, `amibuild local down` ends it"
                 )
 
@@ -117,27 +131,20 @@ def _without_looks(run: Session) -> Any:
     return show
 
 
-def _enter(run: Session) -> Any:
-    """Whether somebody has pressed Enter."""
+def _person(run: Session) -> AtTerminal | None:
+    """Who may press Enter."""
     from amibuild.cli.person import AtTerminal
 
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return lambda: False
-    person = AtTerminal(run)
-    return lambda: bool(person.line())
+    return AtTerminal(run) if sys.stdin.isatty() and sys.stderr.isatty() else None
 
 
-def _waits() -> str:
-    return "waiting for a save" + (", Enter runs it again" if sys.stdin.isatty() else "")
-
-
-def _tell(run: Session, done: Round, took: str) -> None:
+def _tell(run: Session, done: Round, took: str, prompt: str) -> None:
     if done.error is None:
         told = [_counted(done), took] if done.runs or done.checks else ["nothing is to be run"]
         run.story.say(", ".join(told))
     for check in done.failed:
         run.story.say(f"  {check.id}: {check.reason}")
-    run.story.ask(_waits(), done.error)
+    run.story.ask(prompt, done.error)
 
 
 def _counted(done: Round) -> str:

@@ -16,14 +16,18 @@ from amibuild.recipe.model import Recipe
 # Other things have these names below /run/amibuild, where every step has a folder on the builder.
 TAKEN = frozenset(
     {
+        "boot-id",
         "checks",
         "commands",
         "first-boot",
         "hygiene",
         "inventory",
         "keep-awake",
+        "reboot",
+        "recheck",
         "secrets",
         "seed",
+        "still-there",
     }
 )
 

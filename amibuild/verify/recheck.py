@@ -5,15 +5,16 @@ The programs that run checks are brought once, and only what differs from then o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from amibuild.communicator.base import Communicator, RemoteJob
+from amibuild.communicator.base import CommandResult, Communicator, RemoteJob
 from amibuild.library.step import BuildStep, StepFile
 from amibuild.verify.bundle import library, packed_checks
 from amibuild.verify.report import VerifyReport, could_not_run, kept, parse_report
+from amibuild.verify.rerun import MISSING
 from amibuild.wait import Observer
 
 NAME = "recheck"
@@ -51,13 +52,23 @@ class Rechecks:
         )
         script = own.joinpath("recheck.sh").read_text()
         environment = {"RESTARTED": " ".join(restarted)}
-        # A boot in the meantime has taken it away.
-        for library_files in ((), (StepFile("lib.tar.xz", library()),)):
-            if not library_files and not self._is_there:
-                continue
-            job = RemoteJob(NAME, script, timeout_s, (*brought, *library_files), environment)
-            result = kept(self._communicator.run(job, observer), self._logs / NAME)
-            self._is_there = bool(result.result)
-            if result.result:
-                return parse_report(result.result)
-        raise could_not_run("checks", result)
+        result = self._run(script, brought, environment, timeout_s, observer)
+        if result.exit_code == MISSING and not result.result:  # a boot took it away
+            self._is_there = False
+            result = self._run(script, brought, environment, timeout_s, observer)
+        if not result.result:
+            raise could_not_run("checks", result)
+        self._is_there = True
+        return parse_report(result.result)
+
+    def _run(
+        self,
+        script: str,
+        brought: tuple[StepFile, ...],
+        environment: Mapping[str, str],
+        timeout_s: int,
+        observer: Observer,
+    ) -> CommandResult:
+        sent = brought if self._is_there else (*brought, StepFile("lib.tar.xz", library()))
+        job = RemoteJob(NAME, script, timeout_s, sent, environment)
+        return kept(self._communicator.run(job, observer), self._logs / NAME)

@@ -3,7 +3,7 @@
     python3 rerun.py FOLDER --json FILE
 
 What runs them is kept in FOLDER, compiled: lib.tar.xz, which is here when it is new. The checks are
-those of steps.tar.xz.
+those of steps.tar.xz. It ends with exit code 75 when FOLDER has gone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 STEPS = "steps"
+MISSING = 75  # sysexits.h: try again
 
 
 def main(folder: Path) -> int:
@@ -24,6 +25,8 @@ def main(folder: Path) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         _unpack(Path("lib.tar.xz"), folder)
         compileall.compile_dir(folder, quiet=2)
+    if not folder.is_dir():
+        return MISSING
     sys.dont_write_bytecode = True
     _unpack(Path("steps.tar.xz"), Path(STEPS))
     sys.path.insert(0, str(folder))

@@ -13,11 +13,19 @@ import pytest
 from amibuild.bench import Bench, Round
 from amibuild.dev import develop, opened
 from amibuild.errors import Interrupted, RecipeError, UsageError
-from amibuild.journal import JournalBusy, Shown, StepStarted, Subscriber
+from amibuild.journal import (
+    JournalBusy,
+    Noted,
+    Shown,
+    StepStarted,
+    Subscriber,
+    journal_path,
+)
 from amibuild.local.machines.script import Outcome
 from amibuild.project import Project, load_project
 from amibuild.reap import reap
 from amibuild.saved import SAVE
+from amibuild.verify.rerun import MISSING
 from amibuild.wait import Waiting
 from tests.contract import builder
 from tests.contract.account import Account, account
@@ -65,7 +73,9 @@ def once(
     fresh: bool = False,
     hear: Subscriber = lambda _: None,
 ) -> tuple[Bench, Round]:
-    with opened(project, aws.cloud, target="local", fresh=fresh, subscribers=(hear,)) as bench:
+    with opened(
+        project, aws.cloud, wanted, target="local", fresh=fresh, subscribers=(hear,)
+    ) as bench:
         return bench, bench.run(project, wanted, again=again)
 
 
@@ -144,7 +154,9 @@ class Rebooted(Answers):
 
     def __call__(self, script: str) -> Outcome:
         if self.lost:
-            self.results = {} if "recheck" not in self.jobs else {"recheck": checks()}
+            gone = "recheck" not in self.jobs
+            self.results = {} if gone else {"recheck": checks()}
+            self.exit_codes = {"recheck": MISSING} if gone else {}
         return super().__call__(script)
 
 
@@ -232,11 +244,133 @@ def test_a_step_that_is_none_is_told_before_anything_is_made(
     start: Start, project: Project, answers: Answers
 ) -> None:
     aws = start(script=answers)
-    with (
-        opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench,
-        pytest.raises(UsageError, match="there is no step frist"),
+    before = account(aws)
+    with pytest.raises(UsageError, match="there is no step frist"):
+        once(aws, project, "frist")
+    assert new_in(aws, before) == {"instances": 0, "groups": 0, "images": 0}
+    assert not (project.state_dir / "journals").exists()
+
+
+def test_one_that_failed_as_something_else_runs_again_when_that_is_taken_back(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    """The machine has half of it: also for the next call."""
+    aws = start(script=answers)
+    once(aws, project)
+    answers.exit_codes = {"first": 7}
+    once(aws, save(project, "first", f"{SCRIPT}false\n"))
+    answers.exit_codes = {}
+    _, done = once(aws, save(project, "first", SCRIPT))
+    assert names(done) == ["first"]
+
+
+def test_what_a_failure_kept_from_being_checked_is_checked_when_it_is_mended(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+        bench.run(project, ())
+        save(project, "first", f"{SCRIPT}echo other\n")
+        answers.exit_codes = {"second": 7}
+        both = save(project, "second", f"{SCRIPT}false\n")
+        assert names(bench.run(both, ())) == ["first"]
+        answers.exit_codes = {}
+        heard = checked_steps(aws, bench, save(project, "second", f"{SCRIPT}true\n"))
+    assert heard == "of first, second"
+
+
+def checked_steps(aws: Aws, bench: Bench, project: Project, *wanted: str) -> str:
+    """Of which steps the next round runs the checks."""
+    events: list[str] = []
+    with bench.heard_by(
+        lambda shown: (
+            events.append(shown.what)
+            if isinstance(shown, StepStarted) and shown.step == "checks"
+            else None
+        )
     ):
-        bench.run(project, ("frist",))
+        bench.run(project, wanted)
+    return ", then ".join(events)
+
+
+def test_a_check_that_failed_runs_again_with_whatever_is_saved_next(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    failed = checks("failed", "E  no")
+    failed["checks"][0]["step"] = "second"  # type: ignore[index]
+    answers.results = {"recheck": failed}
+    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+        assert [check.step for check in bench.run(project, ()).failed] == ["second"]
+        answers.results = {"recheck": checks()}
+        other = save(project, "first", f"{SCRIPT}echo other\n")
+        assert checked_steps(aws, bench, other) == "of first, second"
+        assert checked_steps(aws, bench, other) == ""
+
+
+def test_what_is_wanted_is_checked_when_something_that_it_builds_on_was_mended(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+        bench.run(project, ("second",))
+        other = save(project, "first", f"{SCRIPT}echo other\n")
+        assert checked_steps(aws, bench, other, "second") == "of second"
+
+
+def test_a_recipe_that_asks_for_another_machine_gets_one_and_is_told_why(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    before = account(aws)
+    old, _ = once(aws, project)
+    notes: list[str] = []
+
+    def hear(shown: Shown) -> None:
+        if isinstance(shown, Noted):
+            notes.append(shown.text)
+
+    new, _ = once(aws, load_project(project.path, ["builder.volume_gib=9"]), hear=hear)
+    assert new.machine != old.machine
+    assert new_in(aws, before) == {"instances": 1, "groups": 1, "images": 0}
+    assert notes == [
+        f"{old.machine} goes: [source], [builder], [ssh] or [aws] ask for another machine by now"
+    ]
+
+
+def test_the_machine_boots_before_the_checks_when_that_is_wanted(
+    start: Start, project: Project
+) -> None:
+    answers = Booting({"recheck": checks()})
+    aws = start(script=answers)
+    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+        done = bench.run(project, ("second",), rebooted=True)
+    assert done.error is None
+    jobs = [job for job in answers.jobs if job != "boot-id"]
+    assert jobs[-4:] == ["second", "reboot", "first-boot", "recheck"]
+
+
+class Booting(Answers):
+    """Has another boot id after each reboot."""
+
+    def __call__(self, script: str) -> Outcome:
+        self.results = {**self.results, "boot-id": self.jobs.count("reboot")}
+        return super().__call__(script)
+
+
+def test_a_machine_whose_maker_was_killed_stays_as_well_once_somebody_goes_on_in_it(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start(script=answers)
+    before = account(aws)
+    bench, _ = once(aws, project)
+    journal = journal_path(project.state_dir, bench.bake_id)
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '"event":"kept"' not in line))
+    same, _ = once(aws, project)
+    assert same.machine == bench.machine
+    reap(aws.cloud, project.state_dir, target="local", dry_run=False)
+    assert new_in(aws, before) == {"instances": 1, "groups": 1, "images": 0}
 
 
 class Editor:
@@ -260,19 +394,22 @@ def test_each_save_is_a_round_and_a_signal_ends_it(
     aws = start(script=answers)
     rounds: list[list[str]] = []
     refused: list[str] = []
+    enter: list[bool] = []
 
     def tell(done: Round, took: str) -> None:
         rounds.append(names(done))
 
     def refuse(error: UsageError) -> None:
-        assert isinstance(error, RecipeError)
-        refused.append(error.problems[0].problem)
+        told = error.problems[0].problem if isinstance(error, RecipeError) else error.message
+        refused.append(told)
 
     editor = Editor(
         lambda: save(project, "second", f"{SCRIPT}echo other\n"),
         lambda: save(project, "second", f"{SCRIPT}echo another\n"),
         lambda: project.path.write_text(RECIPE.replace("second", "third")),
+        lambda: project.path.write_text(RECIPE + "[builder]\nvolume_gib = 9\n"),
         lambda: project.path.write_text(RECIPE),
+        lambda: enter.append(True),
     )
     with opened(
         project, aws.cloud, target="local", fresh=False, subscribers=(editor.hear,)
@@ -284,6 +421,10 @@ def test_each_save_is_a_round_and_a_signal_ends_it(
             load=lambda: load_project(project.path),
             tell=tell,
             refused=refuse,
+            asked=lambda: bool(enter and enter.pop()),
         )
-    assert rounds == [["ssm-agent", "first", "second"], ["second"], ["second"], []]
-    assert refused == ["there is no provisioner called third"]
+    assert rounds == [["ssm-agent", "first", "second"], ["second"], ["second"], [], ["second"]]
+    assert refused == [
+        "there is no provisioner called third",
+        "[source], [builder], [ssh] or [aws] ask for another machine than this one",
+    ]

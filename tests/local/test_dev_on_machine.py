@@ -106,5 +106,12 @@ def test_a_service_runs_at_once_and_is_started_again_when_it_was_saved(project: 
     again = "echo/test_echo.py::test_it_runs_with_what_was_saved_last"
     assert again in [check["id"] for check in second.json["checks"]]
     assert second.json["machine"] == first.json["machine"]
+    before = boot_of(project, first.json["bake_id"])
     booted = amibuild(project, "dev", "echo", "--once", "--json", "--reboot")
     assert booted.exit_code == 0, booted.story
+    assert boot_of(project, first.json["bake_id"]) != before
+
+
+def boot_of(project: Path, bake_id: str) -> str:
+    boot_id = "/proc/sys/kernel/random/boot_id"
+    return amibuild(project, "run", bake_id, "--", "cat", boot_id).stdout
