@@ -52,5 +52,7 @@ if [ ! -d /run/systemd/system ]; then
     bash files/at-shutdown.sh # no shutdown will follow
 fi
 
-# What is not in use need not be in the snapshot, where the disk can be told so.
+# What is not in use need not be in the snapshot, where the disk can be told so. Blocks that were
+# freed just now count as in use until that is written.
+sync
 fstrim / 2>/dev/null || true

@@ -42,3 +42,5 @@ rm -f /var/lib/dbus/machine-id
 ln -s /etc/machine-id /var/lib/dbus/machine-id
 truncate -s 0 /etc/machine-id
 sync
+# Also what was freed here.
+fstrim / 2>/dev/null
