@@ -12,11 +12,12 @@ import pytest
 
 from amibuild import revoke
 from amibuild.channel_lines import Revoking
+from amibuild.channels import find
 from amibuild.errors import PromotionRefused, UsageError
 from amibuild.journal import read
 from amibuild.local.service import Options, Service
 from amibuild.promote import Allowed
-from amibuild.registry import find_image, find_reusable
+from amibuild.registry import find_reusable
 from amibuild.revoke import Revocation
 from tests.contract.conftest import KEY, Aws, Refuses
 from tests.contract.imaged import image as described
@@ -78,7 +79,7 @@ def test_nobody_can_start_it_and_it_says_why(stage: Stage, refuses: Refuses) -> 
 def test_it_is_still_listed_and_found_by_its_version(stage: Stage) -> None:
     image = stage.image(OLD)
     revoked(stage, OLD)
-    found = find_image(stage.aws.cloud, stage.name, OLD)
+    found = find(stage.aws.cloud, stage.recipe, OLD)
     assert (found.id, found.revoked, found.state) == (image, "it is slow", "disabled")
 
 
