@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from amibuild import proc
+from amibuild.change import manifest_key
 from amibuild.errors import UsageError
 from amibuild.handoff import hand_image_over
 from amibuild.outputs.manifest import to_json
 from amibuild.outputs.terraform import EXAMPLE, MODULE, TFVARS, example, module
 from amibuild.project import Project
-from tests.contract.builder import new_project
+from tests.contract.builder import changed, new_project
 from tests.contract.conftest import KEY, REGION, Aws, Start
 from tests.contract.imaged import snapshot_of, tagged
 from tests.local.clients import MIRRORS, PATH, need, program, terraform_mirror
@@ -30,6 +31,7 @@ from tests.unit.test_terraform import pinned
 
 OLD, NEW = "2026.11.21.1", "2026.11.22.1"
 DIGEST = "3f" * 32
+BUCKET = "a-bucket-of-ours"
 PARAMETER = "/amibuild/game-host/nightly/ami-id"
 TESTS = Path(__file__).parent / "handoff"
 
@@ -94,6 +96,22 @@ def test_the_newest_proven_image_is_pinned_and_all_else_is_refused(
         hand_image_over(project, aws.cloud, NEW)
     with pytest.raises(UsageError, match="is an image of web-host"):
         hand_image_over(project, aws.cloud, other)
+
+
+def test_a_manifest_that_is_only_in_the_bucket_is_read_there(aws: Aws, project: Project) -> None:
+    project = changed(project, aws={"bucket": BUCKET})
+    image = register(aws, snapshot_of(aws, aws.image()), OLD)
+    # Who can't read it is told, since the recipe makes another image.
+    with pytest.raises(UsageError, match=f"or s3://{BUCKET} .*NoSuchBucket"):
+        hand_image_over(project, aws.cloud, None)
+    aws.s3.create_bucket(Bucket=BUCKET)
+    with pytest.raises(UsageError, match=f"its manifest is not in .* or s3://{BUCKET}"):
+        hand_image_over(project, aws.cloud, None)
+    one = manifest(OLD, image_id=image)
+    aws.cloud.s3.put(BUCKET, manifest_key(one.image.name), to_json(one).encode())
+    assert hand_image_over(project, aws.cloud, None).image.id == image
+    told = json.loads((project.directory / "terraform" / TFVARS).read_text())
+    assert list(told["amibuild_services"]) == ["minetest"]
 
 
 def test_the_module_is_replaced_and_the_example_is_the_users(aws: Aws, project: Project) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
@@ -20,17 +18,13 @@ from amibuild.local.faults import Fault
 from amibuild.local.service import Options, Service
 from amibuild.permission import Wanted
 from amibuild.policy import Flow, statements
-from amibuild.prune import PrunePlan, PruneReport, carry_out, plan_prune
 from amibuild.retention import Rule
 from tests.contract.conftest import KEY, Aws
 from tests.contract.fault_matrix import calls_in
-from tests.contract.imaged import completed, image, snapshot_of, tagged, tags_of
-from tests.contract.promoted import Stage
-from tests.contract.swift import swift
+from tests.contract.imaged import image, snapshot_of, tags_of
+from tests.contract.shelf import Shelf
 
 NUMBERS = itertools.count()
-LATER = timedelta(days=40)
-RULE = Rule(keep=5, days=30)
 
 
 @pytest.fixture(scope="module")
@@ -45,55 +39,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory, session: boto3.Session) -> 
 @pytest.fixture(scope="module")
 def snapshot(shared: Aws) -> str:
     return snapshot_of(shared, shared.image())
-
-
-class Shelf(Stage):
-    """Images of a recipe, each of a snapshot of its own."""
-
-    def __init__(self, aws: Aws, folder: Path, base: str) -> None:
-        super().__init__(aws, folder)
-        self._base = base
-
-    def image(self, version: str, **tags: str) -> str:
-        ours = {"amibuild:image": self.name, "amibuild:version": version}
-        copy = self.aws.ec2.copy_snapshot(
-            SourceSnapshotId=self._base,
-            SourceRegion=self.aws.region,
-            TagSpecifications=tagged("snapshot", **ours),  # type: ignore[arg-type]
-        )["SnapshotId"]
-        self._snapshot = completed(self.aws, copy)
-        return super().image(version, **tags)
-
-    def images(self, number: int) -> list[str]:
-        """Oldest first."""
-        first = datetime(2026, 9, 1, tzinfo=UTC)
-        return [self.image(f"{first + timedelta(days=n):%Y.%m.%d}.1") for n in range(number)]
-
-    def plan(self, rule: Rule = RULE) -> PrunePlan:
-        now = datetime.now(UTC) + LATER
-        return plan_prune(self.aws.cloud, self.recipe, rule, now=now)
-
-    def carry_out(self, plan: PrunePlan, *subscribers: Any) -> PruneReport:
-        with swift() as clock:
-            return carry_out(
-                self.aws.cloud,
-                self.recipe,
-                self.path,
-                plan,
-                target="local",
-                subscribers=subscribers,
-                clock=clock,
-            )
-
-    def there(self) -> set[str]:
-        mine = [{"Name": "tag:amibuild:image", "Values": [self.name]}]
-        found = self.aws.ec2.describe_images(Filters=mine, IncludeDisabled=True)["Images"]  # type: ignore[arg-type]
-        return {one["ImageId"] for one in found}
-
-    def snapshots(self) -> set[str]:
-        mine = [{"Name": "tag:amibuild:image", "Values": [self.name]}]
-        found = self.aws.ec2.describe_snapshots(Filters=mine)["Snapshots"]  # type: ignore[arg-type]
-        return {one["SnapshotId"] for one in found}
 
 
 @pytest.fixture
