@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,25 @@ CHANNELS = ("nightly", "staging", "production")
 # A manifest begins with what it is of; all of it may be a megabyte.
 HEAD_BYTES = 512
 NUMBER = re.compile(r"[0-9]+")
+# What bash takes for the end of a word, so that `@nightly` reaches us as two.
+AT = "@"
 AMI_ID = re.compile(rb'"id": "(ami-[0-9a-f]+)"')
+
+
+def join_words(environment: MutableMapping[str, str]) -> None:
+    """Makes one of the words that bash has cut at an `@`. It puts what we answer in their place."""
+    words = environment.get("COMP_WORDS", "").split("\n")
+    if environment.get("_AMIBUILD_COMPLETE") != "complete_bash" or AT not in words:
+        return
+    # What stands after the cursor is not looked at.
+    joined: list[str] = []
+    for word in words[: int(environment["COMP_CWORD"]) + 1]:
+        if joined and joined[-1] == AT:
+            joined[-1] += word
+        else:
+            joined.append(word)
+    environment["COMP_WORDS"] = "\n".join(joined)
+    environment["COMP_CWORD"] = str(len(joined) - 1)
 
 
 def bake_ids(context: typer.Context, incomplete: str) -> list[str]:
@@ -56,11 +74,11 @@ def images(context: typer.Context, incomplete: str) -> list[str]:
     image = (_table(context, "image") or {}).get("name", "")
     names = [path.stem.partition("-before-")[0] for path in manifests]
     versions = [name.removeprefix(f"{image}-") for name in names if name.startswith(f"{image}-")]
-    found = [*versions, *(f"@{channel}" for channel in channels(context, ""))]
+    found = [*versions, *(f"{AT}{channel}" for channel in channels(context, ""))]
     if incomplete:
         found += names
-        if incomplete.startswith("ami-"):
-            found += filter(None, map(_ami_id, manifests))
+    if incomplete.startswith("ami-"):
+        found += filter(None, map(_ami_id, manifests))
     return _begun(incomplete, found)
 
 

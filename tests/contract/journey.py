@@ -45,8 +45,8 @@ REASON = "bots crash the server"
 CHANNELS = ("nightly", "staging", "production")
 FOLLOW = ("-var", "channel=production")
 MENDS = re.compile(r"(\w+) still has ami-\w+: `amibuild ([^`]+)` mends that")
-# What an instance's plan says of its image, and what would come of all.
-TELLING = re.compile(r"^ *(~ ami +=|# \S+ (must|will) be|Plan:|No changes)")
+# What is told of a plan: which image, and what would come of all.
+TELLING = re.compile(r"^ *(~ ami +=|# \S+ must be|Plan:|No changes|Apply complete)")
 
 
 @dataclass

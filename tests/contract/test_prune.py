@@ -46,6 +46,11 @@ def shelf(shared: Aws, snapshot: str, tmp_path: Path) -> Shelf:
     return Shelf(shared, tmp_path / f"recipe-{next(NUMBERS)}", snapshot)
 
 
+def revoke_by_tag(shelf: Shelf, image: str) -> None:
+    tags = [{"Key": "amibuild:revoked", "Value": "slow"}]
+    shelf.aws.ec2.create_tags(Resources=[image], Tags=tags)  # type: ignore[arg-type]
+
+
 def test_of_sixty_images_none_that_is_used_goes(shelf: Shelf) -> None:
     aws, ec2 = shelf.aws, shelf.aws.ec2
     images = shelf.images(57)
@@ -89,8 +94,7 @@ def test_of_sixty_images_none_that_is_used_goes(shelf: Shelf) -> None:
     shelf.put(revoked_used, "staging")
     used[revoked_used] = "the channel staging has it"
     for one in (revoked_used, revoked):
-        tags = [{"Key": "amibuild:revoked", "Value": "slow"}]
-        ec2.create_tags(Resources=[one], Tags=tags)  # type: ignore[arg-type]
+        revoke_by_tag(shelf, one)
         ec2.disable_image(ImageId=one)
     # Newer than all, and none of them a version to keep.
     failed = shelf.image("2026.11.01.1", **{"amibuild:verified": "failed"})
@@ -155,6 +159,47 @@ def test_one_that_is_used_since_the_look_is_spared(shelf: Shelf) -> None:
     assert [one.image.id for one in report.spared] == [images[0]]
     assert report.spared[0].stays == ("the channel nightly has it",)
     assert shelf.there() == {images[0], images[3]}
+
+
+def test_what_rollback_would_go_to_stays_though_a_deprecated_one_is_nearer(shelf: Shelf) -> None:
+    oldest, back, deprecated, current = shelf.images(4)
+    for one in (oldest, back, deprecated, current):
+        shelf.promote(one)
+    shelf.deprecate(deprecated)
+    plan = shelf.plan(Rule(1, 30))
+    assert [one.image.id for one in plan.going] == [deprecated, oldest]
+    shelf.carry_out(plan)
+    assert shelf.roll_back().move.image.id == back
+
+
+def test_a_way_back_that_was_taken_back_since_the_look_is_none(shelf: Shelf) -> None:
+    back, nearer, current = shelf.images(3)
+    for one in (back, nearer, current):
+        shelf.promote(one)
+    plan = shelf.plan(Rule(1, 30))
+    assert [one.image.id for one in plan.going] == [back]
+    revoke_by_tag(shelf, nearer)
+    report = shelf.carry_out(plan)
+    assert report.spared[0].stays == ("the channel nightly would go back to it",)
+    assert shelf.there() == {back, nearer, current}
+
+
+def test_an_error_in_the_middle_takes_along_what_was_left_before_it(shelf: Shelf) -> None:
+    images = shelf.images(3)
+    plan = shelf.plan(Rule(1, 30))
+    stays = snapshot_of(shelf.aws, images[1])
+    denied = "UnauthorizedOperation"
+    orders = (f"DeleteSnapshot:1={denied}", f"DescribeImageReferences:2={denied}")
+    faults = shelf.aws.service.scripted.faults
+    faults.order(list(map(Fault.parse, orders)))
+    with pytest.raises(AwsError) as caught:
+        shelf.carry_out(plan)
+    faults.order(())
+    assert [one.id for one in caught.value.leftovers] == [stays]
+    assert shelf.there() == {images[0], images[2]}
+    shelf.aws.__dict__.pop("cloud", None)  # its clients have learnt of the fault
+    shelf.carry_out(shelf.plan(Rule(1, 30)))
+    assert shelf.snapshots() == {snapshot_of(shelf.aws, images[2])}
 
 
 @pytest.mark.parametrize("operation", ["DeregisterImage", "DeleteSnapshot"])

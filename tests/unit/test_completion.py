@@ -133,5 +133,21 @@ def test_the_verbs_offer_them(folder: Path, words: tuple[str, ...], wanted: list
     assert offered(folder, *words) == wanted
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("promote", "@"), ["@edge", "@live"]),
+        (("promote", "@", "ed"), ["@edge"]),
+        (("promote", "@", "edge", "--to", "l"), ["live"]),
+        (("promote", "@", "edge", "--reason", "a", "--to", ""), ["edge", "live"]),
+        (("terraform", "--image", "@", "l"), ["@live"]),
+    ],
+)
+def test_a_word_that_bash_has_cut_at_an_at_is_one(
+    folder: Path, words: tuple[str, ...], wanted: list[str]
+) -> None:
+    assert offered(folder, *words) == wanted
+
+
 def test_where_there_is_nothing_nothing_is_said(tmp_path: Path) -> None:
     assert offered(tmp_path, "rollback", "") == []
