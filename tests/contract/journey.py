@@ -1,7 +1,7 @@
 """From a night's bake to production and back again, as it is typed, with the record of it.
 
 The story of tests/contract/test_journey.py, where the machines are scripted. The same on real ones,
-whose record is in the README:
+whose record is in the README, shortened; the whole of it is then in FOLDER/record:
 
     python -m tests.contract.journey FOLDER
 """
@@ -40,12 +40,30 @@ def test_it_is_there(host) -> None:
     assert "welcome" in host.file("/etc/motd").content_string
 """,
 }
-FIRST, SECOND = "Players are welcome.", "Players are welcome, and bots."
-REASON = "bots crash the server"
+FIRST = "echo 'Players are welcome.' >/etc/motd"
+SECOND = f"{FIRST}\napt-get --quiet --yes install --no-install-recommends tree"
+REASON = "it forgets the high scores"
 CHANNELS = ("nightly", "staging", "production")
 FOLLOW = ("-var", "channel=production")
 MENDS = re.compile(r"(\w+) still has ami-\w+: `amibuild ([^`]+)` mends that")
 # What is told of a plan: which image, and what would come of all.
+# What is told to a reader: of a bake and a proof all but the progress; of a move all but its lock
+# and its journal; of Terraform what TELLING has left.
+TOLD = re.compile(
+    "|".join(
+        (
+            r"\$ ",
+            r"since |nothing to compare|verify  done|failed",
+            r"(promote|rollback) \w+  /|(from|to|packages|services)  |checks +\d",
+            r"[-+~] \S+ ",
+            r"\w+  (nothing|ami-\w+) -> |ami-\w+$",
+            r"revoke \S+ \(|\w+ still has ",
+            r"(channel|version|nightly|staging|production)  |\d  ",
+            r"# \S+ must |Plan:|Apply complete",
+        )
+    )
+)
+STAMP = re.compile(r"^\d\d:\d\d:\d\dZ ")
 TELLING = re.compile(r"^ *(~ ami +=|# \S+ must be|Plan:|No changes|Apply complete)")
 
 
@@ -83,9 +101,8 @@ class Journey:
             (self.folder / name).write_text(text)
         self.change(FIRST)
 
-    def change(self, words: str) -> None:
-        script = f"#!/usr/bin/env bash\nset -euo pipefail\necho {words!r} >/etc/motd\n"
-        (self.folder / SCRIPT).write_text(script)
+    def change(self, script: str) -> None:
+        (self.folder / SCRIPT).write_text(f"#!/usr/bin/env bash\nset -euo pipefail\n{script}\n")
 
     def roll_out(self, why: str) -> str:
         """A night's bake, then from channel to channel, with a look at the image in each before
@@ -181,6 +198,12 @@ class Following:
         self._journey.note(f"terraform {words}", "\n".join(lines))
 
 
+def shortened(record: Sequence[str]) -> list[str]:
+    """For a reader: without times, progress and paths."""
+    lines = [STAMP.sub("", line) for line in record]
+    return [line for line in lines if TOLD.match(line.strip())]
+
+
 @dataclass(frozen=True)
 class Walked:
     """What came of it: both images, and for each planner what it planned on the way there and on
@@ -203,7 +226,7 @@ def walk(here: Journey, account: dict[str, str], more: Path | None) -> Walked:
     for planner in planners:
         planner.begin()
     here.change(SECOND)
-    new = here.roll_out("bots may play")
+    new = here.roll_out("with tree")
     forth = [planner.planned() for planner in planners]
     for planner in planners:
         planner.apply()
@@ -225,7 +248,8 @@ def main(arguments: Sequence[str]) -> int:
         here.amibuild("channels")
         here.amibuild("channels", "history", "production")
     finally:
-        sys.stdout.write("\n".join(here.record) + "\n")
+        (folder / "record").write_text("\n".join(here.record) + "\n")
+        sys.stdout.write("\n".join(shortened(here.record)) + "\n")
         here.amibuild("local", "down")
     if missing:
         sys.stderr.write(f"NOT RUN: terraform: {missing}\n")
