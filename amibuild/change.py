@@ -66,9 +66,7 @@ def _manifest(
 ) -> Manifest | None:
     """Its manifest; None with a note. Nobody has to have one to move a channel."""
     try:
-        found = manifest_of(state_dir, image.name, image.id)
-        if found is None and bucket is not None:
-            found = _copy(cloud, bucket, image)
+        found = find_manifest(cloud, state_dir, bucket, image)
     except (AwsError, RecipeError) as error:
         notes.append(f"the manifest of {image.id} can't be read: {error.message}")
         return None
@@ -76,6 +74,14 @@ def _manifest(
         places = f"{state_dir} or s3://{bucket}" if bucket else f"{state_dir}"
         notes.append(f"no manifest of {image.id} in {places}: it was baked elsewhere")
     return found
+
+
+def find_manifest(
+    cloud: Cloud, state_dir: Path, bucket: str | None, image: ImageFacts
+) -> Manifest | None:
+    """In this folder or, where the recipe has one, in the bucket. Raises: AwsError, RecipeError."""
+    found = manifest_of(state_dir, image.name, image.id)
+    return _copy(cloud, bucket, image) if found is None and bucket is not None else found
 
 
 def _copy(cloud: Cloud, bucket: str, image: ImageFacts) -> Manifest | None:

@@ -18,7 +18,7 @@ from amibuild.aws.ssm import ParameterVersion
 from amibuild.errors import NotFound, UsageError
 from amibuild.names import Region, channel_parameter
 from amibuild.recipe.model import Recipe
-from amibuild.registry import ImageFacts, list_images
+from amibuild.registry import ImageFacts, list_images, named
 
 # A description has up to 1,024 characters (PutParameter), an EC2 tag's value up to 256.
 DESCRIPTION_LIMIT = 1024
@@ -140,6 +140,47 @@ def trail(entries: Iterable[Entry]) -> list[str]:
         elif not found or found[-1] != entry.image_id:
             found.append(entry.image_id)
     return found
+
+
+def referred_to(
+    recipe: Recipe,
+    known: Sequence[ImageFacts],
+    channels: Mapping[str, Channel],
+    reference: str,
+    region: str,
+) -> ImageFacts:
+    """The image of this recipe that a person named: by id, version, name, or as `@channel`.
+
+    Raises: UsageError.
+    """
+    if not reference.startswith("@"):
+        return named(known, recipe.image.name, reference, region)
+    name = reference.removeprefix("@")
+    parameter = parameter_of(recipe, name)
+    image_id = channels[name].image_id
+    if image_id is None:
+        raise UsageError(
+            f"{reference}: nothing was promoted to {name} yet: there is no {parameter} in {region}"
+        )
+    found = one_of(known, image_id)
+    if found is None:
+        raise UsageError(
+            f"{reference}: {image_id} is gone, or no image of {recipe.image.name}",
+            hint=f"`amibuild rollback {name}` goes back to one that is there",
+        )
+    return found
+
+
+def find(cloud: Cloud, recipe: Recipe, reference: str) -> ImageFacts:
+    """The same for who needs no more than that: what other recipes' images are, by id, is found
+    too. Raises: UsageError."""
+    channels = read_channels(cloud, recipe) if reference.startswith("@") else {}
+    known = list_images(cloud, None if reference.startswith("ami-") else recipe.image.name)
+    return referred_to(recipe, known, channels, reference, cloud.region)
+
+
+def one_of(known: Sequence[ImageFacts], image_id: str | None) -> ImageFacts | None:
+    return next((one for one in known if one.id == image_id), None)
 
 
 def check_reason(reason: str) -> None:

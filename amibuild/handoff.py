@@ -14,14 +14,14 @@ from typing import Any
 
 from amibuild.aws.session import Cloud
 from amibuild.bake import plan_bake
-from amibuild.channels import read_channels
-from amibuild.errors import UsageError
+from amibuild.change import find_manifest
+from amibuild.channels import find
+from amibuild.errors import AwsError, UsageError
 from amibuild.files import write_atomically
 from amibuild.outputs import terraform
 from amibuild.project import Project
-from amibuild.promote import referred_to
 from amibuild.recipe.model import Recipe
-from amibuild.record import check_writable, manifest_of, write_pinned
+from amibuild.record import check_writable, write_pinned
 from amibuild.registry import ImageFacts, list_images, pinned
 
 
@@ -61,9 +61,7 @@ def hand_image_over(project: Project, cloud: Cloud, reference: str | None) -> Ha
 def _proven(cloud: Cloud, recipe: Recipe, reference: str | None) -> ImageFacts:
     name = recipe.image.name
     if reference is not None:
-        channels = read_channels(cloud, recipe) if reference.startswith("@") else {}
-        known = list_images(cloud, None if reference.startswith("ami-") else name)
-        image = referred_to(recipe, known, channels, reference, cloud.region)
+        image = find(cloud, recipe, reference)
         if image.image != name:
             raise UsageError(f"{image.id} is an image of {image.image}, and the recipe's is {name}")
         if not _usable(image):
@@ -87,14 +85,19 @@ def _usable(image: ImageFacts) -> bool:
 
 def _services(project: Project, cloud: Cloud, image: ImageFacts) -> Mapping[str, dict[str, Any]]:
     """From the image's manifest; without one from the recipe, where it still makes this image."""
-    manifest = manifest_of(project.state_dir, image.name, image.id)
+    bucket, failed = project.recipe.aws.bucket, ""
+    try:
+        manifest = find_manifest(cloud, project.state_dir, bucket, image)
+    except AwsError as error:  # the recipe may still do
+        manifest, failed = None, f" ({error.message})"
     if manifest is not None:
         return terraform.services_of_records(manifest.services)
     plan, _ = plan_bake(project, cloud)
     if plan.digest != image.digest:
+        places = f"{project.state_dir} or s3://{bucket}" if bucket else f"{project.state_dir}"
         raise UsageError(
             f"what the services of {image.id} ({image.name}) need is not known: its manifest is "
-            f"not in {project.state_dir}, and the recipe makes another image by now",
+            f"not in {places}{failed}, and the recipe makes another image by now",
             hint="run it where that image was baked, or bake",
         )
     return terraform.services_of_steps(plan.steps)

@@ -2,13 +2,13 @@
 
 In two parts, so that somebody can say yes between them: `plan_promotion` and `plan_rollback` look
 and refuse, `carry_out` takes the channel's lock, makes sure that it still is as it was shown,
-writes, and reads back.
+looks again at the image, writes, and reads back.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,24 +19,29 @@ from amibuild.aws.session import Cloud
 from amibuild.channels import (
     WHO_LIMIT,
     Channel,
+    Entry,
     Note,
     Verb,
     check_reason,
+    one_of,
     parameter_of,
     read_channels,
     read_history,
+    referred_to,
     trail,
 )
-from amibuild.errors import PromotionRefused, UsageError
+from amibuild.errors import NotFound, PromotionRefused, UsageError
 from amibuild.journal import BakeStarted, Journal, Subscriber, journal_path
 from amibuild.names import BakeId, new_bake_id
 from amibuild.recipe.model import Recipe
-from amibuild.registry import ImageFacts, list_images, named
+from amibuild.registry import ImageFacts, image_now, list_images
 from amibuild.scope import Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.channel import held, set_channel
 from amibuild.steps.lock import Overtaken
 from amibuild.wait import Clock
+
+SKIP = "--allow-skip"
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Allowed:
         said = {
             "--allow-unverified": self.unverified,
             "--allow-deprecated": self.deprecated,
-            "--allow-skip": self.skip,
+            SKIP: self.skip,
         }
         return frozenset(flag for flag, yes in said.items() if yes)
 
@@ -61,7 +66,8 @@ class Allowed:
 class Move:
     """`before` is None for a channel's first image, and where what it has is gone.
 
-    `passed_over` are the images that a rollback can't go back to, each with the reason.
+    `passed_over` are the images that a rollback can't go back to, each with the reason. `allowed`
+    are the flags that stand for a yes to what speaks against the image.
     """
 
     verb: Verb
@@ -69,6 +75,7 @@ class Move:
     image: ImageFacts
     before: ImageFacts | None
     passed_over: tuple[str, ...] = ()
+    allowed: frozenset[str] = frozenset()
 
     @property
     def needed(self) -> bool:
@@ -98,20 +105,13 @@ def plan_promotion(
     channels = read_channels(cloud, recipe)
     known = list_images(cloud, recipe.image.name)
     image = referred_to(recipe, known, channels, reference, cloud.region)
-    move = Move(Verb.PROMOTE, channels[to], image, _of(known, channels[to].image_id))
-    if not move.needed:
-        return move
-    found = [
-        *_objections(image, now or datetime.now(UTC)),
-        *_skips(cloud, recipe, channels, image, to),
-    ]
-    reasons = [str(one) for one in found if one.flag not in allowed.flags]
-    if reasons:
-        raise PromotionRefused(
-            f"{image.name} ({image.id}) is not promoted to {to}",
-            reasons,
-            hint=None if image.revoked is None else "a revoked image stays revoked: bake again",
-        )
+    before = one_of(known, channels[to].image_id)
+    move = Move(Verb.PROMOTE, channels[to], image, before, allowed=allowed.flags)
+    found = _against(move, image, now or datetime.now(UTC))
+    if move.needed:
+        found += _skips(cloud, recipe, channels, image, to)
+    if reasons := [str(one) for one in found if one.flag not in allowed.flags]:
+        raise _refused(move, image, reasons)
     return move
 
 
@@ -130,7 +130,7 @@ def plan_rollback(
     known = list_images(cloud, recipe.image.name)
     entries = read_history(cloud, parameter)
     moment, current = now or datetime.now(UTC), channels[channel]
-    before = _of(known, current.image_id)
+    before = one_of(known, current.image_id)
     if reference is not None:
         image = referred_to(recipe, known, channels, reference, cloud.region)
         if image.id not in {entry.image_id for entry in entries}:
@@ -139,23 +139,53 @@ def plan_rollback(
                 hint=f"`amibuild channels history {channel}` has what was; promote brings new ones",
             )
         move = Move(Verb.ROLLBACK, current, image, before)
-        if move.needed and (reasons := _unusable(image, moment)):
-            raise PromotionRefused(f"{channel} can't go back to {image.name} ({image.id})", reasons)
+        if reasons := [one.text for one in _against(move, image, moment)]:
+            raise _refused(move, image, reasons)
         return move
-    passed_over: list[str] = []
-    for image_id in reversed(trail(entries)):
-        if image_id == current.image_id:
-            continue
-        found = _of(known, image_id)
-        reasons = _unusable(found, moment) if found else ["it is gone"]
-        if found is not None and not reasons:
-            return Move(Verb.ROLLBACK, current, found, before, tuple(passed_over))
-        passed_over.append(f"{found.name if found else image_id}: {'; '.join(reasons)}")
+    back, passed_over = way_back(known, entries, current.image_id, moment)
+    if back is not None:
+        return Move(Verb.ROLLBACK, current, back, before, passed_over)
     raise PromotionRefused(
         f"there is no image that {channel} could go back to",
         passed_over or ["it has had no other one"],
         hint=f"`amibuild promote IMAGE --to {channel}` brings another",
     )
+
+
+def way_back(
+    known: Sequence[ImageFacts], entries: Sequence[Entry], current: str | None, now: datetime
+) -> tuple[ImageFacts | None, tuple[str, ...]]:
+    """The last image of a channel's history that it can go back to, and what is passed over on
+    the way there, each with the reason."""
+    passed_over: list[str] = []
+    for image_id in reversed(trail(entries)):
+        if image_id == current:
+            continue
+        found = one_of(known, image_id)
+        reasons = [one.text for one in _objections(found, now)] if found else ["it is gone"]
+        if found is not None and not reasons:
+            return found, tuple(passed_over)
+        passed_over.append(f"{found.name if found else image_id}: {'; '.join(reasons)}")
+    return None, tuple(passed_over)
+
+
+def stand_in(
+    cloud: Cloud,
+    recipe: Recipe,
+    channels: Mapping[str, Channel],
+    known: Sequence[ImageFacts],
+    to: str,
+    now: datetime,
+) -> tuple[ImageFacts, str] | None:
+    """Of these the newest that the channel can be promoted to, and the flag that this takes; None
+    when each of them has something else against it."""
+    usable = [one for one in known if not _objections(one, now)]
+    below = _below(recipe, channels, to)
+    had = _had(cloud, below) if below is not None else set()
+    for one in usable:
+        if below is None or one.id in had:
+            return one, ""
+    return (usable[0], SKIP) if usable else None
 
 
 def carry_out(
@@ -170,7 +200,8 @@ def carry_out(
 ) -> MoveResult:
     """Once it is read back. Without anything to do no call is made, and no journal.
 
-    Raises: ChannelBusy, WaitTimeout, LeftoverError.
+    Raises: PromotionRefused when something has come to speak against the image since it was
+    shown; ChannelBusy, WaitTimeout, LeftoverError.
     """
     check_reason(reason)
     if not move.needed:
@@ -215,8 +246,20 @@ def _carry_out(
         stages.run(move.verb, f"{move.channel.name} to {move.image.id} ({move.image.name})"),
         held(cloud, scope, journal, id_, move.channel, state_dir, clock),
     ):
+        _look_again(cloud, move)
         there = set_channel(cloud, journal, move.channel, move.image.id, note, clock)
     return MoveResult(move, there.version, id_)
+
+
+def _look_again(cloud: Cloud, move: Move) -> None:
+    """Raises: PromotionRefused."""
+    try:
+        image = image_now(cloud, move.image.id)
+    except NotFound:
+        raise _refused(move, move.image, ["it is gone"]) from None
+    found = _against(move, image, datetime.now(UTC))
+    if reasons := [one.text for one in found if one.flag not in move.allowed]:
+        raise _refused(move, image, [f"by now {one}" for one in reasons])
 
 
 def started(
@@ -240,39 +283,6 @@ def started(
 def whoever() -> str:
     me = lock.here()
     return f"{me.user}@{me.host}"[:WHO_LIMIT]
-
-
-def referred_to(
-    recipe: Recipe,
-    known: Sequence[ImageFacts],
-    channels: dict[str, Channel],
-    reference: str,
-    region: str,
-) -> ImageFacts:
-    """The image of this recipe that a person named: by id, version, name, or as `@channel`.
-
-    Raises: UsageError.
-    """
-    if not reference.startswith("@"):
-        return named(known, recipe.image.name, reference, region)
-    name = reference.removeprefix("@")
-    parameter = parameter_of(recipe, name)
-    image_id = channels[name].image_id
-    if image_id is None:
-        raise UsageError(
-            f"{reference}: nothing was promoted to {name} yet: there is no {parameter} in {region}"
-        )
-    found = _of(known, image_id)
-    if found is None:
-        raise UsageError(
-            f"{reference}: {image_id} is gone, or no image of {recipe.image.name}",
-            hint=f"`amibuild rollback {name}` goes back to one that is there",
-        )
-    return found
-
-
-def _of(known: Sequence[ImageFacts], image_id: str | None) -> ImageFacts | None:
-    return next((one for one in known if one.id == image_id), None)
 
 
 @dataclass(frozen=True)
@@ -303,21 +313,39 @@ def _objections(image: ImageFacts, now: datetime) -> list[_Objection]:
     return found
 
 
-def _unusable(image: ImageFacts, now: datetime) -> list[str]:
-    return [one.text for one in _objections(image, now)]
+def _against(move: Move, image: ImageFacts, now: datetime) -> list[_Objection]:
+    """What speaks against the move; where the channel has the image already, only what no flag
+    takes: nothing is changed there, but it must not be called good either."""
+    return [one for one in _objections(image, now) if move.needed or not one.flag]
+
+
+def _refused(move: Move, image: ImageFacts, reasons: Sequence[str]) -> PromotionRefused:
+    channel, one = move.channel.name, f"{image.name} ({image.id})"
+    says = {
+        Verb.PROMOTE: f"{one} is not promoted to {channel}",
+        Verb.ROLLBACK: f"{channel} can't go back to {one}",
+    }
+    again = "bake again" if move.needed else "promote another to the channel"
+    hint = None if image.revoked is None else f"a revoked image stays revoked: {again}"
+    return PromotionRefused(says[move.verb], reasons, hint=hint)
 
 
 def _skips(
-    cloud: Cloud, recipe: Recipe, channels: dict[str, Channel], image: ImageFacts, to: str
+    cloud: Cloud, recipe: Recipe, channels: Mapping[str, Channel], image: ImageFacts, to: str
 ) -> list[_Objection]:
     """Each image passes the channels in their order; it need not be in the one before still."""
-    rank = recipe.channels.order.index(to)
-    if rank == 0:
-        return []
-    below = channels[recipe.channels.order[rank - 1]]
-    if below.image_id == image.id:
-        return []
-    if any(e.image_id == image.id for e in read_history(cloud, below.parameter)):
+    below = _below(recipe, channels, to)
+    if below is None or below.image_id == image.id or image.id in _had(cloud, below):
         return []
     order = " -> ".join(recipe.channels.order)
-    return [_Objection(f"it has not been in {below.name} ({order})", "--allow-skip")]
+    return [_Objection(f"it has not been in {below.name} ({order})", SKIP)]
+
+
+def _below(recipe: Recipe, channels: Mapping[str, Channel], to: str) -> Channel | None:
+    """The channel that an image passes before this one."""
+    rank = recipe.channels.order.index(to)
+    return channels[recipe.channels.order[rank - 1]] if rank else None
+
+
+def _had(cloud: Cloud, channel: Channel) -> set[str]:
+    return {entry.image_id for entry in read_history(cloud, channel.parameter)}

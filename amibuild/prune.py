@@ -8,7 +8,8 @@ What is not seen from here: see "Old images" in README.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +19,8 @@ from amibuild.aws.images import Reference
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.channel_lines import Pruning
-from amibuild.channels import read_channels, read_history, trail
-from amibuild.errors import AmibuildError, Leftover
+from amibuild.channels import read_channels, read_history
+from amibuild.errors import AmibuildError, Interrupted, Leftover
 from amibuild.journal import (
     BakeStarted,
     Journal,
@@ -31,9 +32,10 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import Tag, new_bake_id
+from amibuild.promote import way_back
 from amibuild.recipe.model import Recipe
 from amibuild.registry import ImageFacts, list_images
-from amibuild.retention import Rule, Verdict, choose, is_usable
+from amibuild.retention import Rule, Verdict, choose
 from amibuild.stage import Stages, told
 from amibuild.wait import Clock
 
@@ -77,13 +79,17 @@ def plan_prune(
     moment = now or datetime.now(UTC)
     images = list_images(cloud, recipe.image.name)
     old = [one.image.id for one in choose(images, {}, rule, moment) if one.goes]
-    uses = used_by(cloud, recipe, images, old)
+    uses = used_by(cloud, recipe, images, old, moment)
     verdicts = choose(images, uses, rule, moment)
     return PrunePlan(cloud.region, rule, verdicts, _orphans(cloud, recipe, rule, moment))
 
 
 def used_by(
-    cloud: Cloud, recipe: Recipe, images: Sequence[ImageFacts], ids: Sequence[str]
+    cloud: Cloud,
+    recipe: Recipe,
+    images: Sequence[ImageFacts],
+    ids: Sequence[str],
+    now: datetime,
 ) -> dict[str, list[str]]:
     """By image id, what uses each of these: channels by a read of their own, since one that was
     promoted a moment ago must not be missed, then all else that names them."""
@@ -91,30 +97,19 @@ def used_by(
         return {}
     uses: dict[str, list[str]] = {id_: [] for id_ in ids}
     channels = read_channels(cloud, recipe).values()
-    known = {one.id: one for one in images}
     for channel in channels:
         if channel.image_id in uses:
             uses[channel.image_id].append(f"the channel {channel.name} has it")
-        back = _way_back(cloud, channel.parameter, channel.image_id, known)
-        if back in uses:
-            uses[back].append(f"the channel {channel.name} would go back to it")
+        # Where `amibuild rollback` would go. Without the parameter there is no history either.
+        history = read_history(cloud, channel.parameter) if channel.image_id is not None else ()
+        back, _ = way_back(images, history, channel.image_id, now)
+        if back is not None and back.id in uses:
+            uses[back.id].append(f"the channel {channel.name} would go back to it")
     told_already = {(one.image_id, one.parameter.lstrip("/")) for one in channels}
     for reference in cloud.images.references(ids):
         if (reference.image_id, _name(reference)) not in told_already:
             uses[reference.image_id].append(f"{_kind(reference)} {_name(reference)} uses it")
     return uses
-
-
-def _way_back(
-    cloud: Cloud, parameter: str, current: str | None, known: dict[str, ImageFacts]
-) -> str:
-    """Where `amibuild rollback` would go: the last usable image that the channel had before."""
-    if current is None:
-        return ""
-    for id_ in reversed(trail(read_history(cloud, parameter))):
-        if id_ != current and id_ in known and is_usable(known[id_]):
-            return id_
-    return ""
 
 
 def _kind(reference: Reference) -> str:
@@ -180,19 +175,42 @@ def carry_out(
         stages.run("prune", what),
     ):
         pruner = _Pruner(cloud, CloudRemover(cloud, clock), journal, report)
-        images = [one.image for one in plan.verdicts]
-        for verdict in plan.going:
-            signals.deliver_now()
-            uses = used_by(cloud, recipe, images, [verdict.image.id])[verdict.image.id]
-            if uses:
-                report.spared.append(Verdict(verdict.image, tuple(uses)))
-            elif pruner.remove_image(verdict):
-                report.removed.append(verdict)
-        for snapshot in plan.orphans:
-            signals.deliver_now()
-            if pruner.remove(ResourceKind.SNAPSHOT, snapshot):
-                report.snapshots.append(snapshot)
+        # By now: what was taken back since the plan is no way back any longer.
+        images = list_images(cloud, recipe.image.name)
+        with _telling(report):
+            _remove_all(cloud, recipe, plan, images, pruner)
     return report
+
+
+@contextmanager
+def _telling(report: PruneReport) -> Iterator[None]:
+    """An error in the middle takes along what could not be removed before it."""
+    try:
+        yield
+    except (AmibuildError, Interrupted) as error:
+        error.leftovers = (*error.leftovers, *report.left)
+        raise
+
+
+def _remove_all(
+    cloud: Cloud,
+    recipe: Recipe,
+    plan: PrunePlan,
+    images: Sequence[ImageFacts],
+    pruner: _Pruner,
+) -> None:
+    for verdict in plan.going:
+        signals.deliver_now()
+        going = verdict.image.id
+        uses = used_by(cloud, recipe, images, [going], datetime.now(UTC))[going]
+        if uses:
+            pruner.report.spared.append(Verdict(verdict.image, tuple(uses)))
+        elif pruner.remove_image(verdict):
+            pruner.report.removed.append(verdict)
+    for snapshot in plan.orphans:
+        signals.deliver_now()
+        if pruner.remove(ResourceKind.SNAPSHOT, snapshot):
+            pruner.report.snapshots.append(snapshot)
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,9 @@ def list_images(cloud: Cloud, image: str | None) -> tuple[ImageFacts, ...]:
     return tuple(_facts(one, cloud.region) for one in found)
 
 
-def find_image(cloud: Cloud, image: str, reference: str) -> ImageFacts:
-    """The image that a person named by id, version or AMI name.
-
-    Raises: UsageError with the nearest ones there are.
-    """
-    known = list_images(cloud, None if reference.startswith("ami-") else image)
-    return named(known, image, reference, cloud.region)
+def image_now(cloud: Cloud, image_id: str) -> ImageFacts:
+    """One image by a look of its own. Raises: NotFound."""
+    return _facts(cloud.images.image(image_id), cloud.region)
 
 
 def named(known: Sequence[ImageFacts], image: str, reference: str, region: str) -> ImageFacts:

@@ -14,13 +14,21 @@ from pathlib import Path
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.channel_lines import Revoking
-from amibuild.channels import Channel, check_reason, pointing_at, read_channels
+from amibuild.channels import (
+    Channel,
+    Verb,
+    check_reason,
+    pointing_at,
+    read_channels,
+    read_history,
+    referred_to,
+)
 from amibuild.errors import UsageError
 from amibuild.journal import Journal, Subscriber, journal_path
 from amibuild.names import Tag, new_bake_id
-from amibuild.promote import referred_to, started, whoever
+from amibuild.promote import stand_in, started, way_back, whoever
 from amibuild.recipe.model import Recipe
-from amibuild.registry import ImageFacts, list_images
+from amibuild.registry import ImageFacts, image_now, list_images
 from amibuild.stage import Stages, told
 from amibuild.wait import Clock, Look, until
 
@@ -31,16 +39,35 @@ SOON = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
+class Mend:
+    """What would give a channel another image than one that is revoked. `image` is None where
+    there is none that could take its place; `flag` is what `promote` takes for it."""
+
+    channel: Channel
+    verb: Verb
+    image: ImageFacts | None
+    flag: str = ""
+
+
+@dataclass(frozen=True)
 class Revocation:
-    """`channels` still point at the image; `needed` is False when it is revoked as a whole."""
+    """`mends` are of the channels that still point at the image; `needed` is False when it is
+    revoked as a whole."""
 
     image: ImageFacts
-    channels: tuple[Channel, ...]
+    mends: tuple[Mend, ...]
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        return tuple(one.channel for one in self.mends)
 
     @property
     def needed(self) -> bool:
-        image = self.image
-        return image.revoked is None or image.state != "disabled" or image.deprecation is None
+        return not _is_whole(self.image)
+
+
+def _is_whole(image: ImageFacts) -> bool:
+    return image.revoked is not None and image.state == "disabled" and image.deprecation is not None
 
 
 def check_why(reason: str) -> None:
@@ -50,7 +77,9 @@ def check_why(reason: str) -> None:
         raise UsageError("--reason: say why, for who asks later")
 
 
-def plan_revocation(cloud: Cloud, recipe: Recipe, reference: str) -> Revocation:
+def plan_revocation(
+    cloud: Cloud, recipe: Recipe, reference: str, *, now: datetime | None = None
+) -> Revocation:
     """Raises: UsageError."""
     channels = read_channels(cloud, recipe)
     known = list_images(cloud, recipe.image.name)
@@ -60,7 +89,17 @@ def plan_revocation(cloud: Cloud, recipe: Recipe, reference: str) -> Revocation:
             f"{image.name} ({image.id}) is {image.state}: there is nothing to revoke",
             hint="`amibuild reap` removes what a dead bake left",
         )
-    return Revocation(image, pointing_at(tuple(channels.values()), image.id))
+    moment, others = now or datetime.now(UTC), [one for one in known if one.id != image.id]
+    mends = []
+    for channel in pointing_at(tuple(channels.values()), image.id):
+        history = read_history(cloud, channel.parameter)
+        back, _ = way_back(others, history, image.id, moment)
+        if back is not None:
+            mends.append(Mend(channel, Verb.ROLLBACK, back))
+            continue
+        other, flag = stand_in(cloud, recipe, channels, others, channel.name, moment) or (None, "")
+        mends.append(Mend(channel, Verb.PROMOTE, other, flag))
+    return Revocation(image, tuple(mends))
 
 
 def carry_out(
@@ -74,14 +113,17 @@ def carry_out(
     clock: Clock | None = None,
     now: datetime | None = None,
 ) -> str | None:
-    """The id of its journal, once EC2 says that the image is disabled; None without need.
+    """The id of its journal, once EC2 says that the image is disabled; None without need, also
+    where somebody else has revoked it since it was looked at.
 
-    Raises: WaitTimeout.
+    Raises: NotFound, WaitTimeout.
     """
     check_why(reason)
     if not plan.needed:
         return None
-    id_, image = new_bake_id(), plan.image
+    id_, image = new_bake_id(), image_now(cloud, plan.image.id)
+    if _is_whole(image):
+        return None
     with (
         Journal(journal_path(path.parent / ".amibuild", id_), tuple(subscribers)) as journal,
         told(

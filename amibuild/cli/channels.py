@@ -10,13 +10,14 @@ import typer
 
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
+    ChannelArgument,
     JsonOption,
     MachineName,
     MachineOption,
     RecipeOption,
     TargetOption,
 )
-from amibuild.cli.promote import ChannelArgument, age_text
+from amibuild.cli.promote import age_text
 from amibuild.cli.session import session
 
 if TYPE_CHECKING:

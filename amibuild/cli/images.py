@@ -8,6 +8,7 @@ import typer
 
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
+    ImageArgument,
     JsonOption,
     MachineName,
     MachineOption,
@@ -85,7 +86,7 @@ def facts_json(one: ImageFacts) -> dict[str, Any]:
 
 def show(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="AMI id, AMI name or version.")],
+    image: ImageArgument,
     recipe: RecipeOption = DEFAULT_RECIPE,
     target: TargetOption = None,
     machine: MachineOption = MachineName.AUTO,
@@ -93,13 +94,13 @@ def show(
 ) -> None:
     """Show one image, with its manifest where this folder has it."""
     with session(context, as_json=as_json) as run:
+        from amibuild.channels import find
         from amibuild.cli.target import open_recipe
         from amibuild.errors import RecipeError
         from amibuild.record import manifest_of
-        from amibuild.registry import find_image
 
         with open_recipe(recipe, target, machine, run.story) as opened:
-            one = find_image(opened.cloud, opened.recipe.image.name, image)
+            one = find(opened.cloud, opened.recipe, image)
         state_dir = recipe.absolute().parent / ".amibuild"
         manifest = None
         try:

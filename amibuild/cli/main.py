@@ -22,6 +22,7 @@ from amibuild.cli import (
     bake,
     bakes,
     channels,
+    completion,
     dev,
     doctor,
     images,
@@ -149,6 +150,7 @@ def hoisted(arguments: Sequence[str]) -> list[str]:
 def run() -> None:
     """The console script."""
     _open_closed()
+    completion.join_words(os.environ)
     words = hoisted(sys.argv[1:])
     try:
         if "--json" in words[: words.index("--") if "--" in words else None]:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_RECIPE = Path("amibuild.toml")
+from amibuild.cli import completion
+
+DEFAULT_RECIPE = Path(completion.DEFAULT_RECIPE)
 
 
 class TargetName(StrEnum):
@@ -29,6 +31,22 @@ class OnErrorName(StrEnum):
     ASK = "ask"
 
 
+ImageArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE",
+        help="AMI id, AMI name, version, or @CHANNEL for the one that it has.",
+        autocompletion=completion.images,
+    ),
+]
+ChannelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CHANNEL",
+        help="One of the recipe's channels.order.",
+        autocompletion=completion.channels,
+    ),
+]
 RecipeArgument = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="The recipe.", show_default=True)
 ]

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from amibuild.cli import completion
 from amibuild.cli.asking import YesOption, require_yes
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
+    ChannelArgument,
+    ImageArgument,
     JsonOption,
     MachineName,
     MachineOption,
@@ -29,15 +32,6 @@ if TYPE_CHECKING:
 # A difference of the whole distribution is no reading: the JSON has all of it.
 SHOWN = 20
 
-ImageArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="IMAGE", help="AMI id, AMI name, version, or @CHANNEL for the one that it has."
-    ),
-]
-ChannelArgument = Annotated[
-    str, typer.Argument(metavar="CHANNEL", help="One of the recipe's channels.order.")
-]
 ReasonOption = Annotated[
     str,
     typer.Option("--reason", metavar="TEXT", help="Why, for the channel's history."),
@@ -48,7 +42,13 @@ def promote(
     context: typer.Context,
     image: ImageArgument,
     to: Annotated[
-        str, typer.Option("--to", metavar="CHANNEL", help="One of the recipe's channels.order.")
+        str,
+        typer.Option(
+            "--to",
+            metavar="CHANNEL",
+            help="One of the recipe's channels.order.",
+            autocompletion=completion.channels,
+        ),
     ],
     recipe: RecipeOption = DEFAULT_RECIPE,
     target: TargetOption = None,
@@ -91,6 +91,7 @@ def rollback(
             metavar="VERSION",
             help="An image that the channel has had; else the last one that can be used.",
             show_default=False,
+            autocompletion=completion.images,
         ),
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,

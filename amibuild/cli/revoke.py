@@ -11,17 +11,17 @@ import typer
 from amibuild.cli.asking import YesOption, require_yes
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
+    ImageArgument,
     JsonOption,
     MachineName,
     MachineOption,
     RecipeOption,
     TargetOption,
 )
-from amibuild.cli.promote import ImageArgument
 from amibuild.cli.session import session
 
 if TYPE_CHECKING:
-    from amibuild.revoke import Revocation
+    from amibuild.revoke import Mend, Revocation
 
 
 def revoke(
@@ -45,15 +45,13 @@ def revoke(
 
             flow.check_why(reason)
             plan = flow.plan_revocation(opened.cloud, opened.recipe, image)
-            ways = _ways_back(plan, recipe, opened.target)
             if plan.needed:
                 name = f"{plan.image.name} ({plan.image.id})"
                 run.story.say(f"revoke {name} in {plan.image.region}: {reason}")
-                for channel, command in ways.items():
-                    run.story.say(f"  {channel} has it: `{command}` mends that")
+                for one in plan.mends:
+                    how = _how(one, recipe, opened.target)
+                    run.story.say(f"  {one.channel.name} has it: {how}")
                 require_yes(f"Revoke {name}?", yes=yes, as_json=as_json)
-            else:
-                run.story.say(f"{plan.image.id} is revoked already: {plan.image.revoked}")
             id_ = flow.carry_out(
                 opened.cloud,
                 recipe.absolute(),
@@ -62,21 +60,42 @@ def revoke(
                 reason=reason,
                 subscribers=(run.show,),
             )
-        for channel, command in ways.items():
-            run.story.say(f"{channel} still has {plan.image.id}: `{command}` mends that")
-        run.result(plan.image.id, _json(plan, ways, reason, id_))
+            if plan.needed:  # channels may have moved meanwhile, or somebody may have been quicker
+                plan = flow.plan_revocation(opened.cloud, opened.recipe, plan.image.id)
+            if id_ is None:
+                run.story.say(f"{plan.image.id} is revoked already: {plan.image.revoked}")
+        commands = {one.channel.name: _command(one, recipe, opened.target) for one in plan.mends}
+        for one in plan.mends:
+            how = _how(one, recipe, opened.target)
+            run.story.say(f"{one.channel.name} still has {plan.image.id}: {how}")
+        run.result(plan.image.id, _json(plan, commands, reason, id_))
 
 
-def _ways_back(plan: Revocation, recipe: Path, target: str) -> dict[str, str]:
-    """Channel -> the command that gives it another image."""
-    named = [] if recipe == DEFAULT_RECIPE else ["--recipe", str(recipe)]
-    return {
-        channel.name: shlex.join(["amibuild", "rollback", channel.name, *named, "--target", target])
-        for channel in plan.channels
-    }
+def _how(mend: Mend, recipe: Path, target: str) -> str:
+    command = _command(mend, recipe, target)
+    if command is None:
+        return "no other image is there to take its place, so bake one and promote it"
+    return f"`{command}` mends that"
 
 
-def _json(plan: Revocation, ways: dict[str, str], reason: str, id_: str | None) -> dict[str, Any]:
+def _command(mend: Mend, recipe: Path, target: str) -> str | None:
+    """What gives the channel another image; None when there is none."""
+    if mend.image is None:
+        return None
+    channel, named = mend.channel.name, []
+    if recipe != DEFAULT_RECIPE:
+        named = ["--recipe", str(recipe)]
+    words = (
+        ["rollback", channel]
+        if mend.verb == "rollback"
+        else ["promote", mend.image.version, "--to", channel, *filter(None, [mend.flag])]
+    )
+    return shlex.join(["amibuild", *words, *named, "--target", target])
+
+
+def _json(
+    plan: Revocation, commands: dict[str, str | None], reason: str, id_: str | None
+) -> dict[str, Any]:
     return {
         "image": {"id": plan.image.id, "name": plan.image.name, "version": plan.image.version},
         "region": plan.image.region,
@@ -84,7 +103,12 @@ def _json(plan: Revocation, ways: dict[str, str], reason: str, id_: str | None) 
         "reason": reason if plan.image.revoked is None else plan.image.revoked,
         "journal": id_,
         "channels": [
-            {"channel": one.name, "parameter": one.parameter, "rollback": ways[one.name]}
-            for one in plan.channels
+            {
+                "channel": one.channel.name,
+                "parameter": one.channel.parameter,
+                "rollback": commands[one.channel.name] if one.verb == "rollback" else None,
+                "promote": commands[one.channel.name] if one.verb == "promote" else None,
+            }
+            for one in plan.mends
         ],
     }

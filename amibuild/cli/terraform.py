@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from amibuild.cli import completion
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
     JsonOption,
@@ -28,6 +29,7 @@ def terraform(
             metavar="IMAGE",
             help="AMI id, AMI name, version, or @CHANNEL; else the newest that is verified.",
             show_default=False,
+            autocompletion=completion.images,
         ),
     ] = None,
     target: TargetOption = None,

@@ -10,6 +10,7 @@ import typer
 from amibuild.cli.bake import begin_report, refuse_scripted, write_report
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
+    ImageArgument,
     JsonOption,
     MachineName,
     MachineOption,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def verify(
     context: typer.Context,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="AMI id, AMI name or version.")],
+    image: ImageArgument,
     recipe: RecipeOption = DEFAULT_RECIPE,
     target: TargetOption = None,
     machine: MachineOption = MachineName.AUTO,

@@ -15,6 +15,7 @@ from amibuild.aws.ec2 import Network
 from amibuild.aws.images import Image
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
+from amibuild.channels import find
 from amibuild.communicator.base import Communicator, RemoteJob
 from amibuild.errors import StepFailed, UsageError, VerifyFailed
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
@@ -26,7 +27,6 @@ from amibuild.names import ON_BUILDER, BakeId, Tag, new_bake_id
 from amibuild.plan import digest_of
 from amibuild.project import Project
 from amibuild.recipe.model import Recipe
-from amibuild.registry import find_image
 from amibuild.scope import Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import make_access
@@ -127,14 +127,15 @@ def verify(
     target: str,
     subscribers: Sequence[Subscriber],
 ) -> Proof:
-    """The proof of an image that exists, by id, version or name, with the recipe's checks.
+    """The proof of an image that there is, by id, version, name or `@channel`, with the
+    recipe's checks.
 
     Its tags say afterwards how it went, unless it was made from another state of the recipe: what
     that one promised is not what was checked.
     Raises: UsageError for an image that is not there, or is another recipe's; what a launch
     raises. A failed check is in the result, not an error: `require` makes it one.
     """
-    facts = find_image(cloud, project.recipe.image.name, reference)
+    facts = find(cloud, project.recipe, reference)
     if facts.image != project.recipe.image.name:
         raise UsageError(
             f"{facts.id} is an image of {facts.image}, and {project.path} makes "

@@ -140,6 +140,14 @@ def reply(exit_code: int, log: bytes, result: bytes) -> str:
     return announce(exit_code, pack(log, result))
 
 
+def scripted(job: str, result: object, times: int | None = None) -> dict[str, object]:
+    """A line of an endpoint's script: what the machine sends for this job, so many times."""
+    said = reply(0, b"", b"" if result is None else json.dumps(result).encode())
+    packed = base64.b64encode(said.encode()).decode()
+    match = rf"(?s)^(?=.*?/run/amibuild/{job}\b)(?=.*amibuild-reply)"
+    return {"match": match, "stdout_base64": packed, "times": times}
+
+
 def pack(log: bytes, result: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:

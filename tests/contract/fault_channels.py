@@ -1,9 +1,10 @@
-"""Every AWS call of a promotion and of a revocation, with every fault that is possible for it.
+"""Every AWS call of a promotion, a revocation and a prune, with every fault that it can have.
 
 As fault_matrix.py does with bakes: some moves are recorded, and each cell that follows from their
 calls is one more move with its fault. Afterwards a channel must have its old image or the new one,
 and the new one when the move said so; an image that was to be revoked must not be promotable once
-anything was done to it. After `reap`, without faults, the same move comes through.
+anything was done to it; nothing that is used must be removed, and what is removed by half must be
+told (fault_prune.py). After `reap`, without faults, the same move comes through.
 
 `python -m tests.contract.fault_channels` runs all of it and prints its size and result.
 """
@@ -30,13 +31,15 @@ from amibuild.reap import reap
 from tests.contract.conftest import KEY, Aws
 from tests.contract.fault_cells import PASSING, Call, Cell, Kind, Run, cells_of
 from tests.contract.fault_matrix import calls_in, session
+from tests.contract.fault_prune import Pruning
 from tests.contract.imaged import snapshot_of
 from tests.contract.promoted import Stage
+from tests.contract.shelf import Shelf
 from tests.contract.swift import SwiftClock, swift
 
 FIRST, NEXT, BACK = Run("the first"), Run("another"), Run("a rollback")
-REVOKED = Run("a revocation")
-RUNS = (FIRST, NEXT, BACK, REVOKED)
+REVOKED, PRUNED = Run("a revocation"), Run("a prune")
+RUNS = (FIRST, NEXT, BACK, REVOKED, PRUNED)
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,13 @@ class Lab:
         with swift() as clock:
             # Clients of its own: what they have learnt of one fault must not change another.
             self._aws.__dict__.pop("cloud", None)
-            stage = Stage(
-                self._aws, self._folder / f"recipe-{next(self._numbers)}", snapshot=self._snapshot
-            )
-            scene = _Scene(run, stage, clock)
+            folder = self._folder / f"recipe-{next(self._numbers)}"
+            scene: _Scene | Pruning
+            if run is PRUNED:
+                scene = Pruning(Shelf(self._aws, folder, self._snapshot), clock)
+            else:
+                stage = Stage(self._aws, folder, snapshot=self._snapshot)
+                scene = _Scene(run, stage, clock)
             begun = len(calls_in(self._log))
             ordered = self._aws.service.scripted.faults
             ordered.order([Fault.parse(fault) for fault in faults])

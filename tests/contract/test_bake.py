@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from amibuild.channels import find
 from amibuild.errors import (
     AmibuildError,
     AwsError,
@@ -29,7 +30,7 @@ from amibuild.errors import (
 from amibuild.journal import Noted, Shown, StepStarted, read
 from amibuild.project import Project
 from amibuild.reap import reap
-from amibuild.registry import find_image, list_images
+from amibuild.registry import list_images
 from amibuild.scope import OnError
 from amibuild.steps.distribute import mark
 from amibuild.verify.boot import verify
@@ -141,7 +142,7 @@ def test_versions_count_up_and_a_taken_name_is_passed_over(start: Start, project
     assert second.version.endswith(".3")
     found = list_images(aws.cloud, "game-host")
     assert [one.version for one in found] == [second.version, first.version]
-    assert find_image(aws.cloud, "game-host", first.version).id == first.image_id
+    assert find(aws.cloud, project.recipe, first.version).id == first.image_id
 
 
 def test_an_unchanged_image_is_reused_until_it_is_too_old(start: Start, project: Project) -> None:

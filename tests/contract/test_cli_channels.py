@@ -102,6 +102,7 @@ def test_a_bad_image_is_taken_back_and_the_channel_mended_as_it_says(typed: Type
     told = typed.ask("revoke", "@nightly", "--reason", "crashes", "--yes")
     (mend,) = told["channels"]
     assert mend["rollback"] == "amibuild rollback nightly --target aws"
+    assert mend["promote"] is None
     out, _ = typed.run("channels")
     assert "revoked" in out.splitlines()[1]
     out, _ = typed.run("rollback", "nightly", "--yes")
@@ -120,6 +121,21 @@ def test_a_bad_image_is_taken_back_and_the_channel_mended_as_it_says(typed: Type
     assert seen[1]["regions"]["us-east-1"]["state"] == "empty"
     again = typed.ask("revoke", new, "--reason", "other")
     assert (again["changed"], again["reason"], again["channels"]) == (False, "crashes", [])
+
+
+def test_where_no_way_leads_back_the_next_image_is_named(typed: Typed) -> None:
+    only = typed.stage.image(OLD)
+    typed.run("promote", OLD, "--to", "nightly", "--yes")
+    _, err = typed.run("revoke", OLD, "--reason", "crashes", code=2)
+    assert "nightly has it: no other image is there" in err
+    new = typed.stage.image(NEW)
+    (mend,) = typed.ask("revoke", OLD, "--reason", "crashes", "--yes")["channels"]
+    assert mend["promote"] == f"amibuild promote {NEW} --to nightly --target aws"
+    assert mend["rollback"] is None
+    told = typed.ask("promote", only, "--to", "nightly", code=2)["error"]
+    assert told["reasons"] == ["it is revoked: crashes"]
+    out, _ = typed.run(*mend["promote"].split()[1:-2], "--yes")
+    assert out == f"nightly  {only} -> {new}\n"
 
 
 def test_terraform_is_given_the_image_that_a_channel_has(typed: Typed) -> None:

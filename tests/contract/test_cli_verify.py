@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract import builder
+from tests.contract.builder import scripted as line
 from tests.contract.place import Place, new_place
 
 MEASURED = {"exposure": 1.1}
@@ -33,14 +33,6 @@ SHAPE = {
     "error": ({"message"}, set[str]()),
     "skipped": ({"message"}, set[str]()),
 }
-
-
-def line(job: str, result: object, times: int | None = None) -> dict[str, object]:
-    """A line of the script: what the machine sends for this job, so many times."""
-    said = builder.reply(0, b"", json.dumps(result).encode())
-    packed = base64.b64encode(said.encode()).decode()
-    match = rf"(?s)^(?=.*?/run/amibuild/{job}\b)(?=.*amibuild-reply)"
-    return {"match": match, "stdout_base64": packed, "times": times}
 
 
 WAIVED = {"rule": "no private key in any block", "path": "/opt/key.pem", "detail": "is a key"}

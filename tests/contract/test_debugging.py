@@ -10,12 +10,12 @@ import pytest
 
 from amibuild import bake_machine
 from amibuild.bakes import State, bakes
+from amibuild.channels import find
 from amibuild.errors import AmibuildError, ResourceFailed, StepFailed, UsageError, VerifyFailed
 from amibuild.journal import ResourceKind
 from amibuild.names import Tag
 from amibuild.project import Project
 from amibuild.reap import reap
-from amibuild.registry import find_image
 from amibuild.scope import OnError
 from amibuild.steps.launch import Purpose
 from tests.contract import builder
@@ -126,4 +126,4 @@ def test_an_image_that_is_not_proven_is_asked_about_too(start: Start, project: P
     (image,) = account(aws)["images"] - before["images"]
     machines = account(aws)["instances"] - before["instances"]
     assert len(machines) == 2
-    assert find_image(aws.cloud, project.recipe.image.name, image).tags[Tag.VERIFIED] == "failed"
+    assert find(aws.cloud, project.recipe, image).tags[Tag.VERIFIED] == "failed"

@@ -1,4 +1,5 @@
-"""A promotion with a fault at every call leaves the channel at its old or its new value.
+"""A promotion with a fault at every call leaves the channel at its old or its new value; a prune
+leaves what is used, and says what it did by half.
 
 `make test` runs what changes something, and the first of each read, with the kinds of QUICK;
 `make soak` all others.
@@ -13,7 +14,16 @@ import boto3
 import pytest
 
 from tests.contract.fault_cells import POSSIBLE, Call, Cell, Kind, Run, Sort, sort_of
-from tests.contract.fault_channels import NEXT, REVOKED, RUNS, Lab, Outcome, every_cell, problems
+from tests.contract.fault_channels import (
+    NEXT,
+    PRUNED,
+    REVOKED,
+    RUNS,
+    Lab,
+    Outcome,
+    every_cell,
+    problems,
+)
 
 Recorded = Mapping[Run, Outcome]
 # Those that act although they seem not to, and those that end a move halfway.
@@ -21,6 +31,7 @@ QUICK = (Kind.DENIED, Kind.LOST, Kind.LOST_ON)
 KNOWN = {
     *("GetParameters", "GetParametersByPath", "PutParameter", "DescribeImages"),
     *("GetParameterHistory", "CreateTags", "DisableImage", "EnableImageDeprecation"),
+    *("DescribeImageReferences", "DescribeSnapshots", "DeregisterImage", "DeleteSnapshot"),
 }
 
 
@@ -42,7 +53,7 @@ def matrix(recorded: Recorded) -> list[Cell]:
 
 def quick(cell: Cell) -> bool:
     telling = cell.first or sort_of(cell.call.name) is not Sort.READ
-    return telling and cell.kind in QUICK and cell.run in (NEXT, REVOKED)
+    return telling and cell.kind in QUICK and cell.run in (NEXT, REVOKED, PRUNED)
 
 
 def wrong_of(lab: Lab, recorded: Recorded, picked: list[Cell]) -> list[str]:

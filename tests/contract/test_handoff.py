@@ -9,27 +9,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from amibuild import proc
+from amibuild.change import manifest_key
 from amibuild.errors import UsageError
 from amibuild.handoff import hand_image_over
 from amibuild.outputs.manifest import to_json
 from amibuild.outputs.terraform import EXAMPLE, MODULE, TFVARS, example, module
 from amibuild.project import Project
-from tests.contract.builder import new_project
+from tests.contract import terraform_cli
+from tests.contract.builder import changed, new_project
 from tests.contract.conftest import KEY, REGION, Aws, Start
 from tests.contract.imaged import snapshot_of, tagged
-from tests.local.clients import MIRRORS, PATH, need, program, terraform_mirror
+from tests.contract.terraform_cli import Terraform
+from tests.local.clients import need
 from tests.unit.samples import manifest
 from tests.unit.test_terraform import pinned
 
 OLD, NEW = "2026.11.21.1", "2026.11.22.1"
 DIGEST = "3f" * 32
+BUCKET = "a-bucket-of-ours"
 PARAMETER = "/amibuild/game-host/nightly/ami-id"
 TESTS = Path(__file__).parent / "handoff"
 
@@ -96,6 +97,22 @@ def test_the_newest_proven_image_is_pinned_and_all_else_is_refused(
         hand_image_over(project, aws.cloud, other)
 
 
+def test_a_manifest_that_is_only_in_the_bucket_is_read_there(aws: Aws, project: Project) -> None:
+    project = changed(project, aws={"bucket": BUCKET})
+    image = register(aws, snapshot_of(aws, aws.image()), OLD)
+    # Who can't read it is told, since the recipe makes another image.
+    with pytest.raises(UsageError, match=f"or s3://{BUCKET} .*NoSuchBucket"):
+        hand_image_over(project, aws.cloud, None)
+    aws.s3.create_bucket(Bucket=BUCKET)
+    with pytest.raises(UsageError, match=f"its manifest is not in .* or s3://{BUCKET}"):
+        hand_image_over(project, aws.cloud, None)
+    one = manifest(OLD, image_id=image)
+    aws.cloud.s3.put(BUCKET, manifest_key(one.image.name), to_json(one).encode())
+    assert hand_image_over(project, aws.cloud, None).image.id == image
+    told = json.loads((project.directory / "terraform" / TFVARS).read_text())
+    assert list(told["amibuild_services"]) == ["minetest"]
+
+
 def test_the_module_is_replaced_and_the_example_is_the_users(aws: Aws, project: Project) -> None:
     image = register(aws, snapshot_of(aws, aws.image()), OLD)
     note_manifest(project, OLD, image)
@@ -114,62 +131,19 @@ def test_the_module_is_replaced_and_the_example_is_the_users(aws: Aws, project: 
     assert not (folder / EXAMPLE / "role.tf").exists()
 
 
-@dataclass
-class Terraform:
-    """Terraform in the folder of the example, with the endpoint for AWS."""
-
-    folder: Path
-    environment: dict[str, str]
-
-    def run(self, *words: str, folder: Path | None = None) -> str:
-        done = proc.run(
-            ["terraform", *words],
-            cwd=folder or self.folder,
-            env=self.environment,
-            check=False,
-            timeout_s=600,
-        )
-        assert done.exit_code == 0, done.text + done.stderr.decode()
-        return done.text
-
-    def changes(self, *words: str) -> dict[str, dict[str, Any]]:
-        """Address -> what a plan would change there; what it leaves alone is not in it."""
-        self.run("plan", "-input=false", "-out=planned", *words)
-        shown = json.loads(self.run("show", "-json", "planned"))
-        return {
-            one["address"]: one["change"]
-            for one in shown["resource_changes"]
-            if one["change"]["actions"] not in (["no-op"], ["read"])
-        }
-
-
 @pytest.fixture
 def terraform(
     start: Start, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Aws, Terraform]]:
-    mirror = terraform_mirror()
-    no_mirror = None if mirror else f"its AWS provider is in none of {MIRRORS}"
-    need("terraform", program("terraform") or no_mirror)
+    need("terraform", terraform_cli.problem())
     monkeypatch.setenv("MOTO_IAM_LOAD_MANAGED_POLICIES", "true")  # as an endpoint has it
     aws = start()
-    config = tmp_path / "config.tfrc"
-    path = json.dumps(str(mirror))
-    config.write_text(
-        f"provider_installation {{\n  filesystem_mirror {{\n    path = {path}\n  }}\n}}\n"
-    )
-    environment = {
+    account = {
         "AWS_ACCESS_KEY_ID": KEY.id,
         "AWS_SECRET_ACCESS_KEY": KEY.secret,
         "AWS_ENDPOINT_URL": aws.service.url,
-        "CHECKPOINT_DISABLE": "1",
-        "HOME": str(tmp_path),
-        "PATH": PATH,
-        "TF_CLI_CONFIG_FILE": str(config),
-        "TF_CLI_ARGS": "-no-color",
-        # One copy of its 600 MB for the module and for the example.
-        "TF_PLUGIN_CACHE_DIR": str(tmp_path / "plugins"),
     }
-    (tmp_path / "plugins").mkdir()
+    environment = terraform_cli.environment(tmp_path, account)
     yield aws, Terraform(project.directory / "terraform" / EXAMPLE, environment)
 
 

@@ -53,6 +53,11 @@ def stage(shared: Aws, snapshot: str, tmp_path: Path) -> Stage:
     return Stage(shared, tmp_path / f"recipe-{next(NUMBERS)}", snapshot=snapshot)
 
 
+def tag_revoked(stage: Stage, image: str) -> None:
+    tag = [{"Key": "amibuild:revoked", "Value": "slow"}]
+    stage.aws.ec2.create_tags(Resources=[image], Tags=tag)  # type: ignore[arg-type]
+
+
 def test_an_image_goes_from_channel_to_channel_and_each_says_who_and_why(stage: Stage) -> None:
     old, new = stage.image(OLD), stage.image(NEW)
     assert stage.promote(OLD).version == 1
@@ -141,6 +146,67 @@ def test_a_disabled_image_is_refused_whatever_is_said(stage: Stage) -> None:
     stage.aws.ec2.disable_image(ImageId=image)
     with pytest.raises(PromotionRefused, match="it is disabled"):
         stage.promote(image, allowed=Allowed(unverified=True, deprecated=True, skip=True))
+
+
+def test_a_channel_that_has_a_revoked_image_is_not_told_that_all_is_well(stage: Stage) -> None:
+    old, new = stage.image(OLD), stage.image(NEW)
+    stage.promote(old)
+    stage.promote(new)
+    tag_revoked(stage, new)
+    every = Allowed(unverified=True, deprecated=True, skip=True)
+    with pytest.raises(PromotionRefused, match="it is revoked: slow") as refused:
+        stage.promote(new, allowed=every)
+    assert refused.value.hint is not None and "promote another" in refused.value.hint
+    with pytest.raises(PromotionRefused, match="it is revoked: slow"):
+        stage.roll_back(to=new)
+    assert len(stage.history()) == 2
+
+
+def test_an_old_mark_of_what_the_channel_has_already_needs_no_flag(stage: Stage) -> None:
+    image = stage.image(OLD, **{"amibuild:verified": ""})
+    stage.promote(image, allowed=Allowed(unverified=True))
+    assert stage.promote(image).id is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("revoke", "by now it is revoked: slow"),
+        ("disable", "by now it is disabled"),
+        ("deprecate", "by now it is deprecated"),
+        ("unprove", "by now it is not verified"),
+        ("remove", "it is gone"),
+    ],
+)
+def test_the_image_is_looked_at_again_after_the_yes(stage: Stage, change: str, said: str) -> None:
+    old, new = stage.image(OLD), stage.image(NEW)
+    stage.put(old)
+    cloud, ec2 = stage.aws.cloud, stage.aws.ec2
+    move = plan_promotion(cloud, stage.recipe, new, "nightly", Allowed())
+    match change:
+        case "revoke":
+            tag_revoked(stage, new)
+        case "disable":
+            ec2.disable_image(ImageId=new)
+        case "deprecate":
+            stage.deprecate(new)
+        case "unprove":
+            ec2.delete_tags(Resources=[new], Tags=[{"Key": "amibuild:verified"}])
+        case _:
+            ec2.deregister_image(ImageId=new)
+    with pytest.raises(PromotionRefused, match=said):
+        carry_out(cloud, stage.path, move, target="local", reason="", subscribers=())
+    assert (stage.points_at(), len(stage.history())) == (old, 1)
+    report = reap(cloud, stage.path.parent / ".amibuild", target="local", dry_run=False)
+    assert report.removed == [], "its lock was released"
+
+
+def test_what_a_flag_allows_it_allows_at_the_second_look_too(stage: Stage) -> None:
+    image = stage.image(NEW)
+    move = plan_promotion(stage.aws.cloud, stage.recipe, image, "nightly", Allowed(deprecated=True))
+    stage.deprecate(image)
+    carry_out(stage.aws.cloud, stage.path, move, target="local", reason="", subscribers=())
+    assert stage.points_at() == image
 
 
 def test_no_rank_is_skipped_unless_a_flag_says_so(stage: Stage) -> None:
@@ -321,8 +387,7 @@ def test_rollback_passes_over_what_cannot_be_used_and_says_so(stage: Stage) -> N
         stage.promote(image)
     stage.aws.ec2.deregister_image(ImageId=gone)
     stage.deprecate(old)
-    tag = [{"Key": "amibuild:revoked", "Value": "slow"}]
-    stage.aws.ec2.create_tags(Resources=[revoked], Tags=tag)  # type: ignore[arg-type]
+    tag_revoked(stage, revoked)
     moved = stage.roll_back()
     assert stage.points_at() == moved.move.image.id == good
     said = moved.move.passed_over

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import boto3
 import pytest
@@ -20,17 +18,13 @@ from amibuild.local.faults import Fault
 from amibuild.local.service import Options, Service
 from amibuild.permission import Wanted
 from amibuild.policy import Flow, statements
-from amibuild.prune import PrunePlan, PruneReport, carry_out, plan_prune
 from amibuild.retention import Rule
 from tests.contract.conftest import KEY, Aws
 from tests.contract.fault_matrix import calls_in
-from tests.contract.imaged import completed, image, snapshot_of, tagged, tags_of
-from tests.contract.promoted import Stage
-from tests.contract.swift import swift
+from tests.contract.imaged import image, snapshot_of, tags_of
+from tests.contract.shelf import Shelf
 
 NUMBERS = itertools.count()
-LATER = timedelta(days=40)
-RULE = Rule(keep=5, days=30)
 
 
 @pytest.fixture(scope="module")
@@ -47,58 +41,14 @@ def snapshot(shared: Aws) -> str:
     return snapshot_of(shared, shared.image())
 
 
-class Shelf(Stage):
-    """Images of a recipe, each of a snapshot of its own."""
-
-    def __init__(self, aws: Aws, folder: Path, base: str) -> None:
-        super().__init__(aws, folder)
-        self._base = base
-
-    def image(self, version: str, **tags: str) -> str:
-        ours = {"amibuild:image": self.name, "amibuild:version": version}
-        copy = self.aws.ec2.copy_snapshot(
-            SourceSnapshotId=self._base,
-            SourceRegion=self.aws.region,
-            TagSpecifications=tagged("snapshot", **ours),  # type: ignore[arg-type]
-        )["SnapshotId"]
-        self._snapshot = completed(self.aws, copy)
-        return super().image(version, **tags)
-
-    def images(self, number: int) -> list[str]:
-        """Oldest first."""
-        first = datetime(2026, 9, 1, tzinfo=UTC)
-        return [self.image(f"{first + timedelta(days=n):%Y.%m.%d}.1") for n in range(number)]
-
-    def plan(self, rule: Rule = RULE) -> PrunePlan:
-        now = datetime.now(UTC) + LATER
-        return plan_prune(self.aws.cloud, self.recipe, rule, now=now)
-
-    def carry_out(self, plan: PrunePlan, *subscribers: Any) -> PruneReport:
-        with swift() as clock:
-            return carry_out(
-                self.aws.cloud,
-                self.recipe,
-                self.path,
-                plan,
-                target="local",
-                subscribers=subscribers,
-                clock=clock,
-            )
-
-    def there(self) -> set[str]:
-        mine = [{"Name": "tag:amibuild:image", "Values": [self.name]}]
-        found = self.aws.ec2.describe_images(Filters=mine, IncludeDisabled=True)["Images"]  # type: ignore[arg-type]
-        return {one["ImageId"] for one in found}
-
-    def snapshots(self) -> set[str]:
-        mine = [{"Name": "tag:amibuild:image", "Values": [self.name]}]
-        found = self.aws.ec2.describe_snapshots(Filters=mine)["Snapshots"]  # type: ignore[arg-type]
-        return {one["SnapshotId"] for one in found}
-
-
 @pytest.fixture
 def shelf(shared: Aws, snapshot: str, tmp_path: Path) -> Shelf:
     return Shelf(shared, tmp_path / f"recipe-{next(NUMBERS)}", snapshot)
+
+
+def revoke_by_tag(shelf: Shelf, image: str) -> None:
+    tags = [{"Key": "amibuild:revoked", "Value": "slow"}]
+    shelf.aws.ec2.create_tags(Resources=[image], Tags=tags)  # type: ignore[arg-type]
 
 
 def test_of_sixty_images_none_that_is_used_goes(shelf: Shelf) -> None:
@@ -144,8 +94,7 @@ def test_of_sixty_images_none_that_is_used_goes(shelf: Shelf) -> None:
     shelf.put(revoked_used, "staging")
     used[revoked_used] = "the channel staging has it"
     for one in (revoked_used, revoked):
-        tags = [{"Key": "amibuild:revoked", "Value": "slow"}]
-        ec2.create_tags(Resources=[one], Tags=tags)  # type: ignore[arg-type]
+        revoke_by_tag(shelf, one)
         ec2.disable_image(ImageId=one)
     # Newer than all, and none of them a version to keep.
     failed = shelf.image("2026.11.01.1", **{"amibuild:verified": "failed"})
@@ -210,6 +159,47 @@ def test_one_that_is_used_since_the_look_is_spared(shelf: Shelf) -> None:
     assert [one.image.id for one in report.spared] == [images[0]]
     assert report.spared[0].stays == ("the channel nightly has it",)
     assert shelf.there() == {images[0], images[3]}
+
+
+def test_what_rollback_would_go_to_stays_though_a_deprecated_one_is_nearer(shelf: Shelf) -> None:
+    oldest, back, deprecated, current = shelf.images(4)
+    for one in (oldest, back, deprecated, current):
+        shelf.promote(one)
+    shelf.deprecate(deprecated)
+    plan = shelf.plan(Rule(1, 30))
+    assert [one.image.id for one in plan.going] == [deprecated, oldest]
+    shelf.carry_out(plan)
+    assert shelf.roll_back().move.image.id == back
+
+
+def test_a_way_back_that_was_taken_back_since_the_look_is_none(shelf: Shelf) -> None:
+    back, nearer, current = shelf.images(3)
+    for one in (back, nearer, current):
+        shelf.promote(one)
+    plan = shelf.plan(Rule(1, 30))
+    assert [one.image.id for one in plan.going] == [back]
+    revoke_by_tag(shelf, nearer)
+    report = shelf.carry_out(plan)
+    assert report.spared[0].stays == ("the channel nightly would go back to it",)
+    assert shelf.there() == {back, nearer, current}
+
+
+def test_an_error_in_the_middle_takes_along_what_was_left_before_it(shelf: Shelf) -> None:
+    images = shelf.images(3)
+    plan = shelf.plan(Rule(1, 30))
+    stays = snapshot_of(shelf.aws, images[1])
+    denied = "UnauthorizedOperation"
+    orders = (f"DeleteSnapshot:1={denied}", f"DescribeImageReferences:2={denied}")
+    faults = shelf.aws.service.scripted.faults
+    faults.order(list(map(Fault.parse, orders)))
+    with pytest.raises(AwsError) as caught:
+        shelf.carry_out(plan)
+    faults.order(())
+    assert [one.id for one in caught.value.leftovers] == [stays]
+    assert shelf.there() == {images[0], images[2]}
+    shelf.aws.__dict__.pop("cloud", None)  # its clients have learnt of the fault
+    shelf.carry_out(shelf.plan(Rule(1, 30)))
+    assert shelf.snapshots() == {snapshot_of(shelf.aws, images[2])}
 
 
 @pytest.mark.parametrize("operation", ["DeregisterImage", "DeleteSnapshot"])

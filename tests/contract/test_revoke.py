@@ -12,12 +12,13 @@ import pytest
 
 from amibuild import revoke
 from amibuild.channel_lines import Revoking
+from amibuild.channels import find
 from amibuild.errors import PromotionRefused, UsageError
 from amibuild.journal import read
 from amibuild.local.service import Options, Service
 from amibuild.promote import Allowed
-from amibuild.registry import find_image, find_reusable
-from amibuild.revoke import Revocation
+from amibuild.registry import find_reusable
+from amibuild.revoke import Mend, Revocation
 from tests.contract.conftest import KEY, Aws, Refuses
 from tests.contract.imaged import image as described
 from tests.contract.imaged import snapshot_of, tags_of
@@ -78,7 +79,7 @@ def test_nobody_can_start_it_and_it_says_why(stage: Stage, refuses: Refuses) -> 
 def test_it_is_still_listed_and_found_by_its_version(stage: Stage) -> None:
     image = stage.image(OLD)
     revoked(stage, OLD)
-    found = find_image(stage.aws.cloud, stage.name, OLD)
+    found = find(stage.aws.cloud, stage.recipe, OLD)
     assert (found.id, found.revoked, found.state) == (image, "it is slow", "disabled")
 
 
@@ -114,6 +115,54 @@ def test_channels_that_have_it_are_told_and_get_it_no_more(stage: Stage) -> None
     assert stage.points_at("nightly") != new
     with pytest.raises(PromotionRefused, match="it has had no other one"):
         stage.roll_back("staging")
+
+
+def told(mend: Mend) -> tuple[str, str, str | None, str]:
+    return mend.channel.name, mend.verb, mend.image.id if mend.image else None, mend.flag
+
+
+def test_what_mends_a_channel_is_what_would_come_through(stage: Stage) -> None:
+    """A rollback where there is a way back; else the newest that may be promoted to it."""
+    first, second, third = (stage.image(f"2026.11.2{n}.1") for n in (1, 2, 3))
+    for image in (first, second):
+        stage.promote(image)
+    stage.promote(second, "staging")
+    plan = revoke.plan_revocation(stage.aws.cloud, stage.recipe, second)
+    # `third` is newer, and has not been in nightly.
+    assert list(map(told, plan.mends)) == [
+        ("nightly", "rollback", first, ""),
+        ("staging", "promote", first, ""),
+    ]
+    revoked(stage, second)
+    stage.roll_back("nightly")
+    stage.promote(first, "staging")
+    revoked(stage, first)
+    for channel, flag in (("nightly", ""), ("staging", "--allow-skip")):
+        plan = revoke.plan_revocation(stage.aws.cloud, stage.recipe, first)
+        (mend,) = [one for one in plan.mends if one.channel.name == channel]
+        assert told(mend) == (channel, "promote", third, flag)
+    stage.promote(third, "staging", Allowed(skip=True))
+    assert stage.points_at("staging") == third
+
+
+def test_without_another_image_nothing_is_named(stage: Stage) -> None:
+    image = stage.image(OLD)
+    stage.image(NEW, **{"amibuild:verified": ""})
+    stage.promote(image)
+    (mend,) = revoke.plan_revocation(stage.aws.cloud, stage.recipe, image).mends
+    assert mend.image is None
+
+
+def test_who_was_quicker_keeps_their_reason(stage: Stage) -> None:
+    image = stage.image(OLD)
+    cloud = stage.aws.cloud
+    plan = revoke.plan_revocation(cloud, stage.recipe, image)
+    revoked(stage, OLD)
+    before = described(stage.aws, image)
+    again = revoke.carry_out(
+        cloud, stage.path, plan, target="local", reason="another word", subscribers=()
+    )
+    assert (again, described(stage.aws, image)) == (None, before)
 
 
 @pytest.mark.parametrize("half", [False, True])
