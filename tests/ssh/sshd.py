@@ -1,7 +1,7 @@
 """A real OpenSSH sshd on loopback, and users of its own, with nothing of either on the host.
 
 It runs in namespaces (amibuild/local/private.py): what Debian's packages hold lies over the
-host's /usr and /etc there, with a systemd-run that is enough for a command, and goes with it.
+host's /usr there, with an /etc of its own and a systemd-run that is enough for a command.
 """
 
 from __future__ import annotations
@@ -77,9 +77,17 @@ set -eu
 at=$1 unpacked=$2
 shift 2
 mount -t overlay overlay -o "lowerdir=$at/usr:$unpacked/usr:/usr" /usr
-mount -t overlay overlay -o "lowerdir=$at/etc:$unpacked/etc:/etc" /etc
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /root
+mkdir /run/etc
+# No overlay: without root none may lie over what has mounts in it, as a container's /etc has.
+for name in alternatives environment ld.so.cache login.defs nsswitch.conf pam.d profile security; do
+    cp -r "/etc/$name" /run/etc/ 2>/dev/null || true # old passwords are for nobody's eyes
+done
+for from in "$unpacked/etc/pam.d" "$at/etc/."; do
+    [ ! -e "$from" ] || cp -r "$from" /run/etc/
+done
+mount --bind /run/etc /etc
 mkdir -p /run/sshd /run/systemd/transient
 touch /run/systemd/transient/amibuild-lease.timer
 cp "$at/authorized" "$at/authorities" /run/
@@ -92,6 +100,10 @@ needs_sshd = pytest.mark.skipif(
     not ((UNPACKED / "usr/sbin/sshd").exists() or proc.which("sshd")) or not may_mount(),
     reason="no sshd (make setup unpacks one), or this host allows no namespaces of our own",
 )
+
+
+# In a user namespace sudo is not the setuid program of its root.
+needs_sudo = pytest.mark.skipif(os.geteuid() != 0, reason="sudo needs to be root's")
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,7 @@ def sshd(
         ("sshd_config", _config(found, settings), 0o644),
         ("etc/passwd", _USERS, 0o644),
         ("etc/group", _GROUPS, 0o644),
+        ("etc/hosts", f"127.0.0.1 localhost {socket.gethostname()}\n", 0o644),
         ("etc/shadow", _SHADOW, 0o600),
         ("etc/sudoers", f"{ORDINARY} ALL=(ALL) NOPASSWD: ALL\n", 0o440),
         ("usr/bin/systemd-run", _SYSTEMD_RUN, 0o755),

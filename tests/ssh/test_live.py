@@ -26,7 +26,7 @@ from amibuild.errors import CommandFailed, Interrupted
 from amibuild.recipe.ssh import Ssh
 from amibuild.wait import Look, SystemClock, until
 from tests.local.tcp_proxy import Proxy
-from tests.ssh.sshd import ORDINARY, Sshd, needs_sshd, sshd
+from tests.ssh.sshd import ORDINARY, Sshd, needs_sshd, needs_sudo, sshd
 
 pytestmark = needs_sshd
 SAID_S = 20
@@ -44,7 +44,7 @@ def proxy(at: Sshd) -> Iterator[Proxy]:
         yield proxy
 
 
-@pytest.fixture(params=["root", ORDINARY])
+@pytest.fixture(params=["root", pytest.param(ORDINARY, marks=needs_sudo)])
 def live(at: Sshd, proxy: Proxy, request: pytest.FixtureRequest) -> Iterator[Live]:
     place = Place("127.0.0.1", proxy.port, Ssh(user=request.param))
     with closing(Live(Link(place, at.identity, SystemClock()))) as live:

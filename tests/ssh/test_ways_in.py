@@ -26,6 +26,7 @@ from tests.ssh.sshd import (
     free_port,
     keygen,
     needs_sshd,
+    needs_sudo,
     private_key,
     sshd,
 )
@@ -67,6 +68,7 @@ def test_the_key_of_the_bake_opens_at_a_port_that_is_not_sshs(tmp_path: Path) ->
         assert "Accepted publickey for root" in at.said
 
 
+@needs_sudo
 def test_another_user_becomes_root_by_sudo(tmp_path: Path) -> None:
     with sshd(tmp_path) as at:
         assert boots(at, user=ORDINARY)
