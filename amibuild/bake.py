@@ -22,6 +22,7 @@ from amibuild.aws.ec2 import Spot
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
+from amibuild.bake_keys import forget_keys, keys_file
 from amibuild.build import Built, Order, built_before
 from amibuild.change import manifest_key
 from amibuild.journal import BakeStarted, Noted, Subscriber, journal_path
@@ -43,7 +44,7 @@ from amibuild.record import (
     record,
 )
 from amibuild.registry import ImageFacts, find_reusable, pinned
-from amibuild.resume import Earlier, forget_keys, journal_of, keys_file, own_again, take_up
+from amibuild.resume import Earlier, journal_of, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
 from amibuild.steps.access import admit, make_access
@@ -51,7 +52,7 @@ from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.lock import Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
-from amibuild.steps.reach import admission, ways
+from amibuild.steps.reach import admission, is_proven_over_ssh, ssh_of, ways
 from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.boot import Proof, Subject, prove, require
@@ -226,6 +227,8 @@ def _bake(
         volume_gib=plan.volume_gib,
         kms_key=plan.kms_key,
         overrides=project.overrides,
+        ssh=ssh_of(recipe),
+        fresh_over_ssh=is_proven_over_ssh(recipe, plan.steps),
     )
     remover = CloudRemover(cloud, clock)
     with (

@@ -18,6 +18,7 @@ from amibuild import __version__
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
+from amibuild.bake_keys import forget_keys, keys_file
 from amibuild.bench import Bench, Round, chosen
 from amibuild.errors import Interrupted, ResourceFailed, UsageError
 from amibuild.journal import (
@@ -40,7 +41,7 @@ from amibuild.library.load import bundled_provisioners
 from amibuild.names import BakeId, InstanceId, Tag, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project
-from amibuild.resume import forget_keys, keys_file, living
+from amibuild.resume import living
 from amibuild.saved import snapshot, wait_for_save
 from amibuild.scope import Scope
 from amibuild.stage import Stages, told
@@ -49,7 +50,7 @@ from amibuild.steps.artifacts import Places
 from amibuild.steps.connect import wait_for_first_boot
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
 from amibuild.steps.preflight import preflight
-from amibuild.steps.reach import Way, admission, ways
+from amibuild.steps.reach import Way, admission, ssh_of, ways
 from amibuild.steps.secrets import read_secrets
 from amibuild.steps.upload import BucketUpload
 from amibuild.wait import Clock, SystemClock
@@ -164,6 +165,7 @@ def opened(
         kms_key=plan.kms_key,
         overrides=project.overrides,
         launched_as=launched_as(project),
+        ssh=ssh_of(recipe),
     )
     with (
         ExitStack() as ending,

@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from amibuild.channel_lines import Moved, Moving, Pruning, Revoking
 from amibuild.errors import Leftover, LeftoverError, UsageError, WaitTimeout
 from amibuild.line import Line
+from amibuild.recipe.ssh import Ssh
 from amibuild.secret import all_masked
 from amibuild.wait import Look, Waiting, until
 
@@ -70,6 +71,9 @@ class BakeStarted(Line):
     kms_key: str | None = None
     overrides: tuple[str, ...] = ()
     launched_as: str = ""
+    # How its machines are reached: by their agent and SSM where this is None.
+    ssh: Ssh | None = None
+    fresh_over_ssh: bool = False
 
 
 class StepStarted(Line):

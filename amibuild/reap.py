@@ -15,6 +15,7 @@ from pathlib import Path
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.temporary import find_temporary
+from amibuild.bake_keys import forget_keys
 from amibuild.errors import AmibuildError, Leftover, NotFound
 from amibuild.journal import (
     KEPT_FOR_LATER,
@@ -34,7 +35,6 @@ from amibuild.journal import (
     leftover,
 )
 from amibuild.names import BakeId, Tag, parse_expiry
-from amibuild.resume import forget_keys
 from amibuild.wait import Clock, silent
 
 # Machines first: volumes, groups and images are in use until theirs is gone.

@@ -280,18 +280,6 @@ def journal_of(path: Path, subscribers: tuple[Subscriber, ...], earlier: Earlier
     return journal
 
 
-def keys_file(state_dir: Path, bake_id: BakeId) -> Path:
-    """Where a bake over SSH keeps what opens its machines, for whoever goes on with it."""
-    return state_dir / "ssh" / bake_id
-
-
-def forget_keys(state_dir: Path, bake_id: BakeId) -> None:
-    """Once the bake has no machine any more that they would open."""
-    left = Remains(journal_path(state_dir, bake_id)).resources.values()
-    if not any(one.kind is ResourceKind.INSTANCE for one in left):
-        keys_file(state_dir, bake_id).unlink(missing_ok=True)
-
-
 def own_again(earlier: Earlier, scope: Scope, journal: Journal) -> None:
     """All that the earlier runs made, or may have made, is the scope's; their lock is nobody's,
     since this run has taken one of its own."""

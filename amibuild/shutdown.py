@@ -5,17 +5,45 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from amibuild import proc
 from amibuild.control import Announced, Silent, announced, ask
-from amibuild.endpoint import END_S, data_dir, holder_of, named
-from amibuild.errors import UsageError, WaitTimeout
+from amibuild.endpoint import END_S, data_dir, holder_of, named, status
+from amibuild.errors import HostError, UsageError, WaitTimeout
+from amibuild.names import Tag
 from amibuild.wait import Look, until
 
 LETTING_GO_S = 2.0
 # For one that is ended by force, before it is killed.
 FORCED_S = 15.0
+ALIVE = frozenset({"pending", "running", "stopping", "stopped"})
+
+
+@dataclass(frozen=True)
+class BakesMachine:
+    """One that a bake has made. `purpose` is `build`, or `verify` for the fresh machine."""
+
+    id: str
+    bake_id: str
+    purpose: str
+
+
+def bake_machines(data: Path | None = None) -> tuple[BakesMachine, ...]:
+    """Those that end with the endpoint: kept for a look or for --resume, where no bake runs.
+
+    Where it does not tell, there are none known, and it can be ended all the same.
+    """
+    try:
+        facts = status(data)
+    except (HostError, WaitTimeout):
+        return ()
+    return tuple(
+        BakesMachine(one["id"], one["tags"][Tag.BAKE_ID], one["tags"].get(Tag.PURPOSE, "unknown"))
+        for one in (facts["instances"] if facts else ())
+        if Tag.BAKE_ID in one["tags"] and one["state"] in ALIVE
+    )
 
 
 def stop(data: Path | None = None, *, force: bool = False) -> bool:

@@ -280,6 +280,16 @@ def write_bytes(chunk: bytes) -> bool:
     return True
 
 
+def write_error_bytes(chunk: bytes) -> bool:
+    """The same to stderr."""
+    try:
+        sys.stderr.buffer.write(chunk)
+        sys.stderr.buffer.flush()
+    except BrokenPipeError:
+        return False
+    return True
+
+
 def _forget_stdout() -> None:
     """What is still buffered would fail again when Python flushes at exit."""
     with suppress(OSError, ValueError):

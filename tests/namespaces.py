@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from amibuild.errors import HostError
 from amibuild.local import private
 
 
-def _may_mount() -> bool:
+@cache
+def may_mount() -> bool:
     try:
         private.check()
     except HostError:
@@ -17,5 +20,5 @@ def _may_mount() -> bool:
 
 
 needs_namespaces = pytest.mark.skipif(
-    not _may_mount(), reason="this host allows no namespaces of our own"
+    not may_mount(), reason="this host allows no namespaces of our own"
 )

@@ -145,6 +145,20 @@ class Ec2:
         except NotFound:
             return None
 
+    def admitted(self, group_id: str) -> tuple[tuple[str, int], ...]:
+        """DescribeSecurityGroups: each range of addresses that may come in, and its first port;
+        -1 is for all."""
+        try:
+            with calling("DescribeSecurityGroups", self._region, group_id):
+                found = self._client.describe_security_groups(GroupIds=[group_id])
+                return tuple(
+                    (one["CidrIp"], rule.get("FromPort", -1))
+                    for rule in found["SecurityGroups"][0].get("IpPermissions", [])
+                    for one in rule.get("IpRanges", [])
+                )
+        except NotFound:
+            return ()
+
     def admit(self, group_id: str, cidr: str, port: int) -> None:
         """AuthorizeSecurityGroupIngress: those addresses, to that port. Raises: Duplicate."""
         with calling("AuthorizeSecurityGroupIngress", self._region, group_id):

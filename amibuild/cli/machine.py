@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,24 +64,30 @@ def run(
     recipe: RecipeOption = DEFAULT_RECIPE,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a command as root on a bake's builder; ends with its exit code, its stdin is empty."""
+    """Run a command as root on a bake's builder; ends with its exit code, its stdin is empty.
+
+    Over SSH its output comes as it goes on, and Ctrl-C ends it; over Run Command it comes at the
+    end.
+    """
     with session(context, as_json=as_json) as verb:
         import shlex
 
         timeout_s = timeout_of(timeout)
         with opened(recipe, bake_id, machine, verb.story) as found:
-            ran = found.run(f"{shlex.join(command)}\n".encode(), timeout_s=timeout_s)
-        if as_json:
-            said = {
-                "machine": found.id,
-                "exit_code": ran.exit_code,
-                "stdout": ran.stdout.decode(errors="replace"),
-                "stderr": ran.stderr.decode(errors="replace"),
-            }
-            verb.result("", said)
-        else:
-            show(ran)
-    raise typer.Exit(ran.exit_code)
+            script = f"{shlex.join(command)}\n".encode()
+            if as_json:
+                ran = found.run(script, timeout_s=timeout_s)
+                code = ran.exit_code
+                said = {
+                    "machine": found.id,
+                    "exit_code": code,
+                    "stdout": ran.stdout.decode(errors="replace"),
+                    "stderr": ran.stderr.decode(errors="replace"),
+                }
+                verb.result("", said)
+            else:
+                code = shown(found, script, timeout_s)
+    raise typer.Exit(code)
 
 
 def shell(
@@ -91,16 +97,33 @@ def shell(
     timeout: TimeoutOption = "1h",
     recipe: RecipeOption = DEFAULT_RECIPE,
 ) -> None:
-    """Be root on a bake's builder, a line at a time, or run what is on stdin."""
+    """Be root on a bake's builder, or run what is on stdin; ends with the last exit code.
+
+    Over SSH on a terminal of its own; over Run Command a line at a time.
+    """
     with session(context, as_json=False) as verb:
         timeout_s = timeout_of(timeout)
         with opened(recipe, bake_id, machine, verb.story) as found:
-            if sys.stdin.isatty():
+            if not sys.stdin.isatty():
+                code = shown(found, whole_stdin(verb.story.say), timeout_s)
+            elif found.live is not None and sys.stdout.isatty():
+                from amibuild.cli.raw import raw
+
+                with raw(sys.stdin.fileno(), sys.stdout.fileno()) as near:
+                    code = found.live.terminal(near)
+            else:
                 verb.story.say(HOW)
                 code = line_by_line(found.id, lambda script: found.run(script, timeout_s=timeout_s))
-            else:
-                code = show(found.run(whole_stdin(verb.story.say), timeout_s=timeout_s))
     raise typer.Exit(code)
+
+
+def shown(found: BakeMachine, script: bytes, timeout_s: int) -> int:
+    """Runs it, with its output where ours goes; its exit code."""
+    if found.live is None:
+        return show(found.run(script, timeout_s=timeout_s))
+    from amibuild.ui import write_bytes, write_error_bytes
+
+    return found.live.run(script, timeout_s=timeout_s, stdout=write_bytes, stderr=write_error_bytes)
 
 
 @contextmanager
@@ -118,7 +141,10 @@ def opened(
     wanted = load_recipe(recipe)
     with open_target(wanted, target, MachineName.AUTO, story, base=False) as there:
         purpose = Purpose(machine.value) if machine else None
-        yield bake_machine.find(there.cloud, state_dir, bake_id, purpose)
+        with closing(
+            bake_machine.find(there.cloud, state_dir, bake_id, purpose, story.say)
+        ) as found:
+            yield found
 
 
 def timeout_of(text: str) -> int:

@@ -73,16 +73,16 @@ class SshCommunicator:
         self, link: Link, *, clock: Clock | None = None, new_id: Callable[[], str] = random_id
     ) -> None:
         """`new_id` names each job that is sent: two are never the same."""
-        self._link = link
+        self.link = link
         self._clock = clock or SystemClock()
         self._new_id = new_id
 
     def boot_id(self, *, timeout_s: float = SHORT_S) -> str:
         """Another after each boot of the machine. Raises: WaitTimeout, HostKeyRefused."""
-        if not (self._link.boot and self._link.is_open):
+        if not (self.link.boot and self.link.is_open):
             said = self._short("the boot id", f"cat {BOOT_ID}", timeout_s).text
-            self._link.boot = said.strip()
-        return self._link.boot
+            self.link.boot = said.strip()
+        return self.link.boot
 
     def try_once(self) -> None:
         """Raises: Away, HostKeyRefused; CommandFailed when the user may not become root."""
@@ -91,7 +91,7 @@ class SshCommunicator:
             raise CommandFailed(
                 what="sudo",
                 exit_code=done.exit_code,
-                reason=f"{self._link.user} can't become root without a password",
+                reason=f"{self.link.user} can't become root without a password",
                 tail=done.stderr.splitlines()[-TAIL_LINES:],
             )
 
@@ -118,7 +118,7 @@ class SshCommunicator:
             job = envelope.with_secrets(job, made.text)
         sent = _Sent(job, at, began, boot, shell.payload(job, LEVEL))
         with ExitStack() as calls:
-            waiting = _Waiting(self._link, sent, calls, self._clock)
+            waiting = _Waiting(self.link, sent, calls, self._clock)
             waiting.begin(observer)
             try:
                 yield functools.partial(self._collect, sent, waiting)
@@ -170,9 +170,9 @@ class SshCommunicator:
         return until(look, what=what, timeout_s=timeout_s, clock=self._clock, observer=silent)
 
     def _once(self, script: str) -> Done:
-        with self._link.session() as channel, self._link.failing():
-            channel.exec_command(as_root(self._link.user, script))
-            return _read(channel)
+        with self.link.session() as channel, self.link.failing():
+            channel.exec_command(as_root(self.link.user, script))
+            return read_done(channel)
 
 
 @dataclass
@@ -285,7 +285,7 @@ class _Waiting:
             self._link.check()
             return None
         with self._link.failing():
-            return _read(channel)
+            return read_done(channel)
 
     def _attach(self) -> None:
         self._channel = self._opened(self._sent.attach)
@@ -330,7 +330,7 @@ def as_root(user: str, script: str) -> str:
     return f"{become}/bin/sh -c {shell.quote(script)}"
 
 
-def _read(channel: paramiko.Channel) -> Done:
+def read_done(channel: paramiko.Channel) -> Done:
     """All that a command said, and how it ended. Raises: Away, and what breaks on the way."""
     stdout = channel.makefile("rb").read()
     stderr = channel.makefile_stderr("rb").read()

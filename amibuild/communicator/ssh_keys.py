@@ -7,6 +7,7 @@ answers at its address has that very key, or is somebody else.
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import BaseModel, ConfigDict, Field
 
-from amibuild.errors import PlanError
+from amibuild.errors import HostError, PlanError
 from amibuild.files import write_atomically
 from amibuild.recipe.ssh import Ssh
 
@@ -64,6 +65,22 @@ def kept_identity(path: Path) -> Identity:
     return made
 
 
+def read_identity(path: Path, bake_id: str) -> Identity:
+    """That of a bake whose machine is there already. Raises: HostError when it is gone."""
+    try:
+        return Identity.model_validate_json(path.read_text())
+    except FileNotFoundError as error:
+        raise HostError(
+            f"the keys of bake {bake_id} are gone: there is no {path}",
+            hint="they are where it was baked, as long as its machines: run this there",
+        ) from error
+    except ValueError as error:
+        raise HostError(
+            f"the keys of bake {bake_id} can't be read: {path} is damaged",
+            hint="nobody else knows its machine's host key: bake anew",
+        ) from error
+
+
 @dataclass(frozen=True)
 class Login:
     """Who comes, and with what: a key, or those of the agent where there is none."""
@@ -93,13 +110,33 @@ def own_key(settings: Ssh) -> paramiko.PKey:
         ) from error
     except (OSError, ValueError, paramiko.SSHException) as error:
         raise PlanError(f"ssh.private_key: {path} can't be read: {error}") from error
+    # paramiko takes a certificate that lies beside the key too, and would come with nothing else:
+    # a machine that is told of the key alone knows no authority.
+    key.public_blob = None
     if settings.certificate is not None:
         certificate = Path(settings.certificate).expanduser()
         try:
             key.load_certificate(str(certificate))
         except (OSError, ValueError, paramiko.SSHException) as error:
             raise PlanError(f"ssh.certificate: {certificate} can't be read: {error}") from error
+        if not _is_of(key, key.public_blob):
+            raise PlanError(f"ssh.certificate: {certificate} is not one of {path}")
     return key
+
+
+def _is_of(key: paramiko.PKey, loaded: paramiko.pkey.PublicBlob | None) -> bool:
+    """Whether the certificate is of this key, and not of another of its type.
+
+    Source: OpenSSH's PROTOCOL.certkeys: type, nonce, then what a public key has behind its type.
+    """
+    certificate, public = (
+        paramiko.Message(loaded.key_blob if loaded else b""),
+        paramiko.Message(key.asbytes()),
+    )
+    for message, heads in ((certificate, 2), (public, 1)):
+        for _ in range(heads):
+            message.get_binary()
+    return certificate.get_remainder().startswith(public.get_remainder())
 
 
 def admitted(settings: Ssh, who: Login) -> tuple[str, ...]:
@@ -108,10 +145,11 @@ def admitted(settings: Ssh, who: Login) -> tuple[str, ...]:
         return ()
     if who.key is not None:
         return (public_line(who.key),)
-    keys = paramiko.Agent().get_keys()
+    with closing(paramiko.Agent()) as agent:
+        keys = tuple(public_line(key) for key in agent.get_keys())
     if not keys:
         raise PlanError("ssh.agent: there is no agent here with a key", hint="ssh-add adds one")
-    return tuple(public_line(key) for key in keys)
+    return keys
 
 
 def public_line(key: paramiko.PKey | paramiko.AgentKey) -> str:

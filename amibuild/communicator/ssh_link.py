@@ -11,9 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 
 import fabric
 import paramiko
+from paramiko.ssh_exception import NoValidConnectionsError
 
 from amibuild import proc
 from amibuild.communicator.ssh_keys import Identity, Login, login, public_line
@@ -34,8 +36,21 @@ WINDOW_BYTES = 16 * 1024 * 1024
 PROBE = "keepalive@openssh.com"
 
 
+class Why(StrEnum):
+    """What it looks like from here when a machine is not reached."""
+
+    REFUSED = "nothing listens at the port"
+    SILENT = "no answer at all"
+    LOGIN = "its sshd takes none of the keys"
+    BROKE = "the connection broke, or the way there did"
+
+
 class Away(Exception):
     """The machine is not reached now, or the connection broke: it may be again in a moment."""
+
+    def __init__(self, message: str, why: Why = Why.BROKE) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -72,6 +87,17 @@ class Known(paramiko.MissingHostKeyPolicy):
             seen=_told(key),
             hint="log in to the bastion by ssh once, and compare its key then",
         )
+
+
+def _why(error: Exception) -> Why:
+    if isinstance(error, NoValidConnectionsError):
+        refused = any(isinstance(one, ConnectionRefusedError) for one in error.errors.values())
+        return Why.REFUSED if refused else Why.SILENT
+    if isinstance(error, TimeoutError):
+        return Why.SILENT
+    if isinstance(error, paramiko.AuthenticationException) or "authentication" in str(error):
+        return Why.LOGIN
+    return Why.BROKE
 
 
 def _told(key: paramiko.PKey) -> str:
@@ -117,10 +143,19 @@ class Link:
         """Around what speaks to the machine: whatever breaks on the way is Away."""
         try:
             yield
+        except paramiko.BadHostKeyException as error:
+            # Of the machine no other is known than the pinned one: this is a bastion.
+            raise HostKeyRefused(
+                host=error.hostname,
+                expected=f"{_told(error.expected_key)} of ~/.ssh/known_hosts",
+                seen=_told(error.key),
+                hint="nothing was sent to the bastion; if it has a new key, compare that and "
+                "replace the old one: ssh-keygen -R",
+            ) from error
         except (OSError, EOFError, paramiko.SSHException) as error:
             if isinstance(error, TimeoutError):
                 self.close()
-            raise Away(str(error) or type(error).__name__) from error
+            raise Away(str(error) or type(error).__name__, _why(error)) from error
 
     def check(self) -> None:
         """Finds out whether the machine still answers; asked while nothing else is said.
@@ -143,11 +178,13 @@ class Link:
     def close(self) -> None:
         self.boot = ""
         if self._connection is not None:
-            with suppress(OSError, EOFError, paramiko.SSHException):
-                self._connection.close()
             gateway = self._connection.gateway
-            if isinstance(gateway, fabric.Connection):
-                gateway.close()
+            for one in (self._connection, gateway):
+                # What let nobody in is no connection to fabric, and has a thread and sockets.
+                if isinstance(one, fabric.Connection):
+                    with suppress(OSError, EOFError, paramiko.SSHException):
+                        one.close()
+                    one.client.close()
             self._connection = None
         if self._proxy is not None:
             self._proxy.terminate()

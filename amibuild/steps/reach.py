@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
+from amibuild.aws.ec2 import InstanceFacts
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator
 from amibuild.communicator.ssm import SsmCommunicator, Upload
@@ -99,7 +100,8 @@ class OverSsh:
         from amibuild.wait import SystemClock
 
         clock = self._clock or SystemClock()
-        link = Link(self._place(instance_id), self._identity, clock)
+        facts = self._cloud.ec2.instance(instance_id)
+        link = Link(place_of(facts, self._settings), self._identity, clock)
         self._links.append(link)
         communicator = SshCommunicator(link, clock=clock)
 
@@ -130,19 +132,20 @@ class OverSsh:
         for link in self._links:
             link.close()
 
-    def _place(self, instance_id: str) -> Place:
-        from amibuild.communicator.ssh_link import Place
 
-        facts = self._cloud.ec2.instance(instance_id)
-        public = self._settings.address is Address.PUBLIC
-        host = facts.public_ip if public else facts.private_ip
-        if host is None:
-            raise ResourceFailed(
-                what=instance_id,
-                state="without a public address" if public else "without an address",
-                hint='aws.public_ip = true gives it one; ssh.address = "private" uses the other',
-            )
-        return Place(host, facts.ssh_port or self._settings.port, self._settings)
+def place_of(facts: InstanceFacts, settings: Ssh) -> Place:
+    """Where the machine takes connections. Raises: ResourceFailed when it has no such address."""
+    from amibuild.communicator.ssh_link import Place
+
+    public = settings.address is Address.PUBLIC
+    host = facts.public_ip if public else facts.private_ip
+    if host is None:
+        raise ResourceFailed(
+            what=facts.id,
+            state="without a public address" if public else "without an address",
+            hint='aws.public_ip = true gives it one; ssh.address = "private" uses the other',
+        )
+    return Place(host, facts.ssh_port or settings.port, settings)
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,11 @@ def ways(
     over_ssh = OverSsh(cloud, recipe.ssh, identity, clock)
     fresh: Way = over_ssh if is_proven_over_ssh(recipe, steps) else over_ssm
     return Ways(over_ssh, fresh, identity.telling)
+
+
+def ssh_of(recipe: Recipe) -> Ssh | None:
+    """How its machines are reached over SSH; None where that is over SSM."""
+    return recipe.ssh if recipe.builder.communicator is Kind.SSH else None
 
 
 def is_proven_over_ssh(recipe: Recipe, steps: Sequence[BuildStep]) -> bool:

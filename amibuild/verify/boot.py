@@ -15,6 +15,7 @@ from amibuild.aws.ec2 import Network
 from amibuild.aws.images import Image
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
+from amibuild.bake_keys import forget_keys, keys_file
 from amibuild.channels import find
 from amibuild.communicator.base import Communicator, RemoteJob
 from amibuild.errors import StepFailed, UsageError, VerifyFailed
@@ -35,7 +36,7 @@ from amibuild.steps.console import console_kept
 from amibuild.steps.distribute import mark
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
 from amibuild.steps.preflight import preflight
-from amibuild.steps.reach import Way, admission, ways
+from amibuild.steps.reach import Way, admission, is_proven_over_ssh, ssh_of, ways
 from amibuild.steps.upload import BucketUpload
 from amibuild.verify.bundle import build_bundle
 from amibuild.verify.disk import (
@@ -158,6 +159,8 @@ def verify(
         recipe=str(project.path),
         pid=os.getpid(),
         version=__version__,
+        ssh=ssh_of(project.recipe),
+        fresh_over_ssh=is_proven_over_ssh(project.recipe, project.steps),
     )
     with (
         ExitStack() as ending,
@@ -176,7 +179,10 @@ def verify(
         )
         bucket = project.recipe.aws.bucket
         upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
-        over = ending.enter_context(closing(ways(cloud, project.recipe, project.steps, upload)))
+        ending.callback(forget_keys, project.state_dir, run_id)
+        keys = keys_file(project.state_dir, run_id)
+        over = ways(cloud, project.recipe, project.steps, upload, keys)
+        ending.enter_context(closing(over))
         logs = project.state_dir / "logs" / run_id
         subject = Subject(
             image, project.steps, project.recipe, ready.networks, group, tags, project.lease, logs

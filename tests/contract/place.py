@@ -45,9 +45,13 @@ class Place:
         )
         return client
 
-    def launch(self) -> str:
+    def launch(self, **tags: str) -> str:
         base = "resolve:ssm:/aws/service/debian/release/13/latest/amd64"
-        started = self.ec2().run_instances(ImageId=base, MinCount=1, MaxCount=1)
+        asked: dict[str, Any] = {}
+        if tags:
+            pairs = [{"Key": key, "Value": value} for key, value in tags.items()]
+            asked["TagSpecifications"] = [{"ResourceType": "instance", "Tags": pairs}]
+        started = self.ec2().run_instances(ImageId=base, MinCount=1, MaxCount=1, **asked)
         return started["Instances"][0]["InstanceId"]
 
 

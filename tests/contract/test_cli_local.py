@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -40,8 +41,24 @@ def test_an_endpoint_that_is_up_is_used_and_stays(here: Place) -> None:
     assert up["url"].encode() in here.run("plan").stderr
     status = here.ask("local", "status")
     assert (status["running"], status["pid"]) == (True, up["pid"])
-    assert here.ask("local", "down") == {"stopped": True, "removed": []}
-    assert here.ask("local", "down") == {"stopped": False, "removed": []}
+    assert here.ask("local", "down") == {"stopped": True, "ended": [], "removed": []}
+    assert here.ask("local", "down") == {"stopped": False, "ended": [], "removed": []}
+
+
+def test_down_says_which_kept_machine_of_a_bake_ends_with_it(here: Place) -> None:
+    here.run("local", "up", "--machine", "none")
+    bake = {Tag.BAKE_ID: "20261122-101500-a1b2c3", Tag.PURPOSE: "build"}
+    kept = here.launch(**bake)
+    here.launch()
+    gone = here.launch(**bake)
+    here.ec2().terminate_instances(InstanceIds=[gone])
+    down = here.run("local", "down", "--json")
+    assert json.loads(down.stdout)["ended"] == [
+        {"id": kept, "bake_id": bake[Tag.BAKE_ID], "purpose": "build"}
+    ]
+    assert f"{kept} has ended, the build machine of bake {bake[Tag.BAKE_ID]}" in (
+        down.stderr.decode()
+    )
 
 
 def test_reset_forgets_the_images_only_when_that_is_confirmed(here: Place) -> None:

@@ -222,13 +222,23 @@ def test_after_kill_9_the_host_is_clean_and_reap_finds_the_rest(
     assert again["would_remove"] == []
 
 
-def test_kept_machines_stay_until_local_down(noisy: Path) -> None:
+def test_a_kept_machine_is_entered_over_ssh_and_stays_until_local_down(noisy: Path) -> None:
+    """With the bake's own keys, as the bake was; down says what it ends."""
+    ended = None
     try:
-        done = amibuild(noisy, "bake", "--on-error", "keep")
+        over_ssh = ("--set", "builder.communicator=ssh")
+        done = amibuild(noisy, "bake", "--on-error", "keep", *over_ssh)
         assert done.exit_code == 1
         assert "noisy" in done.story
         kept = amibuild(noisy, "local", "status", "--json").json["instances"]
         assert [(i["driver"], i["state"]) for i in kept] == [("nspawn", "running")]
+        bake = amibuild(noisy, "bakes", "--json").json["bakes"][0]["id"]
+        ran = amibuild(noisy, "run", bake, "--", "sh", "-c", "id -u; cat /proc/self/cgroup; exit 7")
+        assert (ran.exit_code, ran.stdout.split("\n")[0]) == (7, "0"), ran.story
+        assert "amibuild-live-" in ran.stdout
+        ended = [{"id": kept[0]["id"], "bake_id": bake, "purpose": "build"}]
     finally:
-        assert amibuild(noisy, "local", "down").exit_code == 0
+        down = amibuild(noisy, "local", "down", "--json")
+        assert down.exit_code == 0
+    assert down.json["ended"] == ended
     assert left_on_host() == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import tty
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 
 from amibuild.aws.ssm import Ssm
 from amibuild.communicator.base import RemoteJob
+from amibuild.communicator.said import said_since
 from amibuild.communicator.ssh import SshCommunicator
 from amibuild.communicator.ssh_keys import Identity, login, new_identity, public_line
 from amibuild.communicator.ssh_link import Link, Place
+from amibuild.communicator.ssh_live import NOBODY_READS, Live, Terminal
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed, HostKeyRefused
 from amibuild.library.bootstrap import with_ssh
@@ -26,6 +29,7 @@ from amibuild.steps.reboot import reboot
 from amibuild.wait import Look, SystemClock, silent, until
 from tests.local.clients import Here
 from tests.local.tcp_proxy import Proxy
+from tests.terminal import read_to_end
 
 pytestmark = [
     pytest.mark.machine,
@@ -198,6 +202,48 @@ def test_a_job_that_a_reboot_ended_is_told_so_and_not_begun_again(ssh: SshCommun
     with pytest.raises(CommandFailed, match="rebooted"):
         ssh.run(RemoteJob("reboots", script, 200), silent)
     assert ssh.run(RemoteJob("look", "wc -l </var/tmp/before", 120), silent).log == "1\n"
+
+
+def test_what_a_job_says_is_heard_while_it_goes_on(ssh: SshCommunicator) -> None:
+    with ssh.started(RemoteJob("talks", "echo said; sleep 60", 60), silent):
+        until(
+            lambda: Look("silent", said_since(ssh, "talks", 0) == b"said\n" or None),
+            what="what it says",
+            timeout_s=30,
+        )
+
+
+def test_a_command_that_somebody_looks_at_is_a_unit_and_ends_with_its_reader(
+    ssh: SshCommunicator,
+) -> None:
+    live, said = Live(ssh.link), bytearray()
+
+    def hear(chunk: bytes) -> bool:
+        said.extend(chunk)
+        return b"began" not in chunk
+
+    script = (
+        b"id -u; systemctl is-active $(cut -d/ -f3 /proc/self/cgroup); pwd; echo oh >&2; exit 7"
+    )
+    assert live.run(script, timeout_s=60, stdout=hear, stderr=hear) == 7
+    assert sorted(said.split()) == [b"/root", b"0", b"active", b"oh"]
+    script = b"setsid sleep 985 & echo began; wait"
+    assert live.run(script, timeout_s=60, stdout=hear, stderr=hear) == NOBODY_READS
+    left = RemoteJob("look", "pgrep -f 'sleep 98[5]' || echo none; ls -A /run/amibuild/live", 60)
+    assert ssh.run(left, silent).log == "none\n"
+
+
+def test_a_terminal_there_is_roots_and_tells_its_exit_code(ssh: SshCommunicator) -> None:
+    near, far = os.openpty()
+    resized, resize = os.pipe()
+    tty.setraw(far)
+    os.write(near, b"echo $TERM $(id -u) $(tty) $(stty size) $HISTFILE\nexit 5\n")
+    terminal = Terminal(far, far, resized, lambda: (91, 33), "vt100")
+    assert Live(ssh.link).terminal(terminal) == 5
+    for fd in (far, resized, resize):
+        os.close(fd)
+    assert b"vt100 0 /dev/pts/" in (said := read_to_end(near))
+    assert b"33 91 /dev/null" in said
 
 
 def test_a_proxy_command_that_ends_is_seen_at_once_and_run_again(

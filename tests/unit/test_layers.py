@@ -58,6 +58,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("amibuild.aws",),
     (
+        "amibuild.bake_keys",
         "amibuild.channel_lines",
         "amibuild.journal",
         "amibuild.library",
@@ -109,6 +110,7 @@ FENCES: dict[str, tuple[str, ...]] = {
         "amibuild.communicator.ssh",
         "amibuild.communicator.ssh_keys",
         "amibuild.communicator.ssh_link",
+        "amibuild.communicator.ssh_live",
     ),
     "moto": (LOCAL,),
     "rich": ("amibuild.ui",),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from amibuild.bake_keys import forget_keys, keys_file
 from amibuild.errors import PlanError
 from amibuild.journal import (
     Created,
@@ -18,7 +19,7 @@ from amibuild.journal import (
     journal_path,
 )
 from amibuild.names import BakeId, InstanceId
-from amibuild.resume import Earlier, forget_keys, keys_file
+from amibuild.resume import Earlier
 from amibuild.secret import Secret
 from tests.unit.fakes import STARTED
 

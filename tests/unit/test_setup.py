@@ -124,3 +124,32 @@ def test_a_user_without_rights_goes_on_without_the_clients(host: Host) -> None:
     host.answers("dpkg-query", "case $3 in packer) exit 1;; *) printf installed;; esac")
     assert host.setup().exit_code == 0
     assert not any(call.startswith("apt-get") for call in host.calls)
+
+
+def test_an_sshd_for_tests_is_unpacked_and_not_installed(host: Host) -> None:
+    """Installed, it would make a user on this host and start a service."""
+    host.answers(
+        "dpkg-query", "case $3 in openssh-server|sudo) exit 1;; *) printf installed;; esac"
+    )
+    host.answers("apt-get", 'case "$*" in "download "*) touch "$3.deb";; esac')
+    host.answers("dpkg-deb", "exit 0")
+    host.answers("id", "echo 1000")
+    assert host.setup().exit_code == 0
+    downloads = [call for call in host.calls if call.startswith("apt-get")]
+    assert downloads == ["apt-get download -q openssh-server", "apt-get download -q sudo"]
+    assert [c for c in host.calls if c.startswith("dpkg-deb")] == [
+        "dpkg-deb --extract ./openssh-server.deb .",
+        "dpkg-deb --extract ./sudo.deb .",
+    ]
+    assert list((host.folder / ".venv/unpacked").iterdir()) == []
+    calls = len(host.calls)
+    assert host.setup().exit_code == 0
+    assert len(host.calls) == calls
+
+
+def test_without_an_sshd_the_setup_goes_on(host: Host) -> None:
+    host.answers("dpkg-query", "case $3 in openssh-server) exit 1;; *) printf installed;; esac")
+    host.answers("apt-get", "exit 100")
+    done = host.setup()
+    assert done.exit_code == 0
+    assert "going on without openssh-server: its tests are not run" in done.stderr.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,10 +23,16 @@ def down(context: typer.Context, force: ForceOption = False, as_json: JsonOption
     with session(context, as_json=as_json) as run:
         from amibuild import endpoint, shutdown
 
+        machines = shutdown.bake_machines()
         stopped = shutdown.stop(force=force)
         run.story.say("it has ended" if stopped else "it was not running")
+        for one in machines if stopped else ():
+            run.story.say(
+                f"with it {one.id} has ended, the {one.purpose} machine of bake {one.bake_id}"
+            )
         removed = endpoint.tidy(progress=run.story.say)
-        run.result("", {"stopped": stopped, "removed": list(removed)})
+        ended = [dataclasses.asdict(one) for one in machines] if stopped else []
+        run.result("", {"stopped": stopped, "ended": ended, "removed": list(removed)})
 
 
 def reset(
