@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ import paramiko
 from amibuild import signals
 from amibuild.communicator import envelope, shell, unit
 from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
+from amibuild.communicator.packing import Holding, Packer, Send, read_holding
 from amibuild.communicator.shell import Unit
 from amibuild.communicator.ssh_link import SILENCE_S, Away, Link
 from amibuild.errors import CommandFailed, WaitTimeout
@@ -36,7 +38,7 @@ GRACE_S = 90
 SHORT_S = 60
 STOP_S = 15
 LEAST_SIGNALLED = 128
-CHUNK_BYTES = 128 * 1024
+PACKET_BYTES = 32 * 1024
 # What takes longer to press than to send is not worth it: nothing limits what goes there.
 LEVEL = 1
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -116,7 +118,7 @@ class SshCommunicator:
                     tail=masked(made.stderr).splitlines()[-TAIL_LINES:],
                 )
             job = envelope.with_secrets(job, made.text)
-        sent = _Sent(job, at, began, boot, shell.payload(job, LEVEL))
+        sent = _Sent(job, at, began, boot)
         with ExitStack() as calls:
             waiting = _Waiting(self._link, sent, calls, self._clock)
             waiting.begin(observer)
@@ -183,21 +185,13 @@ class _Sent:
     at: Unit
     began: float
     boot: str
-    payload: bytes = field(repr=False)
     ended: bool = False
 
     @property
     def start(self) -> str:
-        """Takes the payload from its input: without the job's lock, for that may never end."""
-        at = shell.quote(self.at.folder)
-        digest = hashlib.sha256(self.payload).hexdigest()
-        take = (
-            f"umask 077\nmkdir -p {at}\nnew=$(mktemp {at}/payload.XXXXXX)\n"
-            'trap \'rm -f "$new"\' EXIT\ncat >"$new"\n'
-            f"echo '{digest}  '\"$new\" | sha256sum --check --quiet -\n"
-        )
-        unpack = f'tar -xzf "$new" -C {at}/work\nrm -f "$new"\n'
-        script = unit.start(self.at, unpack, self.job.timeout_s, secrets=self.job.is_secret)
+        """Says what it has, and takes the rest from its input."""
+        take = unit.take(self.at, shell.owners(self.job))
+        script = unit.start(self.at, unit.put(), self.job.timeout_s, secrets=self.job.is_secret)
         return f"set -eu\n{_CALLER}{self._on_this_boot}{take}{script}"
 
     @property
@@ -225,6 +219,8 @@ class _Waiting:
         self._calls = calls
         self._clock = clock
         self._channel: paramiko.Channel | None = None
+        self._said = b""
+        """The command's first line, where that was not about what it has."""
 
     def begin(self, observer: Observer) -> None:
         """Sends the job, as often as it takes. Raises: CommandFailed."""
@@ -285,19 +281,26 @@ class _Waiting:
             self._link.check()
             return None
         with self._link.failing():
-            return _read(channel)
+            done = _read(channel)
+        return replace(done, stdout=self._said + done.stdout)
 
     def _attach(self) -> None:
+        self._said = b""
         self._channel = self._opened(self._sent.attach)
 
     def _send(self) -> None:
         channel = self._opened(self._sent.start)
+        self._said = b""
         with self._link.failing():
-            # In pieces: sendall copies what is left for each packet, which of 200 MB takes minutes.
-            whole = memoryview(self._sent.payload)
-            for offset in range(0, len(whole), CHUNK_BYTES):
-                channel.sendall(bytes(whole[offset : offset + CHUNK_BYTES]))
-            channel.shutdown_write()
+            self._said, holding = _holding(channel)
+            if holding is not None:
+                try:
+                    shell.pack_job(self._sent.job, Packer(_sender(channel), LEVEL), holding)
+                    channel.shutdown_write()
+                except OSError:
+                    # It may have ended there, for want of space on its disk: then it says so.
+                    if not channel.exit_status_ready():
+                        raise
         self._channel = channel
 
     def _opened(self, script: str) -> paramiko.Channel:
@@ -328,6 +331,32 @@ def as_root(user: str, script: str) -> str:
     """The command for a script that root's shell runs."""
     become = "" if user == "root" else "sudo -n -H "
     return f"{become}/bin/sh -c {shell.quote(script)}"
+
+
+def _sender(channel: paramiko.Channel) -> Send:
+    def send(part: bytes) -> None:
+        # As much as a packet takes, for each gets a copy of what it was offered.
+        offset = 0
+        while offset < len(part):
+            offset += channel.send(part[offset : offset + PACKET_BYTES])
+
+    return send
+
+
+def _holding(channel: paramiko.Channel) -> tuple[bytes, Holding | None]:
+    """What the machine has of the job already; or its first line, where that says another thing."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := channel.recv(1)):
+        line += byte
+    word, _, size = line.decode(errors="replace").strip().partition(" ")
+    if word != unit.HAS_LINE:
+        return line, None
+    if size == "0":
+        return b"", Holding()
+    try:
+        return b"", read_holding(channel.makefile("rb").read(int(size)), unit.HAS)
+    except (ValueError, EOFError, zlib.error):
+        raise Away("what it said that it has came damaged") from None
 
 
 def _read(channel: paramiko.Channel) -> Done:
