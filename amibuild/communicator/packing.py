@@ -12,7 +12,7 @@ import mmap
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -24,9 +24,11 @@ Send = Callable[[bytes], None]
 # A member of the stream: large enough that its 18 bytes are nothing, and sent while the next is
 # made.
 PART_BYTES = 1024 * 1024
-# Of a part, to see whether the rest of it would shrink.
+# Of a part, to see whether the rest of it would shrink; less than this is not worth its time.
 SAMPLE_BYTES = 4096
-SHRINKS = 0.97
+SHRINKS = 0.85
+# Of all that is sent.
+SAMPLES = 64
 GZIP = 31  # zlib's word for a gzip member
 HOLE_BYTES = 4096
 # Fewer zeros are no reason for a map.
@@ -37,7 +39,8 @@ ZEROS = bytes(HOLE_BYTES)
 class Packer:
     """Takes entries, in an order in which folders and first names come before what needs them."""
 
-    def __init__(self, send: Send, level: int) -> None:
+    def __init__(self, send: Send, level: int | None) -> None:
+        """Nothing is pressed where there is no level."""
         self._send = send
         self._level = level
         self._waiting: list[bytes] = []
@@ -113,15 +116,32 @@ class Packer:
     def _flush(self) -> None:
         part = b"".join(self._waiting)
         self._waiting, self._size = [], 0
-        self._send(pressed(part, self._level))
+        self._send(part if self._level is None else pressed(part, self._level))
 
 
 def pressed(part: bytes, level: int) -> bytes:
     """A gzip member, with no time in it; of what would not shrink, as it is."""
     thirds = (0, len(part) // 2, len(part) - SAMPLE_BYTES)
     sample = b"".join(part[at : at + SAMPLE_BYTES] for at in thirds if at >= 0)
-    shrinks = len(zlib.compress(sample, 1)) < SHRINKS * len(sample)
-    return zlib.compress(part, level if shrinks else 0, GZIP)
+    return zlib.compress(part, level if _shrinks(sample) else 0, GZIP)
+
+
+def is_worth_pressing(files: Sequence[StepFile], headers: int) -> bool:
+    """From samples that are spread evenly over all of their bytes. Headers always shrink."""
+    size = sum(len(file.content) for file in files)
+    if size < headers * tarfile.BLOCKSIZE:
+        return True
+    step = max(size // SAMPLES, SAMPLE_BYTES)
+    samples, passed = [], 0
+    for file in files:
+        for at in range(-passed % step, len(file.content), step):
+            samples.append(file.content[at : at + SAMPLE_BYTES])
+        passed += len(file.content)
+    return _shrinks(b"".join(samples))
+
+
+def _shrinks(sample: bytes) -> bool:
+    return len(zlib.compress(sample, 1)) < SHRINKS * len(sample)
 
 
 def segments(content: Content) -> list[tuple[int, int]] | None:
@@ -176,9 +196,11 @@ class Holding:
 
     def take(self, file: StepFile) -> str | None:
         """The name of one that is equal to it, with mode and owner."""
-        wanted = (file.mode, file.owner or "root:root", file.sha256)
+        wanted = (file.mode, file.owner or "root:root")
         for one in self._files.get(file.path, ()):
-            if one.inode not in self._used and (one.mode, one.owner, one.sha256) == wanted:
+            if one.inode in self._used or (one.mode, one.owner) != wanted:
+                continue
+            if one.sha256 == file.sha256:
                 self._used.add(one.inode)
                 return one.name
         return None
@@ -205,20 +227,24 @@ def read_holding(listed: bytes, folder: str) -> Holding:
     return Holding(found)
 
 
-def pack(files: Sequence[StepFile], last: StepFile, packer: Packer, holding: Holding) -> None:
+def equal(files: Sequence[StepFile], holding: Holding) -> dict[str, str]:
+    """Of what need not be sent, by its path: the name of what is there."""
+    found = {file.path: holding.take(file) for file in files if file.is_plain and file.content}
+    return {path: name for path, name in found.items() if name is not None}
+
+
+def pack(
+    files: Sequence[StepFile], last: StepFile, packer: Packer, there: Mapping[str, str]
+) -> None:
     """The files of a job. `last` is there only when all the others are."""
     for file in sorted((f for f in files if f.folder), key=lambda f: f.path):
         packer.folder(file.path, file.mode, file.owner)
     for file in files:
         if file.link:
             packer.link(file.path, file.link)
-        elif file.same_as:
-            packer.same(file.path, file.same_as)
+        elif same := file.same_as or there.get(file.path):
+            packer.same(file.path, same)
         elif not file.folder:
-            held = holding.take(file) if file.content else None
-            if held is not None:
-                packer.same(file.path, held)
-            else:
-                packer.file(file.path, file.content, file.mode, file.owner)
+            packer.file(file.path, file.content, file.mode, file.owner)
     packer.file(last.path, last.content, last.mode)
     packer.end()

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amibuild.communicator.base import RemoteJob
-from amibuild.communicator.packing import Holding, Packer, pack
+from amibuild.communicator.packing import Packer, pack
 from amibuild.library.step import StepFile
 from amibuild.secret import longest, masked
 
@@ -113,14 +113,14 @@ def exports(environment: Mapping[str, str]) -> str:
 def payload(job: RemoteJob, level: int = 9) -> bytes:
     """The job as a tar.gz that is the same for the same job: no times, no owners' names."""
     parts: list[bytes] = []
-    pack_job(job, Packer(parts.append, level), Holding())
+    pack_job(job, Packer(parts.append, level), {})
     return b"".join(parts)
 
 
-def pack_job(job: RemoteJob, packer: Packer, holding: Holding) -> None:
+def pack_job(job: RemoteJob, packer: Packer, there: Mapping[str, str]) -> None:
     environment = StepFile("environment.sh", exports(job.environment).encode(), 0o600)
     script = StepFile(RUN, job.script.encode(errors="surrogateescape"), 0o700)
-    pack((environment, *job.files), script, packer, holding)
+    pack((environment, *job.files), script, packer, there)
 
 
 def owners(job: RemoteJob) -> str:

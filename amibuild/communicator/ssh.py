@@ -23,7 +23,7 @@ import paramiko
 from amibuild import signals
 from amibuild.communicator import envelope, shell, unit
 from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
-from amibuild.communicator.packing import Holding, Packer, Send, read_holding
+from amibuild.communicator.packing import Holding, Packer, equal, is_worth_pressing, read_holding
 from amibuild.communicator.shell import Unit
 from amibuild.communicator.ssh_link import SILENCE_S, Away, Link
 from amibuild.errors import CommandFailed, WaitTimeout
@@ -295,8 +295,7 @@ class _Waiting:
             self._said, holding = _holding(channel)
             if holding is not None:
                 try:
-                    shell.pack_job(self._sent.job, Packer(_sender(channel), LEVEL), holding)
-                    channel.shutdown_write()
+                    _upload(channel, self._sent.job, holding)
                 except OSError:
                     # It may have ended there, for want of space on its disk: then it says so.
                     if not channel.exit_status_ready():
@@ -333,14 +332,19 @@ def as_root(user: str, script: str) -> str:
     return f"{become}/bin/sh -c {shell.quote(script)}"
 
 
-def _sender(channel: paramiko.Channel) -> Send:
+def _upload(channel: paramiko.Channel, job: RemoteJob, holding: Holding) -> None:
     def send(part: bytes) -> None:
         # As much as a packet takes, for each gets a copy of what it was offered.
         offset = 0
         while offset < len(part):
             offset += channel.send(part[offset : offset + PACKET_BYTES])
 
-    return send
+    there = equal(job.files, holding)
+    sent = [file for file in job.files if file.path not in there]
+    is_pressed = is_worth_pressing(sent, len(job.files))
+    send(b"z\n" if is_pressed else b"\n")
+    shell.pack_job(job, Packer(send, LEVEL if is_pressed else None), there)
+    channel.shutdown_write()
 
 
 def _holding(channel: paramiko.Channel) -> tuple[bytes, Holding | None]:

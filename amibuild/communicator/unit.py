@@ -73,7 +73,8 @@ exec 9>&-
 
 def take(unit: Unit, owners: str) -> str:
     """Says what the machine has of the job from an earlier sending, then takes its files from the
-    input, in which what is equal is a second name of that. `put` are the lines for `start`.
+    input: a line, which is z when they are pressed, and a tar, in which what is equal is a second
+    name of what is there. `put` are the lines for `start`.
 
     The earlier one is ended first, or it might change a file meanwhile. The input is read without
     the lock, for it may never end; cut off, it has no run.sh, which is last.
@@ -103,7 +104,8 @@ if [ -d "$at/has" ]; then
 else
     echo "{HAS_LINE} 0"
 fi
-tar -xzpf - -C "$new"
+read -r pressed
+tar "-x${{pressed}}pf" - -C "$new"
 rm -rf "$new/{HAS}"
 [ -e "$new/{RUN}" ] || {{
     echo "its files did not come whole" >&2
