@@ -47,9 +47,9 @@ class Packer:
         self._size = 0
         self._folders: set[str] = set()
 
-    def file(self, name: str, content: Content, mode: int, owner: str = "") -> None:
+    def file(self, name: str, content: Content, mode: int, owner: str = "", mtime: int = 0) -> None:
         data = segments(content)
-        member = self._member(name, tarfile.REGTYPE, mode, owner)
+        member = self._member(name, tarfile.REGTYPE, mode, owner, mtime)
         if data is None:
             member.size = len(content)
             self._header(member)
@@ -68,18 +68,18 @@ class Packer:
         self._add(table)
         self._body(content, data)
 
-    def folder(self, name: str, mode: int, owner: str = "") -> None:
+    def folder(self, name: str, mode: int, owner: str = "", mtime: int = 0) -> None:
         self._folders.add(name)
-        self._header(self._member(name, tarfile.DIRTYPE, mode, owner))
+        self._header(self._member(name, tarfile.DIRTYPE, mode, owner, mtime))
 
-    def link(self, name: str, target: str) -> None:
-        member = self._member(name, tarfile.SYMTYPE, 0o777, "")
+    def link(self, name: str, target: str, owner: str = "", mtime: int = 0) -> None:
+        member = self._member(name, tarfile.SYMTYPE, 0o777, owner, mtime)
         member.linkname = target
         self._header(member)
 
     def same(self, name: str, first: str) -> None:
         """A second name of what is there under the first."""
-        member = self._member(name, tarfile.LNKTYPE, 0o644, "")
+        member = self._member(name, tarfile.LNKTYPE, 0o644, "", 0)
         member.linkname = first
         self._header(member)
 
@@ -87,12 +87,12 @@ class Packer:
         self._add(bytes(2 * tarfile.BLOCKSIZE))
         self._flush()
 
-    def _member(self, name: str, kind: bytes, mode: int, owner: str) -> tarfile.TarInfo:
+    def _member(self, name: str, kind: bytes, mode: int, owner: str, mtime: int) -> tarfile.TarInfo:
         for folder in reversed(PurePosixPath(name).parents[:-1]):
             if str(folder) not in self._folders:
                 self.folder(str(folder), 0o755)
         member = tarfile.TarInfo(name)
-        member.type, member.mode = kind, mode
+        member.type, member.mode, member.mtime = kind, mode, mtime
         member.uname, _, member.gname = owner.partition(":")
         return member
 
@@ -123,7 +123,7 @@ def pressed(part: bytes, level: int) -> bytes:
     """A gzip member, with no time in it; of what would not shrink, as it is."""
     thirds = (0, len(part) // 2, len(part) - SAMPLE_BYTES)
     sample = b"".join(part[at : at + SAMPLE_BYTES] for at in thirds if at >= 0)
-    return zlib.compress(part, level if _shrinks(sample) else 0, GZIP)
+    return zlib.compress(part, level if shrinks(sample) else 0, GZIP)
 
 
 def is_worth_pressing(files: Sequence[StepFile], headers: int) -> bool:
@@ -137,10 +137,11 @@ def is_worth_pressing(files: Sequence[StepFile], headers: int) -> bool:
         for at in range(-passed % step, len(file.content), step):
             samples.append(file.content[at : at + SAMPLE_BYTES])
         passed += len(file.content)
-    return _shrinks(b"".join(samples))
+    return shrinks(b"".join(samples))
 
 
-def _shrinks(sample: bytes) -> bool:
+def shrinks(sample: bytes) -> bool:
+    """Enough to be worth the time."""
     return len(zlib.compress(sample, 1)) < SHRINKS * len(sample)
 
 

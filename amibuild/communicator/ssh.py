@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,24 +22,32 @@ import paramiko
 from amibuild import signals
 from amibuild.communicator import envelope, shell, unit
 from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
-from amibuild.communicator.packing import Holding, Packer, equal, is_worth_pressing, read_holding
+from amibuild.communicator.packing import Packer
 from amibuild.communicator.shell import Unit
-from amibuild.communicator.ssh_link import SILENCE_S, Away, Link
+from amibuild.communicator.ssh_channel import (
+    Done,
+    holding_of,
+    read_all,
+    sending,
+    unless_ended,
+    upload_job,
+)
+from amibuild.communicator.ssh_link import Away, Link
 from amibuild.errors import CommandFailed, WaitTimeout
 from amibuild.secret import masked
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
 T = TypeVar("T")
+Beside = Callable[[paramiko.Channel], None]
 
 # A job's time is kept on the machine: this is for its reply.
 GRACE_S = 90
 # For what takes a moment once the machine is reached.
 SHORT_S = 60
 STOP_S = 15
+# For a tree of any size.
+TRANSFER_S = 3600
 LEAST_SIGNALLED = 128
-PACKET_BYTES = 32 * 1024
-# What takes longer to press than to send is not worth it: nothing limits what goes there.
-LEVEL = 1
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # The job's environment is that of the command. Only these lines say that it came by SSH, and to the
 # steps that would else take away what the bake needs to its end.
@@ -52,22 +59,6 @@ unset SUDO_USER SUDO_UID SUDO_GID SUDO_COMMAND SUDO_HOME SSH_CLIENT SSH_CONNECTI
 
 def random_id() -> str:
     return secrets.token_hex(8)
-
-
-@dataclass(frozen=True)
-class Done:
-    exit_code: int
-    stdout: bytes
-    stderr: str
-
-    @property
-    def text(self) -> str:
-        return self.stdout.decode(errors="replace")
-
-    @property
-    def is_told(self) -> bool:
-        """Whether it says how its job ended."""
-        return bool(shell.read_end(self.text) or shell.HEADER.match(self.text))
 
 
 class SshCommunicator:
@@ -129,6 +120,23 @@ class SshCommunicator:
                     with signals.hold(deliver=False), suppress(WaitTimeout, CommandFailed):
                         self._short(f"{job.name} (stopping it)", sent.stop, STOP_S)
 
+    def upload(
+        self, what: str, script: str, write: Callable[[Packer], None], level: int | None
+    ) -> Done:
+        """Runs a script with a stream on its input, again when it is cut. Raises: WaitTimeout."""
+
+        def hand_over(channel: paramiko.Channel) -> None:
+            write(Packer(sending(channel), level))
+            channel.shutdown_write()
+
+        return self._short(what, script, TRANSFER_S, hand_over)
+
+    def download(
+        self, what: str, script: str, read: Callable[[paramiko.ChannelFile], None]
+    ) -> Done:
+        """Runs a script whose output is a stream, again when it is cut. Raises: WaitTimeout."""
+        return self._short(what, script, TRANSFER_S, lambda channel: read(channel.makefile("rb")))
+
     def _collect(self, sent: _Sent, waiting: _Waiting, observer: Observer) -> CommandResult:
         job = sent.job
         done = waiting.end(observer)
@@ -159,22 +167,27 @@ class SshCommunicator:
             raise shell.Damaged("it is not what the machine sent")
         return packed
 
-    def _short(self, what: str, script: str, timeout_s: float = SHORT_S) -> Done:
+    def _short(
+        self, what: str, script: str, timeout_s: float = SHORT_S, beside: Beside | None = None
+    ) -> Done:
         """What may be done twice, until the machine has answered. Raises: WaitTimeout."""
 
         def look() -> Look[Done]:
             try:
-                done = self._once(script)
+                done = self._once(script, beside)
             except Away as away:
                 return Look(f"not reached: {away}")
             return Look("answered", done)
 
         return until(look, what=what, timeout_s=timeout_s, clock=self._clock, observer=silent)
 
-    def _once(self, script: str) -> Done:
+    def _once(self, script: str, beside: Beside | None = None) -> Done:
         with self._link.session() as channel, self._link.failing():
             channel.exec_command(as_root(self._link.user, script))
-            return _read(channel)
+            with unless_ended(channel):
+                if beside is not None:
+                    beside(channel)
+            return read_all(channel)
 
 
 @dataclass
@@ -281,7 +294,7 @@ class _Waiting:
             self._link.check()
             return None
         with self._link.failing():
-            done = _read(channel)
+            done = read_all(channel)
         return replace(done, stdout=self._said + done.stdout)
 
     def _attach(self) -> None:
@@ -292,14 +305,10 @@ class _Waiting:
         channel = self._opened(self._sent.start)
         self._said = b""
         with self._link.failing():
-            self._said, holding = _holding(channel)
+            self._said, holding = holding_of(channel)
             if holding is not None:
-                try:
-                    _upload(channel, self._sent.job, holding)
-                except OSError:
-                    # It may have ended there, for want of space on its disk: then it says so.
-                    if not channel.exit_status_ready():
-                        raise
+                with unless_ended(channel):
+                    upload_job(channel, self._sent.job, holding)
         self._channel = channel
 
     def _opened(self, script: str) -> paramiko.Channel:
@@ -330,44 +339,3 @@ def as_root(user: str, script: str) -> str:
     """The command for a script that root's shell runs."""
     become = "" if user == "root" else "sudo -n -H "
     return f"{become}/bin/sh -c {shell.quote(script)}"
-
-
-def _upload(channel: paramiko.Channel, job: RemoteJob, holding: Holding) -> None:
-    def send(part: bytes) -> None:
-        # As much as a packet takes, for each gets a copy of what it was offered.
-        offset = 0
-        while offset < len(part):
-            offset += channel.send(part[offset : offset + PACKET_BYTES])
-
-    there = equal(job.files, holding)
-    sent = [file for file in job.files if file.path not in there]
-    is_pressed = is_worth_pressing(sent, len(job.files))
-    send(b"z\n" if is_pressed else b"\n")
-    shell.pack_job(job, Packer(send, LEVEL if is_pressed else None), there)
-    channel.shutdown_write()
-
-
-def _holding(channel: paramiko.Channel) -> tuple[bytes, Holding | None]:
-    """What the machine has of the job already; or its first line, where that says another thing."""
-    line = b""
-    while not line.endswith(b"\n") and (byte := channel.recv(1)):
-        line += byte
-    word, _, size = line.decode(errors="replace").strip().partition(" ")
-    if word != unit.HAS_LINE:
-        return line, None
-    if size == "0":
-        return b"", Holding()
-    try:
-        return b"", read_holding(channel.makefile("rb").read(int(size)), unit.HAS)
-    except (ValueError, EOFError, zlib.error):
-        raise Away("what it said that it has came damaged") from None
-
-
-def _read(channel: paramiko.Channel) -> Done:
-    """All that a command said, and how it ended. Raises: Away, and what breaks on the way."""
-    stdout = channel.makefile("rb").read()
-    stderr = channel.makefile_stderr("rb").read()
-    status = channel.recv_exit_status() if channel.status_event.wait(SILENCE_S) else -1
-    if status < 0:
-        raise Away("the connection broke before the command ended")
-    return Done(status, stdout, stderr.decode(errors="replace"))
