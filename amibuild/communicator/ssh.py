@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import paramiko
 
@@ -27,6 +27,7 @@ from amibuild.communicator.shell import Unit
 from amibuild.communicator.ssh_channel import (
     Done,
     holding_of,
+    incoming,
     read_all,
     sending,
     unless_ended,
@@ -131,11 +132,9 @@ class SshCommunicator:
 
         return self._short(what, script, TRANSFER_S, hand_over)
 
-    def download(
-        self, what: str, script: str, read: Callable[[paramiko.ChannelFile], None]
-    ) -> Done:
+    def download(self, what: str, script: str, read: Callable[[IO[bytes]], None]) -> Done:
         """Runs a script whose output is a stream, again when it is cut. Raises: WaitTimeout."""
-        return self._short(what, script, TRANSFER_S, lambda channel: read(channel.makefile("rb")))
+        return self._short(what, script, TRANSFER_S, lambda channel: read(incoming(channel)))
 
     def _collect(self, sent: _Sent, waiting: _Waiting, observer: Observer) -> CommandResult:
         job = sent.job

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import paramiko
 
@@ -21,7 +23,11 @@ from amibuild.communicator.packing import (
 )
 from amibuild.communicator.ssh_link import SILENCE_S, Away
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
 PACKET_BYTES = 32 * 1024
+PIECE_BYTES = 1024 * 1024
 # What takes longer to press than to send is not worth it: nothing limits what goes there.
 LEVEL = 1
 
@@ -73,6 +79,25 @@ def upload_job(channel: paramiko.Channel, job: RemoteJob, holding: Holding) -> N
     channel.shutdown_write()
 
 
+class _Incoming(io.RawIOBase):
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        with memoryview(buffer) as room:
+            data = self._channel.recv(len(room))
+            room[: len(data)] = data
+        return len(data)
+
+
+def incoming(channel: paramiko.Channel) -> io.BufferedReader:
+    """What comes, in large pieces: paramiko moves all that it holds, up to 16 MiB, for each."""
+    return io.BufferedReader(_Incoming(channel), PIECE_BYTES)
+
+
 def holding_of(channel: paramiko.Channel) -> tuple[bytes, Holding | None]:
     """What the machine has of the job already; or its first line, where that says another thing."""
     line = b""
@@ -84,14 +109,14 @@ def holding_of(channel: paramiko.Channel) -> tuple[bytes, Holding | None]:
     if size == "0":
         return b"", Holding()
     try:
-        return b"", read_holding(channel.makefile("rb").read(int(size)), unit.HAS)
+        return b"", read_holding(incoming(channel).read(int(size)), unit.HAS)
     except (ValueError, EOFError, zlib.error):
         raise Away("what it said that it has came damaged") from None
 
 
 def read_all(channel: paramiko.Channel) -> Done:
     """All that a command said, and how it ended. Raises: Away, and what breaks on the way."""
-    stdout = channel.makefile("rb").read()
+    stdout = incoming(channel).read()
     stderr = channel.makefile_stderr("rb").read()
     status = channel.recv_exit_status() if channel.status_event.wait(SILENCE_S) else -1
     if status < 0:

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol, cast
+from typing import IO
 
 from amibuild.communicator.base import TAIL_LINES
 from amibuild.communicator.packing import (
@@ -33,6 +33,7 @@ from amibuild.errors import CommandFailed, UsageError
 
 # Of a tree there, to see whether it would shrink.
 PROBE_BYTES = 4 * 1024 * 1024
+BUFFER_BYTES = 256 * 1024
 PROBE_LIMIT_BYTES = PROBE_BYTES * 85 // 100
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -89,15 +90,11 @@ GZIP=-1 {tar} "-${{pressed}}f" - {named} || [ $? = 1 ]
     _check(f"fetching {source}", done)
 
 
-class Stream(Protocol):
-    def read(self, size: int) -> bytes: ...
-
-
-def unpack(stream: Stream, into: Path) -> None:
+def unpack(stream: IO[bytes], into: Path) -> None:
     """A tar as it comes. Raises: UsageError when something in it must not be there; OSError when
     it is cut short."""
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|*") as tar:
+        with tarfile.open(fileobj=stream, mode="r|*", bufsize=BUFFER_BYTES) as tar:
             tar.extraction_filter = _as_it_is
             _unpack(tar, into)
         while stream.read(65536):
