@@ -22,8 +22,9 @@ PACKED_LIMIT_BYTES = 1024 * 1024
 LOG_CUT_BYTES = 512 * 1024
 # After SIGTERM; then systemd sends SIGKILL to what is left.
 STOP_S = 5
-# Of a job that has secrets: those, and the certificate that its reply is closed for.
+# Where what was sent before is while a job's files are taken, and the line that tells of it.
 HAS, HAS_LINE = ".has", "amibuild-has"
+# Of a job that has secrets: those, and the certificate that its reply is closed for.
 SECRETS_FILE, READER_FILE = "secrets.cms", "reader.pem"
 
 # What systemd tells a unit of itself: that of the command would be wrong for the job's.
