@@ -111,7 +111,7 @@ def by_job(machine: Machine, port: int, source: Path, *, link: Link, name: str =
 
 
 def by_tree(machine: Machine, port: int, source: Path, *, link: Link) -> None:
-    send_tree(SshCommunicator(link), source, "/tmp/up")
+    send_tree(SshCommunicator(link), source, "/tmp/tree")
 
 
 def back_by_tree(machine: Machine, port: int, source: Path, *, link: Link) -> None:
