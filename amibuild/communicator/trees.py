@@ -75,8 +75,9 @@ def fetch_tree(ssh: SshCommunicator, source: str, into: Path) -> None:
     Raises: UsageError, CommandFailed, WaitTimeout.
     """
     folder, name = os.path.split(source.rstrip("/"))
-    tar = f"tar -c --sparse --format=pax -C {quote(folder or '/')}"
+    tar = f"tar -c --sparse --format=gnu -C {quote(folder or '/')}"
     named = quote(f"./{name}")
+    # Not pax, which has a header more for each file: of its times, in parts of a second.
     # Of a file that grows meanwhile it brings what there was, and ends with 1.
     script = f"""\
 set -eu
