@@ -19,9 +19,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from amibuild.communicator.base import RemoteJob
+from amibuild.communicator.packing import Packer, pack
+from amibuild.library.step import StepFile
 from amibuild.secret import longest, masked
 
 WORK = "/run/amibuild"
+RUN = "run.sh"
 # Some services have a folder of their own there, by the name of their step.
 ID_PREFIX = "job-"
 # A unit's name has at most 255 characters.
@@ -109,27 +112,33 @@ def exports(environment: Mapping[str, str]) -> str:
 
 def payload(job: RemoteJob, level: int = 9) -> bytes:
     """The job as a tar.gz that is the same for the same job: no times, no owners' names."""
-    buffer = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=level, mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
-    ):
-        _add(tar, "run.sh", job.script.encode(), 0o700)
-        _add(tar, "environment.sh", exports(job.environment).encode(), 0o600)
-        for file in job.files:
-            _add(tar, file.path, file.content, file.mode)
-    return buffer.getvalue()
+    parts: list[bytes] = []
+    pack_job(job, Packer(parts.append, level), {})
+    return b"".join(parts)
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes, mode: int) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mode = len(content), mode
-    tar.addfile(member, io.BytesIO(content))
+def pack_job(job: RemoteJob, packer: Packer, there: Mapping[str, str]) -> None:
+    environment = StepFile("environment.sh", exports(job.environment).encode(), 0o600)
+    script = StepFile(RUN, job.script.encode(errors="surrogateescape"), 0o700)
+    pack((environment, *job.files), script, packer, there)
+
+
+def owners(job: RemoteJob) -> str:
+    """Lines that end a script where somebody is not known whom a file is to belong to: tar would
+    give it to root."""
+    asked = {file.owner: file.path for file in reversed(job.files) if file.owner}
+    lines = []
+    for owner, path in sorted(asked.items()):
+        user, _, group = owner.partition(":")
+        told = quote(f"{path} is to belong to {owner}, and the machine has no such user or group")
+        known = f"getent passwd {quote(user)} >/dev/null && getent group {quote(group)} >/dev/null"
+        lines.append(f"{{ {known}; }} || {{\n    echo {told} >&2\n    exit 1\n}}\n")
+    return "".join(lines)
 
 
 def unpack_inline(unit: Unit, packed: bytes) -> str:
     text = base64.encodebytes(packed).decode()
-    return f"base64 -d <<'AMIBUILD' | tar -xzf - -C {quote(unit.folder)}/work\n{text}AMIBUILD\n"
+    return f"base64 -d <<'AMIBUILD' | tar -xzpf - -C {quote(unit.folder)}/work\n{text}AMIBUILD\n"
 
 
 def store_piece(unit: Unit, number: int, piece: bytes) -> str:
@@ -168,7 +177,7 @@ def unpack_payload(unit: Unit, packed: bytes) -> str:
     digest = hashlib.sha256(packed).hexdigest()
     return (
         f"echo '{digest}  '{at}/payload.tar.gz | sha256sum --check --quiet -\n"
-        f"tar -xzf {at}/payload.tar.gz -C {at}/work\n"
+        f"tar -xzpf {at}/payload.tar.gz -C {at}/work\n"
     )
 
 

@@ -13,32 +13,42 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import paramiko
 
 from amibuild import signals
 from amibuild.communicator import envelope, shell, unit
 from amibuild.communicator.base import TAIL_LINES, CommandResult, Ending, RemoteJob
+from amibuild.communicator.packing import Packer
 from amibuild.communicator.shell import Unit
-from amibuild.communicator.ssh_link import SILENCE_S, Away, Link
+from amibuild.communicator.ssh_channel import (
+    Done,
+    holding_of,
+    incoming,
+    read_all,
+    sending,
+    unless_ended,
+    upload_job,
+)
+from amibuild.communicator.ssh_link import Away, Link
 from amibuild.errors import CommandFailed, WaitTimeout
 from amibuild.secret import masked
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
 T = TypeVar("T")
+Beside = Callable[[paramiko.Channel], None]
 
 # A job's time is kept on the machine: this is for its reply.
 GRACE_S = 90
 # For what takes a moment once the machine is reached.
 SHORT_S = 60
 STOP_S = 15
+# For a tree of any size.
+TRANSFER_S = 3600
 LEAST_SIGNALLED = 128
-CHUNK_BYTES = 128 * 1024
-# What takes longer to press than to send is not worth it: nothing limits what goes there.
-LEVEL = 1
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # The job's environment is that of the command. Only these lines say that it came by SSH, and to the
 # steps that would else take away what the bake needs to its end.
@@ -50,22 +60,6 @@ unset SUDO_USER SUDO_UID SUDO_GID SUDO_COMMAND SUDO_HOME SSH_CLIENT SSH_CONNECTI
 
 def random_id() -> str:
     return secrets.token_hex(8)
-
-
-@dataclass(frozen=True)
-class Done:
-    exit_code: int
-    stdout: bytes
-    stderr: str
-
-    @property
-    def text(self) -> str:
-        return self.stdout.decode(errors="replace")
-
-    @property
-    def is_told(self) -> bool:
-        """Whether it says how its job ended."""
-        return bool(shell.read_end(self.text) or shell.HEADER.match(self.text))
 
 
 class SshCommunicator:
@@ -116,7 +110,7 @@ class SshCommunicator:
                     tail=masked(made.stderr).splitlines()[-TAIL_LINES:],
                 )
             job = envelope.with_secrets(job, made.text)
-        sent = _Sent(job, at, began, boot, shell.payload(job, LEVEL))
+        sent = _Sent(job, at, began, boot)
         with ExitStack() as calls:
             waiting = _Waiting(self.link, sent, calls, self._clock)
             waiting.begin(observer)
@@ -126,6 +120,21 @@ class SshCommunicator:
                 if not sent.ended:
                     with signals.hold(deliver=False), suppress(WaitTimeout, CommandFailed):
                         self._short(f"{job.name} (stopping it)", sent.stop, STOP_S)
+
+    def upload(
+        self, what: str, script: str, write: Callable[[Packer], None], level: int | None
+    ) -> Done:
+        """Runs a script with a stream on its input, again when it is cut. Raises: WaitTimeout."""
+
+        def hand_over(channel: paramiko.Channel) -> None:
+            write(Packer(sending(channel), level))
+            channel.shutdown_write()
+
+        return self._short(what, script, TRANSFER_S, hand_over)
+
+    def download(self, what: str, script: str, read: Callable[[IO[bytes]], None]) -> Done:
+        """Runs a script whose output is a stream, again when it is cut. Raises: WaitTimeout."""
+        return self._short(what, script, TRANSFER_S, lambda channel: read(incoming(channel)))
 
     def _collect(self, sent: _Sent, waiting: _Waiting, observer: Observer) -> CommandResult:
         job = sent.job
@@ -157,22 +166,27 @@ class SshCommunicator:
             raise shell.Damaged("it is not what the machine sent")
         return packed
 
-    def _short(self, what: str, script: str, timeout_s: float = SHORT_S) -> Done:
+    def _short(
+        self, what: str, script: str, timeout_s: float = SHORT_S, beside: Beside | None = None
+    ) -> Done:
         """What may be done twice, until the machine has answered. Raises: WaitTimeout."""
 
         def look() -> Look[Done]:
             try:
-                done = self._once(script)
+                done = self._once(script, beside)
             except Away as away:
                 return Look(f"not reached: {away}")
             return Look("answered", done)
 
         return until(look, what=what, timeout_s=timeout_s, clock=self._clock, observer=silent)
 
-    def _once(self, script: str) -> Done:
+    def _once(self, script: str, beside: Beside | None = None) -> Done:
         with self.link.session() as channel, self.link.failing():
             channel.exec_command(as_root(self.link.user, script))
-            return read_done(channel)
+            with unless_ended(channel):
+                if beside is not None:
+                    beside(channel)
+            return read_all(channel)
 
 
 @dataclass
@@ -183,21 +197,13 @@ class _Sent:
     at: Unit
     began: float
     boot: str
-    payload: bytes = field(repr=False)
     ended: bool = False
 
     @property
     def start(self) -> str:
-        """Takes the payload from its input: without the job's lock, for that may never end."""
-        at = shell.quote(self.at.folder)
-        digest = hashlib.sha256(self.payload).hexdigest()
-        take = (
-            f"umask 077\nmkdir -p {at}\nnew=$(mktemp {at}/payload.XXXXXX)\n"
-            'trap \'rm -f "$new"\' EXIT\ncat >"$new"\n'
-            f"echo '{digest}  '\"$new\" | sha256sum --check --quiet -\n"
-        )
-        unpack = f'tar -xzf "$new" -C {at}/work\nrm -f "$new"\n'
-        script = unit.start(self.at, unpack, self.job.timeout_s, secrets=self.job.is_secret)
+        """Says what it has, and takes the rest from its input."""
+        take = unit.take(self.at, shell.owners(self.job))
+        script = unit.start(self.at, unit.put(), self.job.timeout_s, secrets=self.job.is_secret)
         return f"set -eu\n{_CALLER}{self._on_this_boot}{take}{script}"
 
     @property
@@ -225,6 +231,8 @@ class _Waiting:
         self._calls = calls
         self._clock = clock
         self._channel: paramiko.Channel | None = None
+        self._said = b""
+        """The command's first line, where that was not about what it has."""
 
     def begin(self, observer: Observer) -> None:
         """Sends the job, as often as it takes. Raises: CommandFailed."""
@@ -285,19 +293,21 @@ class _Waiting:
             self._link.check()
             return None
         with self._link.failing():
-            return read_done(channel)
+            done = read_all(channel)
+        return replace(done, stdout=self._said + done.stdout)
 
     def _attach(self) -> None:
+        self._said = b""
         self._channel = self._opened(self._sent.attach)
 
     def _send(self) -> None:
         channel = self._opened(self._sent.start)
+        self._said = b""
         with self._link.failing():
-            # In pieces: sendall copies what is left for each packet, which of 200 MB takes minutes.
-            whole = memoryview(self._sent.payload)
-            for offset in range(0, len(whole), CHUNK_BYTES):
-                channel.sendall(bytes(whole[offset : offset + CHUNK_BYTES]))
-            channel.shutdown_write()
+            self._said, holding = holding_of(channel)
+            if holding is not None:
+                with unless_ended(channel):
+                    upload_job(channel, self._sent.job, holding)
         self._channel = channel
 
     def _opened(self, script: str) -> paramiko.Channel:
@@ -328,13 +338,3 @@ def as_root(user: str, script: str) -> str:
     """The command for a script that root's shell runs."""
     become = "" if user == "root" else "sudo -n -H "
     return f"{become}/bin/sh -c {shell.quote(script)}"
-
-
-def read_done(channel: paramiko.Channel) -> Done:
-    """All that a command said, and how it ended. Raises: Away, and what breaks on the way."""
-    stdout = channel.makefile("rb").read()
-    stderr = channel.makefile_stderr("rb").read()
-    status = channel.recv_exit_status() if channel.status_event.wait(SILENCE_S) else -1
-    if status < 0:
-        raise Away("the connection broke before the command ended")
-    return Done(status, stdout, stderr.decode(errors="replace"))

@@ -33,6 +33,8 @@ ALIVE_EVERY_S = 15
 SILENCE_S = 30
 # OpenSSH takes so many bytes in a packet, and paramiko would send them in smaller ones.
 WINDOW_BYTES = 16 * 1024 * 1024
+# They need no hash beside them: 1.4 times the speed of aes128-ctr, which paramiko asks for first.
+FASTEST = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 PROBE = "keepalive@openssh.com"
 
 
@@ -250,7 +252,10 @@ class Link:
 
 
 def _transport(sock: socket.socket, **more: object) -> paramiko.Transport:
-    return paramiko.Transport(sock, default_window_size=WINDOW_BYTES, **more)  # type: ignore[arg-type]
+    made = paramiko.Transport(sock, default_window_size=WINDOW_BYTES, **more)  # type: ignore[arg-type]
+    options = made.get_security_options()
+    options.ciphers = (*FASTEST, *(one for one in options.ciphers if one not in FASTEST))
+    return made
 
 
 def _ask(transport: paramiko.Transport) -> None:

@@ -16,7 +16,8 @@ import paramiko
 
 from amibuild import signals
 from amibuild.communicator import shell
-from amibuild.communicator.ssh import CHUNK_BYTES, as_root, read_done
+from amibuild.communicator.ssh import as_root
+from amibuild.communicator.ssh_channel import PACKET_BYTES, read_all
 from amibuild.communicator.ssh_link import Away, Link
 from amibuild.communicator.unit import LEASE, LEASE_UNIT, STOP_S
 from amibuild.errors import CommandFailed, HostKeyRefused
@@ -75,8 +76,8 @@ class Live:
             with self._link.session() as channel:
                 with self._link.failing():
                     channel.exec_command(as_root(self._link.user, _start(name, script, timeout_s)))
-                    for offset in range(0, len(script), CHUNK_BYTES):
-                        channel.sendall(script[offset : offset + CHUNK_BYTES])
+                    for offset in range(0, len(script), PACKET_BYTES):
+                        channel.sendall(script[offset : offset + PACKET_BYTES])
                     channel.shutdown_write()
                 if not self._shown(channel, limit, stdout, stderr):
                     self._stop(name)
@@ -119,10 +120,10 @@ class Live:
                     hint="--timeout gives it more",
                 )
             if channel.recv_ready():
-                if not stdout(channel.recv(CHUNK_BYTES)):
+                if not stdout(channel.recv(PACKET_BYTES)):
                     return False
             elif channel.recv_stderr_ready():
-                if not stderr(channel.recv_stderr(CHUNK_BYTES)):
+                if not stderr(channel.recv_stderr(PACKET_BYTES)):
                     return False
             elif over and (channel.eof_received or channel.closed):
                 return True
@@ -139,7 +140,7 @@ class Live:
         while True:
             over = channel.exit_status_ready() and channel.eof_received
             if channel.recv_ready():
-                _write(near.stdout, channel.recv(CHUNK_BYTES))
+                _write(near.stdout, channel.recv(PACKET_BYTES))
                 continue
             if over or channel.closed:
                 return True
@@ -151,7 +152,7 @@ class Live:
             keys = [near.stdin] if channel.send_ready() else []
             ready = select.select([channel.fileno(), near.resized, *keys], [], [], LOOK_S)[0]
             if near.resized in ready:
-                os.read(near.resized, CHUNK_BYTES)
+                os.read(near.resized, PACKET_BYTES)
                 columns, rows = near.size()
                 with self._link.failing():
                     channel.resize_pty(columns, rows)
@@ -177,7 +178,7 @@ class Live:
     def _once(self, script: str) -> int:
         with self._link.session() as channel, self._link.failing():
             channel.exec_command(as_root(self._link.user, script))
-            return read_done(channel).exit_code
+            return read_all(channel).exit_code
 
 
 def _start(name: str, script: bytes, timeout_s: float) -> str:
@@ -210,7 +211,7 @@ def _status(channel: paramiko.Channel) -> int:
 def _pressed(fd: int) -> bytes:
     """Nothing once the terminal is closed."""
     try:
-        return os.read(fd, CHUNK_BYTES)
+        return os.read(fd, PACKET_BYTES)
     except OSError:  # Linux' way to say that
         return b""
 

@@ -170,11 +170,12 @@ class SsmCommunicator:
             job = self._closed(job, at, observer)
         packed = shell.payload(job)
         start = functools.partial(unit.start, timeout_s=job.timeout_s, secrets=job.is_secret)
-        inline = start(at, shell.unpack_inline(at, packed))
+        owners = shell.owners(job)
+        inline = start(at, owners + shell.unpack_inline(at, packed))
         by_bucket = job.private and self._upload is not None
         if len(inline.encode()) <= ROOM_BYTES and not by_bucket:
             return inline
-        unpack = shell.unpack_payload(at, packed)
+        unpack = owners + shell.unpack_payload(at, packed)
         if self._upload is not None:
             return start(at, shell.fetch_payload(at, self._upload(packed)) + unpack)
         self._send_pieces(at, packed, observer)

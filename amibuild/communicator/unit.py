@@ -11,7 +11,7 @@ once, without asking again and again, and also when that process was killed.
 
 from __future__ import annotations
 
-from amibuild.communicator.shell import ID_PREFIX, REPLY_BYTES, Unit, quote
+from amibuild.communicator.shell import ID_PREFIX, REPLY_BYTES, RUN, Unit, quote
 
 # The timer that ends the machine when no job comes any more: begin-lease.sh begins it.
 LEASE_UNIT = "amibuild-lease.timer"
@@ -22,6 +22,8 @@ PACKED_LIMIT_BYTES = 1024 * 1024
 LOG_CUT_BYTES = 512 * 1024
 # After SIGTERM; then systemd sends SIGKILL to what is left.
 STOP_S = 5
+# Where what was sent before is while a job's files are taken, and the line that tells of it.
+HAS, HAS_LINE = ".has", "amibuild-has"
 # Of a job that has secrets: those, and the certificate that its reply is closed for.
 SECRETS_FILE, READER_FILE = "secrets.cms", "reader.pem"
 
@@ -64,10 +66,57 @@ systemd-run --quiet --collect --unit="$unit" --service-type=exec \\
     --property=RuntimeMaxSec={timeout_s} --property=TimeoutStopSec={STOP_S} \\
     --property=OOMPolicy=continue --property=ExecStopPost="/bin/sh $at/end.sh" \\
     -- /bin/bash "$at/begin.sh" 9>&-
-rm -rf "$at/pieces" "$at/payload.tar.gz"
+rm -rf "$at/pieces" "$at/payload.tar.gz" "$at/has" "$at"/new.*
 fi
 exec 9>&-
 {_reply(secrets=secrets)}"""
+
+
+def take(unit: Unit, owners: str) -> str:
+    """Says what the machine has of the job from an earlier sending, then takes its files from the
+    input: a line, which is z when they are pressed, and a tar, in which what is equal is a second
+    name of what is there. `put` are the lines for `start`.
+
+    The earlier one is ended first, or it might change a file meanwhile. The input is read without
+    the lock, for it may never end; cut off, it has no run.sh, which is last.
+    """
+    return f"""\
+{_place(unit)}\
+{owners}\
+mkdir -p "$at"
+new=$(mktemp -d "$at/new.XXXXXX")
+trap 'rm -rf "$new"' EXIT
+{_lock(unit)}\
+if [ ! -e "$at/began" ]; then
+{_keep_earlier(unit)}\
+fi
+exec 9>&-
+if [ -d "$at/has" ]; then
+    cp -al "$at/has" "$new/{HAS}"
+    (
+        cd "$new/{HAS}"
+        find . -type f -printf '%i %m %u:%g %p\\0'
+        printf '\\0'
+        find . -type f -exec sha256sum -bz -- {{}} +
+    ) | gzip -1 >"$new/listed"
+    echo "{HAS_LINE} $(stat -c %s "$new/listed")"
+    cat "$new/listed"
+    rm "$new/listed"
+else
+    echo "{HAS_LINE} 0"
+fi
+read -r pressed
+tar "-x${{pressed}}pf" - -C "$new"
+rm -rf "$new/{HAS}"
+[ -e "$new/{RUN}" ] || {{
+    echo "its files did not come whole" >&2
+    exit 1
+}}
+"""
+
+
+def put() -> str:
+    return 'rmdir "$at/work"\nmv "$new" "$at/work"\n'
 
 
 def attach(unit: Unit, *, secrets: bool = False) -> str:
@@ -150,6 +199,19 @@ for other in {quote(unit.jobs_folder)}/{ID_PREFIX}*; do
     find "$other" -mindepth 1 ! -name began -delete
 done
 """
+
+
+def _keep_earlier(unit: Unit) -> str:
+    """The same, but that its files stay, each lot in a folder of its own below `has`."""
+    keep = """\
+    for kept in "$other/work" "$other/has"/*; do
+        [ -d "$kept" ] || continue
+        mkdir -p "$at/has"
+        mv "$kept" "$(mktemp -d "$at/has/XXXXXX")"
+    done
+"""
+    head, delete, tail = _stop_earlier(unit).partition('    find "$other"')
+    return f"{head}{keep}{delete}{tail}"
 
 
 def _begin(unit: Unit, *, secrets: bool) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -13,6 +12,7 @@ from amibuild.errors import Problem, RecipeError
 from amibuild.library.provisioner import ParameterType, Provisioner, ProvisionerFile
 from amibuild.library.service import Service, ServiceFile, service_user
 from amibuild.library.step import StepFile
+from amibuild.library.tree import as_asked, folders_below, read, read_tree
 from amibuild.recipe.document import Document, did_you_mean, overlaid_document, read_document
 from amibuild.recipe.excerpt import excerpt
 from amibuild.recipe.locate import KeyPath
@@ -20,6 +20,7 @@ from amibuild.recipe.values import STEP_NAME
 
 T = TypeVar("T")
 
+FILES = "files/"
 INSTALLER = "artifacts/artifacts.sh"
 STRICT_MODE = "set -euo pipefail"
 BYTE_ORDER_MARK = "\ufeff"
@@ -36,7 +37,8 @@ class Read(Generic[T]):
 def read_provisioner(folder: Path) -> Read[Provisioner]:
     problems = list(_name_problems(folder))
     script = _read_script(folder, problems)
-    files = _read_files(folder, "files", problems, prefix="files/")
+    top = folder / "files"
+    files = read_tree(top, problems, prefix=FILES, plain=False)
     checks = _read_checks(folder, problems)
     name = f"test_{folder.name.replace('-', '_')}.py"
     if name not in {check.path for check in checks}:
@@ -49,6 +51,7 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
     problems += found
     if file is None:
         return Read(None, tuple(problems))
+    asked = as_asked(files, file.files, folders_below(top), document, problems, prefix=FILES)
     if folder.name in file.after:
         at = ("after", file.after.index(folder.name))
         problems.append(document.origin.problem(at, "it can't be needed before itself"))
@@ -63,7 +66,7 @@ def read_provisioner(folder: Path) -> Read[Provisioner]:
         script=script,
         after=file.after,
         parameters=file.parameters,
-        files=files,
+        files=asked,
         checks=checks,
         artifacts=file.all_artifacts,
         builder_checks=file.builder_checks,
@@ -92,7 +95,9 @@ def read_service(folder: Path, folders: Mapping[str, Path] | None = None) -> Rea
         if (layer / "run.sh").exists():
             reason = "a service is data alone; what needs a script goes into a provisioner"
             problems.append(Problem(layer / "run.sh", None, "", reason))
-    configuration = _overlaid(_read_files(layer, "files", problems, prefix="") for layer in layers)
+    configuration = _overlaid(
+        read_tree(layer / "files", problems, prefix="", plain=True) for layer in layers
+    )
     checks = _overlaid(_read_checks(layer, problems) for layer in layers)
     documents = [_read_document(layer / "service.toml", problems) for layer in layers]
     found_documents = [document for document in documents if document is not None]
@@ -134,7 +139,7 @@ def _layers(folder: Path, folders: Mapping[str, Path], problems: list[Problem]) 
         layers.append(folders[base])
 
 
-def _overlaid(layers: Iterable[tuple[StepFile, ...]]) -> tuple[StepFile, ...]:
+def _overlaid(layers: Iterable[Sequence[StepFile]]) -> tuple[StepFile, ...]:
     """Files by their path; an earlier layer's wins."""
     found: dict[str, StepFile] = {}
     for files in layers:
@@ -161,7 +166,7 @@ def _read_document(path: Path, problems: list[Problem]) -> Document | None:
 
 def _read_script(folder: Path, problems: list[Problem]) -> str:
     path = folder / "run.sh"
-    content = _read(path, problems)
+    content = read(path, problems)
     if content is None:
         return ""
     script = content.decode(errors="surrogateescape")
@@ -197,7 +202,7 @@ def _read_script(folder: Path, problems: list[Problem]) -> str:
 def _read_checks(folder: Path, problems: list[Problem]) -> tuple[StepFile, ...]:
     checks = []
     for path in sorted(folder.glob("test_*.py")):
-        content = _read(path, problems)
+        content = read(path, problems)
         if content is None:
             continue
         try:
@@ -216,44 +221,3 @@ def _python_problem(path: Path, error: SyntaxError) -> Problem:
         at = max((error.offset or 1) - 1, 0)
         shown = excerpt(error.text, slice(at, at + 1))
     return Problem(path, error.lineno, "", f"is not Python: {error.msg}", excerpt=shown)
-
-
-def _read_files(
-    folder: Path, name: str, problems: list[Problem], *, prefix: str
-) -> tuple[StepFile, ...]:
-    """All files below a sub-folder; executable ones stay so. Links are refused.
-
-    What Python leaves where it ran a file is left out, or a test of it would change the image.
-    """
-    files = []
-    top = folder / name
-    if top.is_symlink() or (top.exists() and not top.is_dir()):
-        problems.append(Problem(top, None, "", "must be a folder, and no link to one"))
-        return ()
-    for path in sorted(top.rglob("*")):
-        if "__pycache__" in path.parts:
-            continue
-        if path.is_symlink():
-            reason = "is a link: what it points to on the machine may be something else"
-            problems.append(Problem(path, None, "", reason))
-        elif not path.is_dir():
-            content = _read(path, problems)
-            if content is not None:
-                mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
-                relative = path.relative_to(top).as_posix()
-                files.append(StepFile(prefix + relative, content, mode))
-    return tuple(files)
-
-
-def _read(path: Path, problems: list[Problem]) -> bytes | None:
-    try:
-        # A pipe would be waited for, and a device may have no end.
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            problems.append(Problem(path, None, "", "is no plain file"))
-            return None
-        return path.read_bytes()
-    except FileNotFoundError:
-        problems.append(Problem(path, None, "", "is missing"))
-    except OSError as error:
-        problems.append(Problem(path, None, "", f"can't be read: {error.strerror}"))
-    return None

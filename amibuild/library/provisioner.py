@@ -20,6 +20,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from amibuild.library.artifact import Artifact, HasArtifacts, artifact_parts, name_of
 from amibuild.library.step import BuildStep, StepFile, StepKind
+from amibuild.library.tree import AskedFiles
 from amibuild.recipe.document import Misplaced, did_you_mean
 from amibuild.recipe.model import Parameter as GivenValue
 from amibuild.recipe.model import ParameterValue
@@ -213,6 +214,10 @@ class ProvisionerFile(HasArtifacts):
     )
     parameters: Annotated[Mapping[str, Parameter], AfterValidator(_parameter_names)] = Field(
         default_factory=dict, description="What a recipe may set, by name."
+    )
+    files: AskedFiles = Field(
+        default_factory=dict,
+        description="Modes and owners of what is in files/, by path; else 0644, 0755 and root.",
     )
 
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 
@@ -21,15 +22,39 @@ class StepKind(StrEnum):
 
 @dataclass(frozen=True)
 class StepFile:
-    """A file that travels with a step. `path` is relative to the folder the script runs in."""
+    """A file that travels with a step. `path` is relative to the folder the script runs in.
+
+    One with a `link` is a symbolic link to that; one that is the `same_as` another, which comes
+    before it, is a second name of that file (a hard link). A `folder` is only one of these where
+    its mode or owner was asked for: the others are made as they are needed, 0755. `owner` is
+    USER:GROUP, by name as the machine knows it, and root:root where it is empty.
+    """
 
     path: str
     content: bytes
     mode: int = 0o644
+    owner: str = ""
+    link: str = ""
+    same_as: str = ""
+    folder: bool = False
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def is_plain(self) -> bool:
+        return not (self.link or self.same_as or self.folder)
+
+    @property
+    def identity(self) -> list[object]:
+        """All of it, for a digest. That of a plain file of root's is as it was before there were
+        others."""
+        more = {
+            "owner": self.owner, "link": self.link, "same-as": self.same_as, "folder": self.folder
+        }  # fmt: skip
+        asked = {key: value for key, value in more.items() if value}
+        return [self.path, self.sha256, self.mode, *([asked] if asked else [])]
 
 
 @dataclass(frozen=True)
@@ -76,7 +101,7 @@ class BuildStep:
         body: dict[str, object] = {
             "name": self.name,
             "script": hashlib.sha256(self.script.encode()).hexdigest(),
-            "files": sorted([f.path, f.sha256, f.mode] for f in self.files),
+            "files": sorted((f.identity for f in self.files), key=lambda one: str(one[0])),
             "environment": dict(sorted(self.environment.items())),
         }
         if self.secrets:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from amibuild.library.step import BuildStep
 from amibuild.outputs.difference import Changed, changed
-from amibuild.outputs.manifest import Manifest, Step
+from amibuild.outputs.manifest import Manifest, Step, file_record
 from amibuild.plan import Plan
 
 # A value that is longer is a text, and its name says enough.
@@ -66,8 +66,8 @@ def _parts(before: Step, after: BuildStep) -> Iterator[str]:
     if before.script != after.script:
         yield f"/{RUN}"
     files = changed(
-        {f.path: f"{f.sha256} {f.mode}" for f in before.files},
-        {f.path: f"{f.sha256} {f.mode}" for f in after.files},
+        {f.path: f.identity for f in before.files},
+        {f.path: file_record(f).identity for f in after.files},
     )
     for file in files:
         fate = " is new" if file.before is None else " is gone" if file.after is None else ""

@@ -89,8 +89,17 @@ class File(_Record):
     sha256: str = Field(description="Of the content, hexadecimal")
     mode: int = Field(description="Permission bits")
     size: int = Field(description="Bytes")
+    owner: str = Field(default="", description="USER:GROUP, where others than root:root")
+    link: str = Field(default="", description="What it points to, if it is a symbolic link")
+    same_as: str = Field(default="", description="The first name of the file, if it is a hard link")
+    folder: bool = Field(default=False, description="It is a folder whose mode was asked for")
     content: str | None = Field(default=None, description="When it is UTF-8")
     content_base64: str | None = Field(default=None, description="When it is not")
+
+    @property
+    def identity(self) -> str:
+        """What makes it another one under the same path."""
+        return repr((self.sha256, self.mode, self.owner, self.link, self.same_as, self.folder))
 
     def read(self) -> bytes | None:
         """The content; None when it was too large to keep."""
@@ -212,7 +221,16 @@ class Manifest(_Record):
 
 
 def file_record(file: StepFile) -> File:
-    facts = File(path=file.path, sha256=file.sha256, mode=file.mode, size=len(file.content))
+    facts = File(
+        path=file.path,
+        sha256=file.sha256,
+        mode=file.mode,
+        size=len(file.content),
+        owner=file.owner,
+        link=file.link,
+        same_as=file.same_as,
+        folder=file.folder,
+    )
     if len(file.content) > LARGEST_CONTENT:
         return facts
     try:

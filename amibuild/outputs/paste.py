@@ -68,7 +68,7 @@ def block(step: Step) -> str:
     folder = f"{ROOT}/{step.name}"
     told = f'[ $? = 0 ] || echo "FAILED: {step.name}: stop here" >&2'
     script = _written("run.sh", step.script.encode(), 0o644)
-    files = [line for file in step.files for line in _file(file)]
+    files = _files(step.files)
     files += _artifacts(step)
     exports = [f"export {key}={_quote(value)}" for key, value in step.environment.items()]
     lines = [
@@ -123,18 +123,46 @@ def _address(artifact: Artifact) -> str:
     return shlex.quote(artifact.url) + query
 
 
+def _files(files: Iterable[File]) -> list[str]:
+    """Links after what they are of, and folders last: one that gives its group away would give it
+    to files too."""
+    ordered = sorted(files, key=lambda file: (file.folder, bool(file.link or file.same_as)))
+    return [line for file in ordered for line in _file(file)]
+
+
 def _file(file: File) -> list[str]:
+    target = _quote(file.path)
+    if file.link:
+        return [*_parent(file.path), f"ln -sfn -- {_quote(file.link)} {target}"]
+    if file.same_as:
+        return [*_parent(file.path), f"ln -f -- {_quote(file.same_as)} {target}"]
+    owner = [f"chown {shlex.quote(file.owner)} -- {target}"] if file.owner else []
+    mode = _mode(file.path, file.mode)
+    if file.folder:
+        return [f"mkdir -p -- {target}", *owner, mode]
     content = file.read()
     if content is None:
-        check = f"echo {shlex.quote(f'{file.sha256}  {file.path}')} | sha256sum --check --quiet -"
-        return [check, _mode(file.path, file.mode)]
-    return _written(file.path, content, file.mode)
+        return [_checked(file), *owner, mode]
+    written = _written(file.path, content, file.mode)
+    return [*written[:-1], *owner, mode]
+
+
+def _checked(file: File) -> str:
+    if file.path.isprintable() and "\\" not in file.path:
+        line = f"{file.sha256}  {file.path}"
+        return f"echo {shlex.quote(line)} | sha256sum --check --quiet -"
+    # A list for sha256sum would spell it in another way.
+    return f'[ "$(sha256sum <{_quote(file.path)} | cut -c1-64)" = {file.sha256} ]'
+
+
+def _parent(path: str) -> list[str]:
+    folder = str(PurePosixPath(path).parent)
+    return [f"mkdir -p -- {_quote(folder)}"] if folder != "." else []
 
 
 def _written(path: str, content: bytes, mode: int) -> list[str]:
-    folder = PurePosixPath(path).parent
-    before = [f"mkdir -p -- {shlex.quote(str(folder))}"] if str(folder) != "." else []
-    target = shlex.quote(path)
+    before = _parent(path)
+    target = _quote(path)
     text = _pastable(content)
     if text is None:
         lines = textwrap.wrap(base64.b64encode(content).decode(), _BASE64_WIDTH)
@@ -147,7 +175,7 @@ def _written(path: str, content: bytes, mode: int) -> list[str]:
 
 
 def _mode(path: str, mode: int) -> str:
-    return f"chmod {mode:04o} -- {shlex.quote(path)}"
+    return f"chmod {mode:04o} -- {_quote(path)}"
 
 
 def _pastable(content: bytes) -> str | None:

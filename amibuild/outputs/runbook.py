@@ -15,7 +15,7 @@ from amibuild.errors import PlanError
 from amibuild.names import ON_BUILDER
 from amibuild.outputs import by_hand, paste
 from amibuild.outputs.hardening_record import Lynis
-from amibuild.outputs.manifest import Boot, Kind, Manifest, Step, newest_first
+from amibuild.outputs.manifest import Boot, File, Kind, Manifest, Step, newest_first
 from amibuild.outputs.service_record import attack_table, table
 
 BEGIN = "<!-- amibuild:begin -->"
@@ -208,9 +208,7 @@ def _step(number: int, step: Step) -> list[str]:
     if step.notes:
         lines += [*(f"- It declared: {_prose(note)}" for note in step.notes), ""]
     if step.files:
-        rows = [
-            (_code(f.path), f"`{f.mode:04o}`", str(f.size), _code(f.sha256)) for f in step.files
-        ]
+        rows = [_file_row(f) for f in step.files]
         lines += [*_table(("file", "mode", "bytes", "SHA-256"), rows), ""]
     missing = [f for f in step.files if f.read() is None]
     if missing:
@@ -221,6 +219,19 @@ def _step(number: int, step: Step) -> list[str]:
             "",
         ]
     return lines
+
+
+def _file_row(file: File) -> tuple[str, str, str, str]:
+    # A line break in a name would be lost in a code span.
+    name = _code(file.path if file.path.isprintable() else repr(file.path)[1:-1])
+    mode = f"`{file.mode:04o}`" + (f", {file.owner}" if file.owner else "")
+    if file.link:
+        return name, "link", "", f"to {_code(file.link)}"
+    if file.same_as:
+        return name, "hard link", "", f"the same as {_code(file.same_as)}"
+    if file.folder:
+        return name, mode, "", "a folder"
+    return name, mode, str(file.size), _code(file.sha256)
 
 
 def _durations(m: Manifest) -> list[str]:

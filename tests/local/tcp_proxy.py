@@ -18,6 +18,8 @@ class Proxy:
     def __init__(self, host: str, port: int, *, delay_s: float = 0.0) -> None:
         self.passed = 0
         """Bytes from here to the machine."""
+        self.cut_at = 0
+        """Once so many have passed, every connection is cut; then no more."""
         self._to = (host, port)
         self._delay_s = delay_s
         self._silent = False
@@ -104,6 +106,10 @@ class Proxy:
 
     def _count(self, data: bytes) -> None:
         self.passed += len(data)
+        if 0 < self.cut_at <= self.passed:
+            self.cut_at = 0
+            for writer in self._writers:
+                writer.transport.abort()
 
     async def _cut(self) -> None:
         for writer in self._writers:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from amibuild import proc
 from amibuild.aws.ssm import Ssm
 from amibuild.communicator.base import RemoteJob
 from amibuild.communicator.said import said_since
@@ -20,6 +21,7 @@ from amibuild.communicator.ssh_keys import Identity, login, new_identity, public
 from amibuild.communicator.ssh_link import Link, Place
 from amibuild.communicator.ssh_live import NOBODY_READS, Live, Terminal
 from amibuild.communicator.ssm import SsmCommunicator
+from amibuild.communicator.trees import fetch_tree, send_tree
 from amibuild.errors import CommandFailed, HostKeyRefused
 from amibuild.library.bootstrap import with_ssh
 from amibuild.library.step import StepFile
@@ -102,6 +104,60 @@ def test_a_large_payload_and_a_long_log_are_one_stream_each(ssh: SshCommunicator
     done = ssh.run(job, silent)
     assert done.log.startswith(hashlib.sha256(content).hexdigest())
     assert len(done.log) > 490_000
+
+
+def test_a_file_that_is_equal_already_is_not_sent_again(ssh: SshCommunicator, proxy: Proxy) -> None:
+    files = tuple(StepFile(f"files/{name}", os.urandom(400_000)) for name in ("a b\nc", "-rf", "ü"))
+    sums = "cat files/* | wc -c"
+    sent = []
+    for _ in range(2):
+        before = proxy.passed
+        assert ssh.run(RemoteJob("equal", sums, 60, files), silent).log == "1200000\n"
+        sent.append(proxy.passed - before)
+    assert sent[0] > 1_200_000
+    assert sent[1] < 50_000
+
+
+def test_each_kind_of_file_arrives_as_it_was(ssh: SshCommunicator) -> None:
+    files = (
+        StepFile("files/his", b"x" * 5000, 0o4750, "man:mail"),
+        StepFile("files/second", b"", same_as="files/his"),
+        StepFile("files/to", b"", link="a b\n"),
+        StepFile("files/holes", b"begin" + bytes(5_000_000) + b"end"),
+        StepFile("files/dir", b"", 0o2770, "root:mail", folder=True),
+    )
+    look = "stat -c '%F %a %U:%G %h %s' files/his files/second files/dir; readlink files/to; "
+    look += "sha256sum files/holes | cut -c1-64; [ $(stat -c %b files/holes) -lt 100 ]"
+    done = ssh.run(RemoteJob("kinds", look, 60, files), silent)
+    assert (done.exit_code, done.log.splitlines()) == (
+        0,
+        [
+            "regular file 4750 man:mail 2 5000",
+            "regular file 4750 man:mail 2 5000",
+            "directory 2770 root:mail 2 40",
+            "a b",
+            "",
+            files[3].sha256,
+        ],
+    )
+
+
+def test_a_tree_comes_there_and_back(ssh: SshCommunicator, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub dir").mkdir(parents=True)
+    (tree / "sub dir" / "-n o\nise").write_bytes(os.urandom(2_000_000))
+    (tree / "to").symlink_to("sub dir")
+    os.link(tree / "sub dir" / "-n o\nise", tree / "second")
+    with (tree / "holes").open("wb") as file:
+        file.truncate(30_000_000)
+    (tree / "holes").chmod(0o640)
+    send_tree(ssh, tree, "/var/tmp/there")
+    fetch_tree(ssh, "/var/tmp/there", tmp_path)
+    look = "find . -printf '%y %m %n [%P] [%l]\\0' | sort -z; "
+    look += "find . -type f -exec sha256sum -bz {} + | sort -z"
+    found = [proc.run(["sh", "-c", look], cwd=one).stdout for one in (tree, tmp_path / "there")]
+    assert found[0] == found[1]
+    assert (tmp_path / "there" / "holes").stat().st_blocks < 100
 
 
 def test_secrets_are_there_while_the_job_runs_and_nowhere_in_what_it_says(

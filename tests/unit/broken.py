@@ -327,6 +327,19 @@ def provisioners_with_a_link_among_files(home: Path) -> None:
     (files / "up").symlink_to("..")
 
 
+def provisioners_with_what_must_not_travel(home: Path) -> None:
+    uses(home, steps='"greet"')
+    files = provisioner(home) / "files"
+    files.mkdir()
+    (files / "to-nothing").symlink_to("nothing")
+    (files / "round").symlink_to("round")
+    (files / "absolute").symlink_to("/etc/hostname")
+    (files / "out-and-in").symlink_to("../files/plain")
+    (files / "plain").touch()
+    os.mkfifo(files / "pipe")
+    (files / os.fsdecode(b"not-utf-8-\xff")).touch()
+
+
 def provisioners_with_a_linked_folder_of_files(home: Path) -> None:
     uses(home, steps='"greet"')
     (provisioner(home) / "files").symlink_to("/etc")

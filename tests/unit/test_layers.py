@@ -108,6 +108,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "fabric": ("amibuild.communicator.ssh", "amibuild.communicator.ssh_link"),
     "paramiko": (
         "amibuild.communicator.ssh",
+        "amibuild.communicator.ssh_channel",
         "amibuild.communicator.ssh_keys",
         "amibuild.communicator.ssh_link",
         "amibuild.communicator.ssh_live",

@@ -237,7 +237,7 @@ def test_every_mistake_in_a_provisioner_is_told(home: Home) -> None:
     )
     at = "provisioners/greet"
     assert home.told() == [
-        f"{at}/files/link: is a link: what it points to on the machine may be something else",
+        f"{at}/files/link: is a link to /etc/passwd, out of files/: let run.sh make it by `ln -s`",
         f"{at}/provisioner.toml: purpose: is missing: What it is for, in a sentence",
         f"{at}/provisioner.toml:1: timeout: is not a known key; did you mean timeout_s?",
         f"{at}/provisioner.toml:3: parameters.Who.description: is missing:"

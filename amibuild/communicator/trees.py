@@ -1,0 +1,229 @@
+"""Trees of files to a machine and from it over SSH, each way as one compressed tar stream.
+
+As they are: modes, owners, times, links, holes and any name. Only files, folders and links travel;
+what comes back is never written by way of a link, or out of the folder that it is to lie in.
+"""
+
+from __future__ import annotations
+
+import grp
+import mmap
+import os
+import pwd
+import stat
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from amibuild.communicator.base import TAIL_LINES
+from amibuild.communicator.packing import (
+    SAMPLE_BYTES,
+    SAMPLES,
+    Content,
+    Packer,
+    shrinks,
+)
+from amibuild.communicator.shell import quote
+from amibuild.communicator.ssh import SshCommunicator
+from amibuild.communicator.ssh_channel import LEVEL, Done
+from amibuild.errors import CommandFailed, UsageError
+
+# Of a tree there, to see whether it would shrink.
+PROBE_BYTES = 4 * 1024 * 1024
+BUFFER_BYTES = 256 * 1024
+PROBE_LIMIT_BYTES = PROBE_BYTES * 85 // 100
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def send_tree(ssh: SshCommunicator, source: Path, to: str) -> None:
+    """What is at `source` and below, as `to` there. Raises: UsageError, CommandFailed, WaitTimeout.
+
+    Owners are kept by name, where the machine knows it, else root's.
+    """
+    entries = list(_entries(source))
+    folder, name = os.path.split(to.rstrip("/"))
+    pressed = shrinks(b"".join(_samples(entries)))
+
+    def write(packer: Packer) -> None:
+        seen: dict[tuple[int, int], str] = {}
+        for path, facts in entries:
+            below = path.relative_to(source).as_posix()
+            _pack(packer, path, facts, name if below == "." else f"{name}/{below}", seen)
+        packer.end()
+
+    take = f"mkdir -p {quote(folder or '/')}\ntar -x{'z' if pressed else ''}pf - -C "
+    done = ssh.upload(
+        f"sending {source}",
+        f"set -eu\numask 022\n{take}{quote(folder or '/')}\n",
+        write,
+        LEVEL if pressed else None,
+    )
+    _check(f"sending {source}", done)
+
+
+def fetch_tree(ssh: SshCommunicator, source: str, into: Path) -> None:
+    """What is at `source` there and below, in the folder `into`, under its own name.
+
+    Raises: UsageError, CommandFailed, WaitTimeout.
+    """
+    folder, name = os.path.split(source.rstrip("/"))
+    tar = f"tar -c --sparse --format=gnu -C {quote(folder or '/')}"
+    named = quote(f"./{name}")
+    # Not pax, which has a header more for each file: of its times, in parts of a second.
+    # Of a file that grows meanwhile it brings what there was, and ends with 1.
+    script = f"""\
+set -eu
+pressed=z
+[ "$({tar} {named} 2>/dev/null | head -c {PROBE_BYTES} | gzip -1 | wc -c)" \
+-le {PROBE_LIMIT_BYTES} ] || pressed=
+GZIP=-1 {tar} "-${{pressed}}f" - {named} || [ $? = 1 ]
+"""
+    into.mkdir(parents=True, exist_ok=True)
+    done = ssh.download(f"fetching {source}", script, lambda stream: unpack(stream, into))
+    _check(f"fetching {source}", done)
+
+
+def unpack(stream: IO[bytes], into: Path) -> None:
+    """A tar as it comes. Raises: UsageError when something in it must not be there; OSError when
+    it is cut short."""
+    try:
+        with tarfile.open(fileobj=stream, mode="r|*", bufsize=BUFFER_BYTES) as tar:
+            tar.extraction_filter = _as_it_is
+            _unpack(tar, into)
+        while stream.read(65536):
+            pass
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise OSError(f"what came is no whole tar: {error}") from error
+
+
+def _unpack(tar: tarfile.TarFile, into: Path) -> None:
+    folders = []
+    for member in tar:
+        _refuse(member, into)
+        path = into / member.name
+        if member.isdir():
+            folders.append(member)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            continue
+        if path.is_symlink() or path.is_file():
+            path.unlink()  # or it would be written to
+        tar.extract(member, into, numeric_owner=True)
+        if member.issym():  # whose time tarfile leaves
+            os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
+    # Now: nothing could be written into one that is read only, and it would get a new time.
+    for member in reversed(folders):
+        path = into / member.name
+        tar.chown(member, path, numeric_owner=True)
+        tar.utime(member, path)
+        tar.chmod(member, path)
+
+
+def _entries(source: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Folders before what is in them. Raises: UsageError."""
+    facts = _facts(source)
+    if refused := _KINDS.get(stat.S_IFMT(facts.st_mode)):
+        raise UsageError(f"{source} is {refused}: only files, folders and links can travel")
+    yield source, facts
+    if stat.S_ISDIR(facts.st_mode):
+        for path in sorted(source.iterdir()):
+            yield from _entries(path)
+
+
+def _facts(path: Path) -> os.stat_result:
+    try:
+        return path.lstat()
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _pack(
+    packer: Packer,
+    path: Path,
+    facts: os.stat_result,
+    name: str,
+    seen: dict[tuple[int, int], str],
+) -> None:
+    mode, owner, mtime = stat.S_IMODE(facts.st_mode), _owner(path), int(facts.st_mtime)
+    if stat.S_ISLNK(facts.st_mode):
+        target = os.readlink(path)  # noqa: PTH115 - a Path would not keep it as it is written
+        packer.link(name, target, owner, mtime)
+    elif stat.S_ISDIR(facts.st_mode):
+        packer.folder(name, mode, owner, mtime)
+    elif (first := seen.setdefault((facts.st_dev, facts.st_ino), name)) != name:
+        packer.same(name, first)
+    else:
+        with _content(path) as content:
+            packer.file(name, content, mode, owner, mtime)
+
+
+def _owner(path: Path) -> str:
+    """Empty when nobody of that name is known here."""
+    try:
+        facts = path.lstat()
+        return f"{pwd.getpwuid(facts.st_uid).pw_name}:{grp.getgrgid(facts.st_gid).gr_name}"
+    except KeyError:
+        return ""
+
+
+@contextmanager
+def _content(path: Path) -> Iterator[Content]:
+    """Not in memory: it may be larger than that. Raises: UsageError."""
+    with ExitStack() as files:
+        try:
+            file = files.enter_context(path.open("rb"))
+            size = os.fstat(file.fileno()).st_size
+            content: Content = b""
+            if size:
+                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+                content = files.enter_context(mapped)
+        except OSError as error:
+            raise UsageError(f"{path} can't be read: {error.strerror}") from error
+        yield content
+
+
+def _samples(entries: Sequence[tuple[Path, os.stat_result]]) -> Iterator[bytes]:
+    """Of some files, at most, spread over all of them."""
+    files = [(path, facts.st_size) for path, facts in entries if stat.S_ISREG(facts.st_mode)]
+    for path, size in files[:: max(len(files) // SAMPLES, 1)]:
+        with path.open("rb") as file:
+            file.seek(size // 2)
+            yield file.read(SAMPLE_BYTES)
+
+
+def _refuse(member: tarfile.TarInfo, into: Path) -> None:
+    """What a machine may have made to be written elsewhere than it seems. Raises: UsageError."""
+    told = repr(member.name)
+    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        raise UsageError(f"{told} is a pipe or a device: only files, folders and links can travel")
+    names = [member.name, *([member.linkname] if member.islnk() else [])]
+    for name in map(PurePosixPath, names):
+        if name.is_absolute() or ".." in name.parts:
+            raise UsageError(f"{told} would lie out of {into}")
+        for parent in [*name.parents, *([] if name == PurePosixPath(member.name) else [name])]:
+            if parent.name and (into / parent).is_symlink():
+                raise UsageError(f"{told} would be written by way of a link, {parent}")
+    if member.isdir() and (into / member.name).is_symlink():
+        raise UsageError(f"{told} would be written by way of a link")
+
+
+def _as_it_is(member: tarfile.TarInfo, _: str) -> tarfile.TarInfo:
+    """It was looked at already: newer Pythons would take more from it."""
+    return member
+
+
+def _check(what: str, done: Done) -> None:
+    if done.exit_code != 0:
+        raise CommandFailed(
+            what=what,
+            exit_code=done.exit_code,
+            reason=f"ended with exit code {done.exit_code}",
+            tail=done.stderr.splitlines()[-TAIL_LINES:],
+        )
