@@ -24,7 +24,7 @@ from time import monotonic
 import boto3
 
 from amibuild import revoke
-from amibuild.errors import AmibuildError, AwsError, PromotionRefused
+from amibuild.errors import AmibuildError, AwsError, ChannelBusy, PromotionRefused
 from amibuild.local.faults import Fault
 from amibuild.local.service import Options, Service
 from amibuild.reap import reap
@@ -192,6 +192,8 @@ class _Scene:
         if self._run is BACK and stage.points_at() == self._new:
             return wrong  # a second one would go further
         error = self.play()
+        if isinstance(error, ChannelBusy):
+            error = self.play()  # what it had written came to be there between its looks
         if error is not None:
             wrong.append(f"after reap it fails: {error!r}")
         if self._run is not REVOKED and stage.points_at() != self._new:
