@@ -112,12 +112,12 @@ class _Server(paramiko.ServerInterface):
 
 
 def _tell(said: int, send: Callable[[bytes], object]) -> None:
-    with os.fdopen(said, "rb", buffering=0) as source, suppress(OSError):
+    with os.fdopen(said, "rb", buffering=0) as source, suppress(OSError, EOFError):
         while data := source.read(65536):
             send(data)
 
 
 def _feed(channel: paramiko.Channel, to: int) -> None:
-    with os.fdopen(to, "wb", buffering=0) as sink, suppress(OSError):
+    with os.fdopen(to, "wb", buffering=0) as sink, suppress(OSError, EOFError):
         while data := channel.recv(65536):
             sink.write(data)
