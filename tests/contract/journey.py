@@ -239,7 +239,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = Path(arguments[0]).absolute()
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     here = Journey(folder / "game-host")
-    here.folder.mkdir(parents=True)
+    here.folder.mkdir(parents=True, exist_ok=True)
     up = here.ask("local", "up", "--machine", "nspawn")
     here.record.clear()
     missing = terraform_cli.problem()
