@@ -110,8 +110,12 @@ def test_reap_of_a_clean_account_removes_nothing(running: Place) -> None:
 def test_show_takes_no_other_images_manifest_and_outlives_a_broken_one(running: Place) -> None:
     tags = {Tag.IMAGE: "game-host", Tag.VERSION: "1"}
     ec2 = running.ec2()
+    instance = running.launch()
+    ec2.get_waiter("instance_running").wait(
+        InstanceIds=[instance], WaiterConfig={"Delay": 1, "MaxAttempts": 30}
+    )
     made = ec2.create_image(
-        InstanceId=running.launch(),
+        InstanceId=instance,
         Name="game-host-1",
         TagSpecifications=tagged("image", **tags),  # type: ignore[arg-type]
     )["ImageId"]

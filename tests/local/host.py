@@ -126,11 +126,19 @@ def _networks_held() -> dict[str, set[int]]:
         if fields[-1].startswith(NETWORK):
             inodes[f"socket:[{fields[6]}]"] = fields[7]
     found: dict[str, set[int]] = {name: set() for name in inodes.values()}
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*") if inodes else ():
-        with suppress(OSError):
-            if name := inodes.get(str(descriptor.readlink())):
-                found[name].add(int(descriptor.parts[2]))
+    for process in Path("/proc").glob("[0-9]*") if inodes else ():
+        for descriptor in _open_files(process):
+            with suppress(OSError):
+                if name := inodes.get(str(descriptor.readlink())):
+                    found[name].add(int(process.name))
     return found
+
+
+def _open_files(process: Path) -> list[Path]:
+    """Nothing of one that ends meanwhile."""
+    with suppress(OSError):
+        return list((process / "fd").iterdir())
+    return []
 
 
 def _links() -> Iterator[str]:
