@@ -35,6 +35,9 @@ HOLE_BYTES = 4096
 LEAST_HOLES_BYTES = 64 * 1024
 ZEROS = bytes(HOLE_BYTES)
 
+# The folder that a job's files are sent into. No folder above it is called so.
+SENT_TO = "work"
+
 
 class Packer:
     """Takes entries, in an order in which folders and first names come before what needs them."""
@@ -223,8 +226,7 @@ def read_holding(listed: bytes, folder: str) -> Holding:
         whole = os.fsdecode(path.removeprefix(b"./"))
         digest_of = sha256.get(path, "")
         held = Held(f"{folder}/{whole}", inode.decode(), int(mode, 8), owner.decode(), digest_of)
-        # It was sent into a folder `work`, and no folder above that is called so.
-        found.append((whole.partition("/work/")[2], held))
+        found.append((whole.partition(f"/{SENT_TO}/")[2], held))
     return Holding(found)
 
 
