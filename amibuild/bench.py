@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from amibuild.errors import (
     VerifyFailed,
     WaitTimeout,
 )
-from amibuild.journal import Journal, Noted, StepRan, Subscriber
+from amibuild.journal import Journal, Noted, StepRan
 from amibuild.library.step import BuildStep, StepKind
 from amibuild.names import BakeId, InstanceId
 from amibuild.project import Project
@@ -95,10 +94,6 @@ class Bench:
         if waiting.elapsed_s - self._sustained_s >= SUSTAIN_S:
             self._sustained_s = waiting.elapsed_s
             still_there(self.communicator, self.machine)
-
-    def heard_by(self, subscriber: Subscriber) -> AbstractContextManager[None]:
-        """One more who hears what is done here, until this ends."""
-        return self._journal.heard_by(subscriber)
 
     def run(
         self,

@@ -268,29 +268,34 @@ def test_what_a_failure_kept_from_being_checked_is_checked_when_it_is_mended(
     start: Start, project: Project, answers: Answers
 ) -> None:
     aws = start(script=answers)
-    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+    checked = Checked()
+    with opened(
+        project, aws.cloud, target="local", fresh=False, subscribers=(checked.hear,)
+    ) as bench:
         bench.run(project, ())
         save(project, "first", f"{SCRIPT}echo other\n")
         answers.exit_codes = {"second": 7}
         both = save(project, "second", f"{SCRIPT}false\n")
         assert names(bench.run(both, ())) == ["first"]
         answers.exit_codes = {}
-        heard = checked_steps(aws, bench, save(project, "second", f"{SCRIPT}true\n"))
-    assert heard == "of first, second"
+        heard = checked.run(bench, save(project, "second", f"{SCRIPT}true\n"))
+    assert heard == ["of first, second"]
 
 
-def checked_steps(aws: Aws, bench: Bench, project: Project, *wanted: str) -> str:
-    """Of which steps the next round runs the checks."""
-    events: list[str] = []
-    with bench.heard_by(
-        lambda shown: (
-            events.append(shown.what)
-            if isinstance(shown, StepStarted) and shown.step == "checks"
-            else None
-        )
-    ):
+class Checked:
+    """Hears of which steps a round runs the checks."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def hear(self, shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == "checks":
+            self.heard.append(shown.what)
+
+    def run(self, bench: Bench, project: Project, *wanted: str) -> list[str]:
+        self.heard.clear()
         bench.run(project, wanted)
-    return ", then ".join(events)
+        return list(self.heard)
 
 
 def test_a_check_that_failed_runs_again_with_whatever_is_saved_next(
@@ -300,22 +305,28 @@ def test_a_check_that_failed_runs_again_with_whatever_is_saved_next(
     failed = checks("failed", "E  no")
     failed["checks"][0]["step"] = "second"  # type: ignore[index]
     answers.results = {"recheck": failed}
-    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+    checked = Checked()
+    with opened(
+        project, aws.cloud, target="local", fresh=False, subscribers=(checked.hear,)
+    ) as bench:
         assert [check.step for check in bench.run(project, ()).failed] == ["second"]
         answers.results = {"recheck": checks()}
         other = save(project, "first", f"{SCRIPT}echo other\n")
-        assert checked_steps(aws, bench, other) == "of first, second"
-        assert checked_steps(aws, bench, other) == ""
+        assert checked.run(bench, other) == ["of first, second"]
+        assert checked.run(bench, other) == []
 
 
 def test_what_is_wanted_is_checked_when_something_that_it_builds_on_was_mended(
     start: Start, project: Project, answers: Answers
 ) -> None:
     aws = start(script=answers)
-    with opened(project, aws.cloud, target="local", fresh=False, subscribers=()) as bench:
+    checked = Checked()
+    with opened(
+        project, aws.cloud, target="local", fresh=False, subscribers=(checked.hear,)
+    ) as bench:
         bench.run(project, ("second",))
         other = save(project, "first", f"{SCRIPT}echo other\n")
-        assert checked_steps(aws, bench, other, "second") == "of second"
+        assert checked.run(bench, other, "second") == ["of second"]
 
 
 def test_a_recipe_that_asks_for_another_machine_gets_one_and_is_told_why(
