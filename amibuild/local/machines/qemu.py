@@ -26,7 +26,7 @@ from amibuild.local.machines.base import (
     MetadataHandler,
 )
 from amibuild.local.machines.console import CONSOLE_LIMIT, Reader
-from amibuild.local.machines.emulation import MOST_RESETS, killed_by_emulator
+from amibuild.local.machines.emulation import MOST_RESETS, Pulse
 from amibuild.local.machines.guest_agent import AgentGone, AgentSilent, GuestAgent, GuestCommand
 from amibuild.local.machines.monitor import Monitor
 from amibuild.local.machines.order import METADATA_ADDRESS, TAP_ADDRESS, Addresses, Isolation, Order
@@ -211,6 +211,7 @@ class QemuMachine:
         self._door_number = 0
         self._door_resets = -1
         self._lives = MOST_RESETS if revived else 0
+        self._pulse = Pulse()
 
     def agent_ready(self) -> bool:
         if self._supervised.gone() or not self._lock.acquire(blocking=False):
@@ -231,9 +232,9 @@ class QemuMachine:
             self._lock.release()
 
     def _revive(self) -> None:
-        if self._lives and killed_by_emulator(self._console.content()):
+        if self._lives and (lost := self._pulse.lost(self._console.content())):
             self._lives -= 1
-            log.warning("QEMU's emulation killed the guest's kernel (Oops: int3): it is reset")
+            log.warning("QEMU's emulation %s: it is reset", lost.value)
             with contextlib.suppress(HostError):  # it has ended
                 self._monitor.reset()
 
