@@ -49,6 +49,16 @@ def bake_ids(context: typer.Context, incomplete: str) -> list[str]:
     return _begun(incomplete, (path.stem for path in journals))
 
 
+def paths_to_copy(context: typer.Context, incomplete: str) -> list[str]:
+    """Files and folders here, and the bakes that may have others."""
+    folder, slash, _ = incomplete.rpartition("/")
+    here: list[str] = []
+    with suppress(OSError):
+        for path in sorted(Path(folder + slash or ".").iterdir()):
+            here.append(f"{folder}{slash}{path.name}{'/' if path.is_dir() else ''}")
+    return _begun(incomplete, [*here, *(f"{bake_id}:" for bake_id in bake_ids(context, ""))])
+
+
 def steps(context: typer.Context, incomplete: str) -> list[str]:
     """Those that the recipe names, in its order."""
     provision = _table(context, "provision")

@@ -1,4 +1,4 @@
-"""`amibuild run` and `shell`: root on the machine of a bake that runs, or that was kept."""
+"""`amibuild run`, `shell` and `copy`: root on the machine of a bake that runs, or that was kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from amibuild.cli.bake import duration_s
-from amibuild.cli.completion import bake_ids
+from amibuild.cli.completion import bake_ids, paths_to_copy
 from amibuild.cli.lines import HOW, line_by_line, show, whole_stdin
 from amibuild.cli.options import (
     DEFAULT_RECIPE,
@@ -115,6 +115,36 @@ def shell(
                 verb.story.say(HOW)
                 code = line_by_line(found.id, lambda script: found.run(script, timeout_s=timeout_s))
     raise typer.Exit(code)
+
+
+def copy(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A file or a folder.", autocompletion=paths_to_copy),
+    ],
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help="Its new name, or a folder for it.", autocompletion=paths_to_copy
+        ),
+    ],
+    machine: WhichOption = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy files to a bake's builder or from it, over SSH. One side is BAKE_ID:PATH.
+
+    With their modes, owners, times, links and holes, as one stream. What goes to a builder is in
+    the image that is made of it.
+    """
+    with session(context, as_json=as_json) as verb:
+        from amibuild import copying
+
+        wanted = copying.read_copy(source, to)
+        with opened(recipe, wanted.bake_id, machine, verb.story) as found:
+            now_at = copying.copy(found, wanted, verb.story.show)
+            verb.result(now_at, {"machine": found.id, "source": wanted.source, "path": now_at})
 
 
 def shown(found: BakeMachine, script: bytes, timeout_s: int) -> int:

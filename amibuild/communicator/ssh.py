@@ -26,6 +26,7 @@ from amibuild.communicator.packing import Packer
 from amibuild.communicator.shell import Unit
 from amibuild.communicator.ssh_channel import (
     Done,
+    Told,
     holding_of,
     incoming,
     read_all,
@@ -122,19 +123,34 @@ class SshCommunicator:
                         self._short(f"{job.name} (stopping it)", sent.stop, STOP_S)
 
     def upload(
-        self, what: str, script: str, write: Callable[[Packer], None], level: int | None
+        self,
+        what: str,
+        script: str,
+        write: Callable[[Packer], None],
+        level: int | None,
+        observer: Observer = silent,
     ) -> Done:
         """Runs a script with a stream on its input, again when it is cut. Raises: WaitTimeout."""
+        told = Told(what, TRANSFER_S, observer, self._clock)
 
         def hand_over(channel: paramiko.Channel) -> None:
-            write(Packer(sending(channel), level))
+            write(Packer(told.of(sending(channel)), level))
             channel.shutdown_write()
 
         return self._short(what, script, TRANSFER_S, hand_over)
 
-    def download(self, what: str, script: str, read: Callable[[IO[bytes]], None]) -> Done:
+    def download(
+        self,
+        what: str,
+        script: str,
+        read: Callable[[IO[bytes]], None],
+        observer: Observer = silent,
+    ) -> Done:
         """Runs a script whose output is a stream, again when it is cut. Raises: WaitTimeout."""
-        return self._short(what, script, TRANSFER_S, lambda channel: read(incoming(channel)))
+        told = Told(what, TRANSFER_S, observer, self._clock)
+        return self._short(
+            what, script, TRANSFER_S, lambda channel: read(incoming(channel, told.begin()))
+        )
 
     def _collect(self, sent: _Sent, waiting: _Waiting, observer: Observer) -> CommandResult:
         job = sent.job

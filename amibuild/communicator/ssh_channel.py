@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from amibuild.communicator.packing import (
     read_holding,
 )
 from amibuild.communicator.ssh_link import SILENCE_S, Away
+from amibuild.wait import SHARE_OF_ELAPSED, Clock, Observer, Waiting
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -30,6 +31,10 @@ PACKET_BYTES = 32 * 1024
 PIECE_BYTES = 1024 * 1024
 # What takes longer to press than to send is not worth it: nothing limits what goes there.
 LEVEL = 1
+TELL_S = 1.0
+
+Passed = Callable[[int], None]
+"""Hears of each part that has passed, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,45 @@ def upload_job(channel: paramiko.Channel, job: RemoteJob, holding: Holding) -> N
     channel.shutdown_write()
 
 
+class Told:
+    """Tells now and then how much has passed, the less often the longer it takes."""
+
+    def __init__(self, what: str, timeout_s: float, observer: Observer, clock: Clock) -> None:
+        self._what = what
+        self._timeout_s = timeout_s
+        self._observer = observer
+        self._clock = clock
+        self._began = self._last = clock.monotonic()
+        self._passed = 0
+
+    def begin(self) -> Passed:
+        """From nothing, since what is cut is sent again."""
+        self._passed = 0
+        return self._pass
+
+    def of(self, send: Send) -> Send:
+        passed = self.begin()
+
+        def counted(part: bytes) -> None:
+            send(part)
+            passed(len(part))
+
+        return counted
+
+    def _pass(self, size: int) -> None:
+        self._passed += size
+        now = self._clock.monotonic()
+        elapsed = now - self._began
+        if now - self._last >= max(TELL_S, elapsed * SHARE_OF_ELAPSED):
+            self._last = now
+            state = f"{self._passed / 1e6:,.1f} MB"
+            self._observer(Waiting(self._what, state, elapsed, self._timeout_s))
+
+
 class _Incoming(io.RawIOBase):
-    def __init__(self, channel: paramiko.Channel) -> None:
+    def __init__(self, channel: paramiko.Channel, passed: Passed) -> None:
         self._channel = channel
+        self._passed = passed
 
     def readable(self) -> bool:
         return True
@@ -90,12 +131,13 @@ class _Incoming(io.RawIOBase):
         with memoryview(buffer) as room:
             data = self._channel.recv(len(room))
             room[: len(data)] = data
+        self._passed(len(data))
         return len(data)
 
 
-def incoming(channel: paramiko.Channel) -> io.BufferedReader:
+def incoming(channel: paramiko.Channel, passed: Passed = lambda size: None) -> io.BufferedReader:
     """What comes, in large pieces: paramiko moves all that it holds, up to 16 MiB, for each."""
-    return io.BufferedReader(_Incoming(channel), PIECE_BYTES)
+    return io.BufferedReader(_Incoming(channel, passed), PIECE_BYTES)
 
 
 def holding_of(channel: paramiko.Channel) -> tuple[bytes, Holding | None]:

@@ -30,6 +30,7 @@ from amibuild.communicator.shell import quote
 from amibuild.communicator.ssh import SshCommunicator
 from amibuild.communicator.ssh_channel import LEVEL, Done
 from amibuild.errors import CommandFailed, UsageError
+from amibuild.wait import Observer, silent
 
 # Of a tree there, to see whether it would shrink.
 PROBE_BYTES = 4 * 1024 * 1024
@@ -43,7 +44,13 @@ _KINDS = {
 }
 
 
-def send_tree(ssh: SshCommunicator, source: Path, to: str) -> None:
+def is_folder(ssh: SshCommunicator, path: str) -> bool:
+    """Whether there is one, or a link to one. Raises: WaitTimeout."""
+    done = ssh.download(f"looking for {path}", f"test -d {quote(path)}", lambda _: None)
+    return done.exit_code == 0
+
+
+def send_tree(ssh: SshCommunicator, source: Path, to: str, observer: Observer = silent) -> None:
     """What is at `source` and below, as `to` there. Raises: UsageError, CommandFailed, WaitTimeout.
 
     Owners are kept by name, where the machine knows it, else root's.
@@ -65,11 +72,12 @@ def send_tree(ssh: SshCommunicator, source: Path, to: str) -> None:
         f"set -eu\numask 022\n{take}{quote(folder or '/')}\n",
         write,
         LEVEL if pressed else None,
+        observer,
     )
     _check(f"sending {source}", done)
 
 
-def fetch_tree(ssh: SshCommunicator, source: str, into: Path) -> None:
+def fetch_tree(ssh: SshCommunicator, source: str, into: Path, observer: Observer = silent) -> None:
     """What is at `source` there and below, in the folder `into`, under its own name.
 
     Raises: UsageError, CommandFailed, WaitTimeout.
@@ -87,7 +95,7 @@ pressed=z
 GZIP=-1 {tar} "-${{pressed}}f" - {named} || [ $? = 1 ]
 """
     into.mkdir(parents=True, exist_ok=True)
-    done = ssh.download(f"fetching {source}", script, lambda stream: unpack(stream, into))
+    done = ssh.download(f"fetching {source}", script, lambda stream: unpack(stream, into), observer)
     _check(f"fetching {source}", done)
 
 

@@ -259,6 +259,20 @@ def test_run_with_json_is_one_object(place: Place) -> None:
 
 
 @needs_sshd
+def test_copy_sends_and_fetches(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "a file").write_text("what it says")
+    there = tmp_path / "there"
+    done = place.run("copy", f"{tmp_path}/a file", f"{BAKE}:{there}/")
+    assert done.stdout.decode() == f"{there}/a file\n"
+    done = place.run("copy", f"{BAKE}:{there}", f"{tmp_path}/back", "--json")
+    said = json.loads(done.stdout)
+    assert (said["source"], said["path"]) == (str(there), f"{tmp_path}/back")
+    assert (tmp_path / "back" / "a file").read_text() == "what it says"
+    done = place.run("copy", "a", "b", check=False)
+    assert (done.exit_code, done.stdout) == (2, b"")
+
+
+@needs_sshd
 def test_shell_runs_what_is_on_stdin(place: Place) -> None:
     done = place.run("shell", BAKE, stdin=b"cat\nid -u\nexit 3\n", check=False)
     assert (done.exit_code, done.stdout) == (3, b"0\n")

@@ -107,8 +107,10 @@ class _Server(paramiko.ServerInterface):
         code = running.wait()
         for thread in telling:
             thread.join()
-        channel.send_exit_status(code if code >= 0 else 128 - code)
-        channel.close()
+        # It may have been cut meanwhile.
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            channel.send_exit_status(code if code >= 0 else 128 - code)
+            channel.close()
 
 
 def _tell(said: int, send: Callable[[bytes], object]) -> None:

@@ -55,6 +55,21 @@ def test_images_are_offered_by_version_the_newest_first_and_by_channel(folder: P
     assert completion.images(at(folder), "2026.11.22.") == ["2026.11.22.10", "2026.11.22.9"]
 
 
+def test_what_can_be_copied_is_here_or_at_a_bake(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    journals = folder / ".amibuild" / "journals"
+    journals.mkdir()
+    (journals / "20261122-101500-abc123.jsonl").touch()
+    (folder / "some" / "deep").mkdir(parents=True)
+    (folder / "some" / "file").touch()
+    assert completion.paths_to_copy(at(folder), "s") == ["some/"]
+    assert completion.paths_to_copy(at(folder), "some/") == ["some/deep/", "some/file"]
+    assert completion.paths_to_copy(at(folder), "2026") == ["20261122-101500-abc123:"]
+    assert completion.paths_to_copy(at(folder), "gone/x") == []
+
+
 def test_a_name_or_an_id_that_was_begun_is_finished(folder: Path) -> None:
     names = [f"game-host-{version}" for version in reversed(VERSIONS)]
     assert completion.images(at(folder), "game") == names

@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("amibuild.cli",),
     (
         "amibuild.bake_machine",
+        "amibuild.copying",
         "amibuild.control",
         "amibuild.endpoint",
         "amibuild.guests",
