@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from amibuild import proc
 from amibuild.errors import Problem, RecipeError
 from amibuild.library.provisioner import ParameterType, Provisioner, ProvisionerFile
 from amibuild.library.service import Service, ServiceFile, service_user
@@ -23,6 +26,7 @@ T = TypeVar("T")
 FILES = "files/"
 INSTALLER = "artifacts/artifacts.sh"
 STRICT_MODE = "set -euo pipefail"
+_BASH_SAYS = re.compile(r"^\./run\.sh: line (\d+): (.+)$", re.MULTILINE)
 BYTE_ORDER_MARK = "\ufeff"
 
 
@@ -176,6 +180,7 @@ def _read_script(folder: Path, problems: list[Problem]) -> str:
         shown = excerpt(script, place) if place else None
         problems.append(Problem(path, line, "", reason, suggestion, shown))
 
+    known = len(problems)
     first = script.partition("\n")[0].rstrip("\r")
     if not script.strip():
         wrong("is empty")
@@ -196,7 +201,27 @@ def _read_script(folder: Path, problems: list[Problem]) -> str:
         byte = ord(script[broken]) - 0xDC00
         reason = f"is not UTF-8: byte 0x{byte:02x} can't stand here"
         wrong(reason, slice(broken, broken + 1), "save it as UTF-8")
+    if len(problems) == known and (told := _not_bash(folder, script)):
+        number, reason = told
+        line = script.splitlines()[number - 1 : number]
+        shown = excerpt(line[0], slice(0, len(line[0]))) if line and line[0] else None
+        problems.append(Problem(path, number, "", f"is not bash: {reason}", excerpt=shown))
     return script
+
+
+@cache
+def _not_bash(folder: Path, script: str) -> tuple[int, str] | None:
+    """The line where bash stops to read `script`, and what it says.
+
+    None also where there is no bash of today: that of macOS does not know all that Debian's does.
+    """
+    if proc.which("bash") is None:
+        return None
+    # -p: without BASH_ENV, which may be anything.
+    look = "(( BASH_VERSINFO[0] >= 5 )) || exit 0; exec bash -p -n ./run.sh"
+    done = proc.run(["bash", "-p", "-c", look], check=False, cwd=folder, env={"LC_ALL": "C"})
+    found = _BASH_SAYS.search(done.stderr.decode(errors="replace"))
+    return (int(found[1]), found[2]) if done.exit_code and found else None
 
 
 def _read_checks(folder: Path, problems: list[Problem]) -> tuple[StepFile, ...]:

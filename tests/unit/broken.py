@@ -256,6 +256,16 @@ def provisioners_without_what_they_need(home: Path) -> None:
     provisioner(home, f'{PROVISIONER}after = ["os"]\n')
 
 
+def provisioners_script_with_an_if_that_has_no_end(home: Path) -> None:
+    uses(home, steps='"greet"')
+    (provisioner(home) / "run.sh").write_text(f"{RUN}if true; then\n    echo hello\n")
+
+
+def provisioners_script_with_a_word_too_many(home: Path) -> None:
+    uses(home, steps='"greet"')
+    (provisioner(home) / "run.sh").write_text(f"{RUN}for x in a b; echo $x; done\n")
+
+
 def provisioners_script_is_missing(home: Path) -> None:
     uses(home, steps='"greet"')
     (provisioner(home) / "run.sh").unlink()
