@@ -74,7 +74,8 @@ SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
 OPENS = ("ec2:AuthorizeSecurityGroupIngress",)
 LOCK_LOOKS = ("ssm:GetParametersByPath",)
 LOCK_USES = ("ssm:DeleteParameters", "ssm:PutParameter")
-CHANNEL_LOOKS = ("ssm:GetParameterHistory", "ssm:GetParameters")
+CHANNEL_READS = ("ssm:GetParameters",)
+CHANNEL_LOOKS = ("ssm:GetParameterHistory", *CHANNEL_READS)
 # The first write of a parameter gives it its tags.
 CHANNEL_USES = ("ssm:AddTagsToResource", "ssm:PutParameter")
 REVOKES = ("ec2:CreateTags", "ec2:DisableImage", "ec2:EnableImageDeprecation")
@@ -236,7 +237,13 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
     yield from _spot(wanted)
     yield from _secrets(wanted)
     locks = lock_arns(wanted, literal(recipe.image.name), region=here)
-    yield Statement("LookAtTheLock", LOCK_LOOKS, locks, {})
+    # `verify @CHANNEL` proves the image that one has. By one name for all of them: a policy has an
+    # end, and they are only read.
+    pattern, image = recipe.channels.parameter.lstrip("/"), recipe.image.name
+    each = "*".join(map(literal, channel_parameter(pattern, image, "\0").split("\0")))
+    channels = wanted.arn("ssm", f"parameter/{each}", region=here, account="*")
+    looks = (*LOCK_LOOKS, *CHANNEL_READS)
+    yield Statement("LookAtLockAndChannels", looks, (*locks, channels), {})
     yield Statement("TakeTheLock", LOCK_USES, locks[1:], {})
     yield from _bucket(wanted)
     yield from _artifacts(wanted)

@@ -13,7 +13,7 @@ import pytest
 from amibuild import revoke
 from amibuild.aws.partition import partition_of
 from amibuild.change import change_between, manifest_key
-from amibuild.channels import survey
+from amibuild.channels import find, survey
 from amibuild.errors import AmibuildError, Denied
 from amibuild.names import Tag
 from amibuild.outputs.manifest import to_json
@@ -80,6 +80,22 @@ def test_a_bake_asks_for_nothing_else(
     asked = made(tmp_path / "calls")
     assert {"ec2:RunInstances", "ssm:SendCommand"} <= asked
     assert how == "a step fails" or "s3:PutObject" in asked
+    assert asked - allowed(project, Flow.BAKE) == set()
+
+
+def test_a_channels_image_is_found_by_whoever_may_bake(
+    start: Start, project: Project, tmp_path: Path
+) -> None:
+    """What `verify @CHANNEL` begins with."""
+    aws = start(call_log=tmp_path / "calls")
+    stage = Stage(aws, tmp_path / project.recipe.image.name)
+    stage.promote(image := stage.image("2026.11.21.1"))
+    before = len((tmp_path / "calls").read_text().splitlines())
+    assert find(aws.cloud, stage.recipe, "@nightly").id == image
+    lines = (tmp_path / "calls").read_text().splitlines()[before:]
+    (tmp_path / "looks").write_text("\n".join(lines))
+    asked = made(tmp_path / "looks")
+    assert asked == {"ec2:DescribeImages", "ssm:GetParameters"}
     assert asked - allowed(project, Flow.BAKE) == set()
 
 
