@@ -63,7 +63,7 @@ def copy(machine: BakeMachine, wanted: Copy, observer: Observer = silent) -> str
         raise UsageError(
             f"{machine.id} is reached over Run Command, which carries no files",
             hint="`amibuild run BAKE_ID -- cat FILE` shows one of up to 1 MB; a recipe with "
-            'provision.communicator = "ssh" has a way for more',
+            'builder.communicator = "ssh" has a way for more',
         )
     go = _send if wanted.to_machine else _fetch
     return go(machine.communicator, wanted.source, wanted.to, observer)
@@ -84,6 +84,8 @@ def _send(ssh: SshCommunicator, source: str, to: str, observer: Observer) -> str
 def _fetch(ssh: SshCommunicator, source: str, to: str, observer: Observer) -> str:
     from amibuild.communicator.trees import fetch_tree
 
+    while source.endswith(("/", "/.")):
+        source = source.removesuffix("/.").rstrip("/")
     name, path = PurePosixPath(source).name, Path(to)
     if name in ("", ".."):
         raise UsageError(f"{source} has no name of its own that it could have here")

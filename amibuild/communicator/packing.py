@@ -8,17 +8,29 @@ reads one after the other.
 from __future__ import annotations
 
 import gzip
-import mmap
 import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Protocol, overload
 
 from amibuild.library.step import StepFile
 
-Content = bytes | mmap.mmap
+
+class Content(Protocol):
+    """What bytes are, of a file that may be larger than the memory."""
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, at: int, /) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice, /) -> bytes: ...
+
+
 Send = Callable[[bytes], None]
 
 # A member of the stream: large enough that its 18 bytes are nothing, and sent while the next is

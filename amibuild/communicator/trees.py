@@ -7,16 +7,16 @@ what comes back is never written by way of a link, or out of the folder that it 
 from __future__ import annotations
 
 import grp
-import mmap
+import io
 import os
 import pwd
 import stat
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, overload
 
 from amibuild.communicator.base import TAIL_LINES
 from amibuild.communicator.packing import (
@@ -29,7 +29,7 @@ from amibuild.communicator.packing import (
 from amibuild.communicator.shell import quote
 from amibuild.communicator.ssh import SshCommunicator
 from amibuild.communicator.ssh_channel import LEVEL, Done
-from amibuild.errors import CommandFailed, UsageError
+from amibuild.errors import CommandFailed, HostError, UsageError
 from amibuild.wait import Observer, silent
 
 # Of a tree there, to see whether it would shrink.
@@ -66,7 +66,9 @@ def send_tree(ssh: SshCommunicator, source: Path, to: str, observer: Observer = 
             _pack(packer, path, facts, name if below == "." else f"{name}/{below}", seen)
         packer.end()
 
-    take = f"mkdir -p {quote(folder or '/')}\ntar -x{'z' if pressed else ''}pf - -C "
+    # A folder that is there may be a link to one, as /bin is: what comes goes where it leads.
+    take = f"mkdir -p {quote(folder or '/')}\n"
+    take += f"tar -x{'z' if pressed else ''}p --keep-directory-symlink -f - -C "
     done = ssh.upload(
         f"sending {source}",
         f"set -eu\numask 022\n{take}{quote(folder or '/')}\n",
@@ -100,16 +102,40 @@ GZIP=-1 {tar} "-${{pressed}}f" - {named} || [ $? = 1 ]
 
 
 def unpack(stream: IO[bytes], into: Path) -> None:
-    """A tar as it comes. Raises: UsageError when something in it must not be there; OSError when
-    it is cut short."""
+    """A tar as it comes. Raises: UsageError when something in it must not be there; HostError when
+    this host can't take it; OSError when it is cut short."""
+    coming = _Coming(stream)
     try:
-        with tarfile.open(fileobj=stream, mode="r|*", bufsize=BUFFER_BYTES) as tar:
+        with tarfile.open(fileobj=coming, mode="r|*", bufsize=BUFFER_BYTES) as tar:
             tar.extraction_filter = _as_it_is
             _unpack(tar, into)
-        while stream.read(65536):
+        while coming.read(65536):
             pass
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise OSError(f"what came is no whole tar: {error}") from error
+    except _Cut as cut:
+        raise cut.why from cut
+    except OSError as error:
+        raise HostError(f"{error.filename or into}: {error.strerror or error}") from error
+
+
+class _Cut(Exception):
+    def __init__(self, why: OSError) -> None:
+        super().__init__(str(why))
+        self.why = why
+
+
+class _Coming(io.RawIOBase):
+    """A stream whose errors are told from those of this host's disk."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            return self._stream.read(size)
+        except OSError as error:
+            raise _Cut(error) from error
 
 
 def _unpack(tar: tarfile.TarFile, into: Path) -> None:
@@ -184,17 +210,57 @@ def _owner(path: Path) -> str:
 @contextmanager
 def _content(path: Path) -> Iterator[Content]:
     """Not in memory: it may be larger than that. Raises: UsageError."""
-    with ExitStack() as files:
-        try:
-            file = files.enter_context(path.open("rb"))
-            size = os.fstat(file.fileno()).st_size
-            content: Content = b""
-            if size:
-                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-                content = files.enter_context(mapped)
-        except OSError as error:
-            raise UsageError(f"{path} can't be read: {error.strerror}") from error
-        yield content
+    try:
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+    with file:
+        yield _File(path, file.fileno())
+
+
+class _File:
+    """What a file holds, read where it is asked for. Mapped into memory it would be faster, and one
+    that gets shorter meanwhile would end this process (SIGBUS).
+
+    Raises: HostError when it is shorter by now, or can't be read.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+        self._begin, self._near = 0, b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> bytes: ...
+
+    def __getitem__(self, at: int | slice) -> int | bytes:
+        begin, end = (at.start, at.stop) if isinstance(at, slice) else (at, at + 1)
+        end = min(end, self._size)
+        if not self._begin <= begin <= end <= self._begin + len(self._near):
+            self._begin = begin
+            self._near = self._read(begin, max(end, min(begin + BUFFER_BYTES, self._size)))
+        near = self._near[begin - self._begin : end - self._begin]
+        return near if isinstance(at, slice) else near[0]
+
+    def _read(self, begin: int, end: int) -> bytes:
+        parts = []
+        while begin < end:
+            try:
+                part = os.pread(self._descriptor, end - begin, begin)
+            except OSError as error:
+                raise HostError(f"{self._path} can't be read: {error.strerror}") from error
+            if not part:
+                raise HostError(f"{self._path} became shorter while it was sent")
+            parts.append(part)
+            begin += len(part)
+        return b"".join(parts)
 
 
 def _samples(entries: Sequence[tuple[Path, os.stat_result]]) -> Iterator[bytes]:

@@ -99,6 +99,18 @@ def test_it_comes_back_the_same_way(machine: BakeMachine, here: Path, tmp_path: 
     assert {path.name for path in back.iterdir()} == {"file", "folder", "old", "other"}
 
 
+def test_a_folder_by_its_dot_is_the_folder(
+    machine: BakeMachine, here: Path, tmp_path: Path
+) -> None:
+    back = tmp_path / "back"
+    back.mkdir(mode=0o711)
+    for source in (f"{here}/folder/.", f"{here}/folder/./"):
+        wanted = read_copy(f"{BAKE}:{source}", str(back))
+        assert copy(machine, wanted) == f"{back}/folder"
+    assert [path.name for path in back.iterdir()] == ["folder"]
+    assert back.stat().st_mode & 0o777 == 0o711
+
+
 def test_nothing_here_is_touched_by_what_can_not_come(
     machine: BakeMachine, here: Path, tmp_path: Path
 ) -> None:
@@ -121,6 +133,7 @@ def test_without_ssh_it_is_told_what_else_there_is(here: Path, tmp_path: Path) -
     with pytest.raises(UsageError, match="carries no files") as refused:
         sent(machine, here / "file", "/tmp/file")
     assert "-- cat FILE" in (refused.value.hint or "")
+    assert 'builder.communicator = "ssh"' in (refused.value.hint or "")
 
 
 def test_it_is_told_how_much_has_passed(

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
+from amibuild.communicator.packing import Content
 from amibuild.communicator.ssh import SshCommunicator
 from amibuild.communicator.trees import fetch_tree, send_tree, unpack
-from amibuild.errors import CommandFailed, UsageError
+from amibuild.errors import CommandFailed, HostError, UsageError
 from tests.unit.ssh_server import Machine
 
 MIB = 1024 * 1024
@@ -102,6 +103,41 @@ def test_one_that_is_cut_on_its_way_is_sent_again(
     send_tree(ssh, tree, str(tmp_path / "there"))
     assert machine.proxy.cut_at == 0, "it was cut"
     assert listed(tmp_path / "there") == listed(tree)
+
+
+def test_a_folder_there_that_is_a_link_stays_one(ssh: SshCommunicator, tmp_path: Path) -> None:
+    """As /bin is on a machine."""
+    (tmp_path / "here" / "bin").mkdir(parents=True)
+    (tmp_path / "here" / "bin" / "new").write_text("new")
+    (tmp_path / "there" / "usr" / "bin").mkdir(parents=True)
+    (tmp_path / "there" / "bin").symlink_to("usr/bin")
+    send_tree(ssh, tmp_path / "here" / "bin", str(tmp_path / "there" / "bin"))
+    assert (tmp_path / "there" / "bin").is_symlink()
+    assert (tmp_path / "there" / "usr" / "bin" / "new").read_text() == "new"
+
+
+def test_a_file_that_gets_shorter_meanwhile_is_told(
+    ssh: SshCommunicator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that is rotated by copytruncate."""
+    log = tmp_path / "log"
+    log.write_bytes(os.urandom(3 * MIB))
+
+    def then_shorter(content: Content) -> None:
+        log.write_bytes(b"new")
+
+    monkeypatch.setattr("amibuild.communicator.packing.segments", then_shorter)
+    with pytest.raises(HostError, match="log became shorter while it was sent"):
+        send_tree(ssh, log, str(tmp_path / "there"))
+
+
+def test_what_this_host_can_not_take_is_told_at_once(
+    machine: Machine, ssh: SshCommunicator, tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "back" / "plain").mkdir(parents=True)
+    with pytest.raises(HostError, match="plain: Is a directory"):
+        fetch_tree(ssh, str(tree / "plain"), tmp_path / "back")
+    assert len(machine.commands) == 1, "it is no cut, after which it would be fetched again"
 
 
 def test_what_does_not_shrink_is_not_pressed_and_text_is(
