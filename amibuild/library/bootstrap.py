@@ -20,6 +20,10 @@ from amibuild.library.step import BuildStep
 AGENT_STEP = "ssm-agent"
 BOOTSTRAP = "files/bootstrap.sh"
 SHEBANG = "#!/usr/bin/env bash\n"
+# cloud-init runs what is here at the end of each boot (its documentation, scripts-per-boot). Seal
+# wipes it, as all that cloud-init has.
+PER_BOOT = "/var/lib/cloud/scripts/per-boot"
+LEASE_SCRIPT = "amibuild-lease"
 # EC2's limit, before base64 (user guide, instance user data).
 LIMIT_BYTES = 16_384
 
@@ -30,10 +34,19 @@ def begin_lease() -> str:
 
 
 def lease_user_data(lease: timedelta) -> bytes:
-    """A script for cloud-init. What fails in it is told by the first job, which tries again."""
+    """A script for cloud-init. What fails in it is told by the first job, which tries again.
+
+    It runs once for each instance, and a boot takes the lease away, so it leaves one for each boot.
+    """
     body = begin_lease().removeprefix(SHEBANG)
     variables = _exports({"LEASE_S": str(int(lease.total_seconds()))})
-    return f"{SHEBANG}{variables}(\n{body}) || true\n".encode()
+    return f"""\
+{SHEBANG}mkdir -p {PER_BOOT} || true
+cat > {PER_BOOT}/{LEASE_SCRIPT} <<'END_OF_LEASE' || true
+{SHEBANG}{variables}{body}END_OF_LEASE
+chmod 755 {PER_BOOT}/{LEASE_SCRIPT} || true
+{PER_BOOT}/{LEASE_SCRIPT} || true
+""".encode()
 
 
 def bootstrap_user_data(steps: Sequence[BuildStep], region: str, lease: timedelta) -> bytes:

@@ -117,6 +117,9 @@ def cloud_init(root: Path) -> Found:
         path = root / "var/lib/cloud" / name
         if path.is_symlink() or is_file(path) or any(True for _ in entries(path)):
             yield f"/var/lib/cloud/{name}", "cloud-init would take the machine for the builder"
+    per_boot = "var/lib/cloud/scripts/per-boot/amibuild-lease"
+    if is_file(root / per_boot):
+        yield f"/{per_boot}", "each machine would end by itself"
     for folder in CLOUD_INIT_WRITES:
         yield from each(root, folder, "[0-9]0-cloud-init*", "was written for the builder")
 

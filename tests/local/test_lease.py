@@ -12,6 +12,7 @@ from amibuild.communicator.base import RemoteJob, check
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.library.bootstrap import lease_user_data
 from amibuild.steps.connect import wait_for_first_boot
+from amibuild.steps.reboot import reboot
 from amibuild.wait import silent
 from tests.contract.conftest import Aws
 from tests.local.test_images import aws as aws  # the fixture
@@ -55,6 +56,24 @@ def test_a_machine_without_jobs_is_gone_when_its_lease_is_over(aws: Aws) -> None
     aws.until_state(never_called, "terminated")
     for ended in (instance, never_called):
         assert aws.instance(ended)["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+
+
+def test_a_machine_that_was_booted_again_has_its_lease(aws: Aws) -> None:
+    """Nobody may be there any more who would begin it."""
+    instance = aws.running(
+        InstanceType="t3.small",
+        InstanceInitiatedShutdownBehavior="terminate",
+        UserData=lease_user_data(timedelta(hours=1)).decode(),
+    )
+    machine = SsmCommunicator(aws.cloud.ssm, instance)
+
+    def ask(name: str, script: str) -> str:
+        return check(name, machine.run(RemoteJob(name, script, 120), silent)).log.strip()
+
+    reboot(machine, timeout_s=120, observer=silent)
+    ask("booted", "cloud-init status --wait >/dev/null")
+    assert "amibuild-lease.timer" in ask("timers", TIMERS).splitlines()
+    assert ask("disk", ON_DISK).startswith("/var/lib/cloud/scripts/per-boot/")
 
 
 def test_a_machine_with_a_lease_that_is_stopped_keeps_its_disk_for_the_capture(aws: Aws) -> None:

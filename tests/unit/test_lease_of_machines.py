@@ -14,7 +14,7 @@ from amibuild.communicator import unit
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed
-from amibuild.library.bootstrap import lease_user_data
+from amibuild.library.bootstrap import PER_BOOT, lease_user_data
 from amibuild.steps.connect import first_boot, wait_for_first_boot
 from amibuild.verify.boot import run_checks
 from amibuild.wait import Observer, silent
@@ -77,16 +77,30 @@ def connect(machine: StubbedSsm) -> None:
 
 
 @pytest.mark.parametrize("exit_code", [0, 1])
-def test_the_lease_begins_with_the_first_boot_and_does_not_hold_it_up(
+def test_the_lease_begins_with_each_boot_and_does_not_hold_it_up(
     tmp_path: Path, stubs: Stubs, exit_code: int
 ) -> None:
     """Who launched the machine may die before its first job; cloud-init runs this."""
     for name in ("systemd-run", "systemctl"):
         stubs.add(name, exit_code=exit_code)
-    script = tmp_path / "user-data"
-    script.write_bytes(lease_user_data(LEASE))
+    script, per_boot = tmp_path / "user-data", tmp_path / "per boot"
+    here = lease_user_data(LEASE).decode().replace(PER_BOOT, f"'{per_boot}'")
+    script.write_text(here)
     proc.run(["bash", "-c", f"PATH={stubs.bin}:$PATH bash {script}"])
-    assert stubs.called == ([BEGIN, RENEW] if exit_code else [BEGIN])
+    once = [BEGIN, RENEW] if exit_code else [BEGIN]
+    assert stubs.called == once
+    (left,) = per_boot.iterdir()
+    done = proc.run(["bash", "-c", f"PATH={stubs.bin}:$PATH '{left}'"], check=False)
+    assert done.exit_code == exit_code
+    assert stubs.called == once * 2
+
+
+def test_a_machine_that_can_not_keep_the_script_has_its_lease_from_the_first_job(
+    tmp_path: Path, stubs: Stubs
+) -> None:
+    (tmp_path / "file").touch()
+    here = lease_user_data(LEASE).decode().replace(PER_BOOT, f"{tmp_path}/file/per-boot")
+    proc.run(["bash", "-c", here])
 
 
 def test_the_lease_begins_before_the_first_boot_is_waited_for(

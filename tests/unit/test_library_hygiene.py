@@ -132,6 +132,11 @@ BROKEN: list[tuple[str, str, Breaks]] = [
     ),
     (
         "no traces of cloud-init's first boot",
+        "/var/lib/cloud/scripts/per-boot/amibuild-lease",
+        adds("var/lib/cloud/scripts/per-boot/amibuild-lease"),
+    ),
+    (
+        "no traces of cloud-init's first boot",
         "/var/lib/cloud/seed",
         adds("var/lib/cloud/seed/nocloud/user-data"),
     ),
