@@ -63,7 +63,7 @@ def make_plan(project: Project, source: SourceImage) -> Plan:
 
 
 def digest_of(
-    source_ami: str, steps: tuple[BuildStep, ...], volume_gib: int, kms_key: str | None = None
+    source_ami: str, steps: tuple[BuildStep, ...], volume_gib: int, kms_key: str | None
 ) -> str:
     """SHA-256 over what makes the image. Publishing and channels are not in it.
 

@@ -144,8 +144,8 @@ def verify(
             hint=f"name the recipe of {facts.image} with --recipe",
         )
     image = cloud.images.image(facts.id)
-    volume_gib = project.recipe.builder.volume_gib
-    same = digest_of(facts.source_ami, project.steps, volume_gib) == facts.digest
+    volume_gib, kms_key = project.recipe.builder.volume_gib, project.recipe.aws.kms_key
+    same = digest_of(facts.source_ami, project.steps, volume_gib, kms_key) == facts.digest
     run_id = new_bake_id()
     marks = {Tag.IMAGE: project.recipe.image.name, Tag.BAKE_ID: str(run_id)}
     tags = Lease(cloud, run_id, marks, project.lease, SystemClock())

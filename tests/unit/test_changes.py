@@ -36,7 +36,7 @@ HARDENING = build_step(
 
 
 def plan(*steps: BuildStep, source: SourceImage = SOURCE, volume_gib: int = 8) -> Plan:
-    digest = digest_of(source.id, steps, volume_gib)
+    digest = digest_of(source.id, steps, volume_gib, None)
     return Plan("game-host", source, steps, volume_gib, digest)
 
 
