@@ -94,3 +94,21 @@ run "another_image_is_refused_with_what_is_known_of_its_services_and_so_is_one_t
 
   expect_failures = [output.ami_id, check.services]
 }
+
+run "one_that_was_revoked_by_half_is_refused" {
+  command = plan
+
+  override_data {
+    target = data.aws_ami.image
+    values = {
+      tags = {
+        "amibuild:image"    = "game-host"
+        "amibuild:digest"   = "3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f"
+        "amibuild:verified" = "passed"
+        "amibuild:revoked"  = "it loses worlds"
+      }
+    }
+  }
+
+  expect_failures = [output.ami_id]
+}

@@ -82,6 +82,7 @@ resource "aws_ebs_volume" "state" {
 
   availability_zone = local.zone
   encrypted         = true
+  final_snapshot    = true # a service that is taken out of the recipe takes its volume along
   size              = each.value.size_gib
   type              = "gp3"
 

@@ -13,6 +13,12 @@ output "ami_id" {
     condition     = !var.check_tags || lookup(local.tags, "amibuild:verified", "") == "passed"
     error_message = "${local.ami_id} has not been proven on a fresh boot: its tag amibuild:verified is not \"passed\"."
   }
+
+  # One that was revoked by half, too: its tag comes first.
+  precondition {
+    condition     = !var.check_tags || !contains(keys(local.tags), "amibuild:revoked")
+    error_message = "${local.ami_id} was revoked: ${lookup(local.tags, "amibuild:revoked", "")}"
+  }
 }
 
 output "ami_name" {
