@@ -8,8 +8,9 @@ condition keys of each action.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from amibuild.library.artifact import bucket_and_key
@@ -78,7 +79,8 @@ CHANNEL_READS = ("ssm:GetParameters",)
 CHANNEL_LOOKS = ("ssm:GetParameterHistory", *CHANNEL_READS)
 # The first write of a parameter gives it its tags.
 CHANNEL_USES = ("ssm:AddTagsToResource", "ssm:PutParameter")
-REVOKES = ("ec2:CreateTags", "ec2:DisableImage", "ec2:EnableImageDeprecation")
+REVOKES = ("ec2:DisableImage", "ec2:EnableImageDeprecation")
+MARKS = ("ec2:CreateTags",)
 # What DescribeImageReferences looks at in the caller's name, and by what name of its own (EC2 user
 # guide, "Identify your resources referencing specified AMIs").
 REFERENCE_LOOKS = (
@@ -96,11 +98,12 @@ PRUNE_LOOKS = ("ec2:DescribeImageReferences", "ec2:DescribeImages", "ec2:Describ
 CREATING = ("CreateImage", "CreateSecurityGroup", "CreateVolume", "RunInstances")
 
 
-def statements(wanted: Wanted, flow: Flow) -> tuple[Statement, ...]:
-    """What the flow may do with this recipe, in its region."""
-    flows = {
+def statements(wanted: Wanted, flow: Flow, channels: Sequence[str] = ()) -> tuple[Statement, ...]:
+    """What the flow may do with this recipe, in its region. With `channels` promote may move those
+    alone, and revoke nothing."""
+    flows: dict[Flow, Callable[[Wanted], Iterator[Statement]]] = {
         Flow.BAKE: _bake,
-        Flow.PROMOTE: _promote,
+        Flow.PROMOTE: partial(_promote, alone=channels),
         Flow.PRUNE: _prune,
         Flow.REAP: _reap,
     }
@@ -108,9 +111,10 @@ def statements(wanted: Wanted, flow: Flow) -> tuple[Statement, ...]:
     return tuple(one for one in made if one.resources)
 
 
-def document(wanted: Wanted, flow: Flow) -> dict[str, Any]:
+def document(wanted: Wanted, flow: Flow, channels: Sequence[str] = ()) -> dict[str, Any]:
     """An IAM policy, as JSON has it."""
-    return {"Version": VERSION, "Statement": [one.as_json() for one in statements(wanted, flow)]}
+    made = statements(wanted, flow, channels)
+    return {"Version": VERSION, "Statement": [one.as_json() for one in made]}
 
 
 def _reap(wanted: Wanted) -> Iterator[Statement]:
@@ -128,23 +132,28 @@ def _reap(wanted: Wanted) -> Iterator[Statement]:
         yield Statement("RemoveUploads", ("s3:DeleteObject",), uploads, {})
 
 
-def _promote(wanted: Wanted) -> Iterator[Statement]:
+def _promote(wanted: Wanted, alone: Sequence[str]) -> Iterator[Statement]:
     """Of promote, rollback, channels and revoke. The service looks at the image on the caller's
     behalf before it saves a parameter (Systems Manager user guide, AMI ids)."""
     recipe = wanted.recipe
     order, regions = recipe.channels.order, (recipe.aws.region, *recipe.publish.regions)
+    moved = alone or order
     first, *others = dict.fromkeys(regions)
     there = {"StringEquals": {"aws:RequestedRegion": [first, *others] if others else first}}
     yield Statement("Look", ("ec2:DescribeImages",), ("*",), there)
-    everywhere, here = _channels(wanted, regions), _channels(wanted, regions[:1])
+    everywhere, here = _channels(wanted, regions, order), _channels(wanted, regions[:1], moved)
     yield Statement("LookAtChannels", CHANNEL_LOOKS, everywhere, {})
     yield Statement("MoveChannels", CHANNEL_USES, here, {})
     image, region = literal(recipe.image.name), recipe.aws.region
-    locks = [lock_arns(wanted, f"{image}/{channel}", region=region) for channel in order]
+    locks = [lock_arns(wanted, f"{image}/{channel}", region=region) for channel in moved]
     yield Statement("LookAtLocks", LOCK_LOOKS, tuple(one for both in locks for one in both), {})
     yield Statement("TakeLocks", LOCK_USES, tuple(within for _, within in locks), {})
-    ours = {**tagged_as_ours(recipe), **in_region(recipe)}
-    yield Statement("Revoke", REVOKES, on_ec2(wanted, "image"), ours)
+    if not alone:
+        ours = {**tagged_as_ours(recipe), **in_region(recipe)}
+        yield Statement("Revoke", REVOKES, on_ec2(wanted, "image"), ours)
+        # No other mark: who moves a channel does not say that an image is proven.
+        one_key = {"ForAllValues:StringEquals": {"aws:TagKeys": str(Tag.REVOKED)}}
+        yield Statement("MarkAsRevoked", MARKS, on_ec2(wanted, "image"), {**ours, **one_key})
     if recipe.aws.bucket:
         bucket = (wanted.arn("s3", literal(recipe.aws.bucket)),)
         only = {"StringLike": {"s3:prefix": "amibuild/manifests/*"}}
@@ -152,13 +161,10 @@ def _promote(wanted: Wanted) -> Iterator[Statement]:
         yield Statement("ReadManifests", ("s3:GetObject",), object_arns(wanted, "manifests/*"), {})
 
 
-def _channels(wanted: Wanted, regions: Sequence[str]) -> tuple[str, ...]:
-    """The parameters of the recipe's channels in these regions."""
+def _channels(wanted: Wanted, regions: Sequence[str], channels: Sequence[str]) -> tuple[str, ...]:
+    """The parameters of these channels in these regions."""
     pattern, image = wanted.recipe.channels.parameter, wanted.recipe.image.name
-    names = [
-        literal(channel_parameter(pattern, image, channel))
-        for channel in wanted.recipe.channels.order
-    ]
+    names = [literal(channel_parameter(pattern, image, channel)) for channel in channels]
     return tuple(
         wanted.arn("ssm", f"parameter/{name.lstrip('/')}", region=region, account="*")
         for region in dict.fromkeys(regions)
@@ -173,7 +179,7 @@ def _prune(wanted: Wanted) -> Iterator[Statement]:
     yield Statement("Look", PRUNE_LOOKS, ("*",), region)
     called = {"ForAnyValue:StringEquals": {"aws:CalledVia": REFERENCE_CHECK}}
     yield Statement("LookForUses", REFERENCE_LOOKS, ("*",), called)
-    here = _channels(wanted, (recipe.aws.region,))
+    here = _channels(wanted, (recipe.aws.region,), recipe.channels.order)
     yield Statement("LookAtChannels", CHANNEL_LOOKS, here, {})
     ours = {**tagged_as_ours(recipe), **region}
     removes = ("ec2:DeleteSnapshot", "ec2:DeregisterImage")

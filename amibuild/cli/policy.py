@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from amibuild.cli import completion
 from amibuild.cli.options import DEFAULT_RECIPE, JsonOption, RecipeArgument
 from amibuild.cli.session import session
 
@@ -26,6 +27,16 @@ def policy(
     hcl: Annotated[
         bool, typer.Option("--hcl", help="As a data source for Terraform's AWS provider.")
     ] = False,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--channel",
+            metavar="CHANNEL",
+            help="Of promote: this channel alone, and no revoking. Repeatable.",
+            show_default=False,
+            autocompletion=completion.channels,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the least-privilege IAM policy for a bake of this recipe, for moving its channels,
@@ -39,16 +50,22 @@ def policy(
                 "--hcl and --json are two ways to print it: give one of them",
                 hint="without either it is JSON",
             )
+        if channel and flow is not FlowName.PROMOTE:
+            raise UsageError(f"--channel is of `policy promote`, and {flow} moves none")
         project = load_project(recipe)
         from amibuild.aws.partition import partition_of
+        from amibuild.channels import parameter_of
         from amibuild.outputs.policy_hcl import as_hcl
         from amibuild.permission import Wanted
         from amibuild.policy import Flow, document
         from amibuild.steps.preflight import refuse
 
         refuse(project.recipe)
+        for one in channel or ():
+            parameter_of(project.recipe, one)
         region = project.recipe.aws.region
         wanted = Wanted(project.recipe, project.steps, partition_of(region))
-        made = document(wanted, Flow(flow))
-        text = as_hcl(wanted, Flow(flow)) if hcl else json.dumps(made, indent=2)
+        role = (wanted, Flow(flow), channel or ())
+        made = document(*role)
+        text = as_hcl(*role) if hcl else json.dumps(made, indent=2)
         run.result(text, made)

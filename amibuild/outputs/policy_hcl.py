@@ -14,10 +14,10 @@ ESCAPES = {
 }  # fmt: skip
 
 
-def as_hcl(wanted: Wanted, flow: Flow) -> str:
+def as_hcl(wanted: Wanted, flow: Flow, channels: Sequence[str] = ()) -> str:
     """The same as a data source for Terraform's AWS provider."""
     lines = [f'data "aws_iam_policy_document" "amibuild_{flow}" {{']
-    for one in statements(wanted, flow):
+    for one in statements(wanted, flow, channels):
         lines += ["  statement {", f'    sid       = "{one.sid}"']
         lines.append(f"    actions   = {_list(sorted(one.actions))}")
         lines.append(f"    resources = {_list(one.resources)}")

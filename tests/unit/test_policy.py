@@ -247,10 +247,10 @@ def test_what_iam_or_hcl_would_read_as_something_else_stands_for_itself() -> Non
 RECIPE = '[image]\nname = "game-host"\n[provision]\nsteps = ["os"]\n'
 
 
-def printed(tmp_path: Path, more: str, *arguments: str) -> proc.Finished:
+def printed(tmp_path: Path, more: str, *arguments: str, flow: str = "bake") -> proc.Finished:
     recipe = tmp_path / "amibuild.toml"
     recipe.write_text(RECIPE + more)
-    command = [sys.executable, "-m", "amibuild.cli.main", "policy", "bake", str(recipe), *arguments]
+    command = [sys.executable, "-m", "amibuild.cli.main", "policy", flow, str(recipe), *arguments]
     return proc.run(command, check=False)
 
 
@@ -302,6 +302,39 @@ def test_channels_are_bound_to_their_parameters() -> None:
     locks = of(own, Flow.PROMOTE, "TakeLocks").resources
     folder = "arn:aws:ssm:us-east-1:*:parameter/amibuild/game-host"
     assert locks == (f"{folder}/nightly/lock/*", f"{folder}/live/lock/*")
+
+
+def test_a_role_may_move_one_channel_alone_and_revoke_nothing() -> None:
+    made = {one.sid: one for one in statements(FULL, Flow.PROMOTE, ["production"])}
+    path = "arn:aws:ssm:eu-west-1:*:parameter/amibuild/game-host"
+    assert made["MoveChannels"].resources == (f"{path}/production/ami-id",)
+    assert made["TakeLocks"].resources == (f"{path}/production/lock/*",)
+    assert len(made["LookAtChannels"].resources) == 3, "the rank of the one before counts"
+    assert {a for one in made.values() for a in one.actions if a.startswith("ec2:")} == {
+        "ec2:DescribeImages"
+    }
+
+
+def test_who_revokes_marks_nothing_else() -> None:
+    """Or it could say of an image that it is proven, or that `reap` may have it."""
+    marks = of(FULL, Flow.PROMOTE, "MarkAsRevoked")
+    assert marks.actions == ("ec2:CreateTags",)
+    assert marks.condition["ForAllValues:StringEquals"] == {"aws:TagKeys": "amibuild:revoked"}
+
+
+@pytest.mark.parametrize(
+    ("flow", "channel", "told"),
+    [
+        ("promote", "weekly", "has no channel weekly"),
+        ("bake", "nightly", "--channel is of `policy promote`"),
+    ],
+)
+def test_a_channel_is_one_of_the_recipes_and_of_promote(
+    tmp_path: Path, flow: str, channel: str, told: str
+) -> None:
+    done = printed(tmp_path, "", "--channel", channel, flow=flow)
+    assert (done.exit_code, done.stdout) == (2, b"")
+    assert told in done.stderr.decode()
 
 
 def test_channels_are_looked_at_in_every_region_and_moved_in_one() -> None:
