@@ -36,6 +36,8 @@ from amibuild.verify.recheck import Rechecks
 from amibuild.verify.report import CheckResult
 from amibuild.wait import Waiting
 
+CHECKS = "checks"
+
 
 @dataclass(frozen=True)
 class Round:
@@ -68,6 +70,7 @@ class Bench:
         upload: BucketUpload | None,
         logs: Path,
         ran: Mapping[str, str],
+        not_restarted: Collection[str],
         environ: Mapping[str, str],
     ) -> None:
         self.bake_id = bake_id
@@ -80,7 +83,7 @@ class Bench:
         self._logs = logs
         self._ran = dict(ran)
         self._checked: dict[str, str] = {}
-        self._restarted: set[str] = set()
+        self._restarted = set(not_restarted)
         self._environ = environ
         self._sustained_s = 0.0
         self._checks = Rechecks(communicator, logs)
@@ -137,7 +140,7 @@ class Bench:
         if rebooted:
             self._boot(project)
         timeout_s = project.recipe.verify.timeout_s
-        with self._stages.run("checks", f"of {', '.join(step.name for step in steps)}"):
+        with self._stages.run(CHECKS, f"of {', '.join(step.name for step in steps)}"):
             report = self._checks.run(steps, sorted(self._restarted), timeout_s, self._journal.show)
         self._restarted.clear()
         bad = {check.step for check in report.checks if check.failed}

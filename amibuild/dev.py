@@ -19,7 +19,7 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.source import resolve_source
 from amibuild.bake_keys import forget_keys, keys_file
-from amibuild.bench import Bench, Round, chosen
+from amibuild.bench import CHECKS, Bench, Round, chosen
 from amibuild.errors import Interrupted, ResourceFailed, UsageError
 from amibuild.journal import (
     KEPT_TO_DEVELOP,
@@ -29,6 +29,7 @@ from amibuild.journal import (
     Noted,
     Remains,
     ResourceKind,
+    StepEnded,
     StepRan,
     StepStarted,
     Subscriber,
@@ -38,6 +39,7 @@ from amibuild.journal import (
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
 from amibuild.library.load import bundled_provisioners
+from amibuild.library.step import BuildStep, StepKind
 from amibuild.names import BakeId, InstanceId, Tag, new_bake_id
 from amibuild.plan import Plan, make_plan
 from amibuild.project import Project
@@ -112,6 +114,18 @@ def launched_as(project: Project) -> str:
         recipe.aws.model_dump(mode="json", exclude={"bucket"}),
     ]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def not_restarted(path: Path, machine: InstanceId, steps: Sequence[BuildStep]) -> set[str]:
+    """Units of the services that ran there since checks were last through: they may still be what
+    they were before, for it is with the checks that they start again."""
+    since: set[str] = set()
+    for event in read(path):
+        if isinstance(event, StepRan) and event.machine == machine:
+            since.add(event.step)
+        elif isinstance(event, StepEnded) and event.step == CHECKS:
+            since.clear()
+    return {s.facts["unit"] for s in steps if s.kind is StepKind.SERVICE and s.name in since}
 
 
 @contextmanager
@@ -192,10 +206,10 @@ def opened(
             wait_for_first_boot(communicator, project.lease, journal.show)
         _keep(scope, journal, path)
         on_machine()
-        ran = _ran_on(path, machine)
+        ran, stale = _ran_on(path, machine), not_restarted(path, machine, plan.steps)
         logs = project.state_dir / "logs" / run_id
         yield Bench(
-            run_id, machine, cloud, journal, stages, communicator, upload, logs, ran, environ
+            run_id, machine, cloud, journal, stages, communicator, upload, logs, ran, stale, environ
         )
 
 

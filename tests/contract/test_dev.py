@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from amibuild.bench import Bench, Round
-from amibuild.dev import develop, opened
+from amibuild.dev import develop, not_restarted, opened
 from amibuild.errors import Interrupted, RecipeError, UsageError
 from amibuild.journal import (
     JournalBusy,
@@ -22,6 +22,7 @@ from amibuild.journal import (
     journal_path,
 )
 from amibuild.local.machines.script import Outcome
+from amibuild.names import InstanceId
 from amibuild.project import Project, load_project
 from amibuild.reap import reap
 from amibuild.saved import SAVE
@@ -439,3 +440,22 @@ def test_each_save_is_a_round_and_a_signal_ends_it(
         "there is no provisioner called third",
         "[source], [builder], [ssh] or [aws] ask for another machine than this one",
     ]
+
+
+def test_a_service_that_was_given_another_program_starts_again_in_a_later_call_too(
+    start: Start, tmp_path: Path
+) -> None:
+    """With the first checks after it, which the call that gave it may not have come to."""
+    recipe = RECIPE.replace('"first", "second"', "") + 'services = ["minetest"]\n'
+    (tmp_path / "amibuild.toml").write_text(recipe)
+    project = load_project(tmp_path / "amibuild.toml")
+    answers = Answers({})
+    aws = start(script=answers)
+    bench, done = once(aws, project, "minetest")
+    path = journal_path(project.state_dir, bench.bake_id)
+    assert done.error is not None, "there was no report"
+    assert not_restarted(path, bench.machine, project.steps) == {"minetest.service"}
+    assert not_restarted(path, InstanceId("i-another"), project.steps) == set()
+    answers.results = {"recheck": checks()}
+    once(aws, project, "minetest")
+    assert not_restarted(path, bench.machine, project.steps) == set()
