@@ -64,11 +64,13 @@ MAIN = """
 import io, sys, tarfile, tempfile, time
 started = time.monotonic()
 sys.dont_write_bytecode = True
+# Python 3.11.2 of Debian 12 has no filters.
+safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 with tempfile.TemporaryDirectory(prefix="checks-") as root:
     for name in ("lib", "steps"):
         packed = io.BytesIO(__loader__.get_data(f"{__loader__.archive}/{name}.tar.xz"))
         with tarfile.open(fileobj=packed) as tar:
-            tar.extractall(f"{root}/{name}", filter="data")
+            tar.extractall(f"{root}/{name}", **safely)
     sys.path.insert(0, f"{root}/lib")
     import amibuild_checks
     code = amibuild_checks.main(f"{root}/steps", started)

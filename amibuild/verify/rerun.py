@@ -37,7 +37,10 @@ def main(folder: Path) -> int:
 
 def _unpack(packed: Path, folder: Path) -> None:
     with tarfile.open(packed) as tar:
-        tar.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(folder, filter="data")
+        else:  # Python 3.11.2 of Debian 12
+            tar.extractall(folder)
 
 
 if __name__ == "__main__":
