@@ -47,7 +47,7 @@ from amibuild.registry import ImageFacts, find_reusable, pinned
 from amibuild.resume import Earlier, journal_of, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
-from amibuild.steps.access import admit, make_access
+from amibuild.steps.access import admit_alone, make_access
 from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.distribute import distribute, mark, share
 from amibuild.steps.lock import Overtaken, take, wait_until_free
@@ -272,32 +272,32 @@ def _bake(
             for note in ready.notes:
                 journal.write(Noted(text=note))
             admitted = admission(cloud, recipe)
-        if earlier is not None:  # now that nothing can be refused any more that would cost it
-            own_again(earlier, scope, journal)
-            temporary.renew()
-        who = f"{admitted.cidr} alone in" if admitted else "nothing in"
-        with stages.run("access", f"a security group that lets {who}"):
-            there = earlier.group(cloud, ready.networks[0].vpc_id) if earlier else None
-            group = there or make_access(
-                cloud, scope, ready.networks[0].vpc_id, bake_id, temporary, watch, admitted
-            )
-            if there and admitted:  # this host's address may be another one now
-                admit(cloud, there, admitted, watch)
-        upload = (
-            BucketUpload(cloud, scope, recipe.aws.bucket, bake_id) if recipe.aws.bucket else None
-        )
-        ending.callback(forget_keys, project.state_dir, bake_id)
-        keys = keys_file(project.state_dir, bake_id)
-        over = ways(cloud, recipe, plan.steps, upload, keys, clock)
-        ending.enter_context(closing(over))
+            bucket = recipe.aws.bucket
+            upload = BucketUpload(cloud, scope, bucket, bake_id) if bucket else None
+            ending.callback(forget_keys, project.state_dir, bake_id)
+            keys = keys_file(project.state_dir, bake_id)
+            machine = earlier.machine if earlier else None
+            over = ways(cloud, recipe, plan.steps, upload, keys, clock, machine=machine)
+            ending.enter_context(closing(over))
+            user_data = over.builder.user_data(bootstrap)
         for name, value in over.telling.items():
             known.add(name, value)
+        who = f"{admitted.cidr} alone in" if admitted else "nothing in"
+        with stages.run("access", f"a security group that lets {who}"):
+            vpc_id = ready.networks[0].vpc_id
+            there = earlier.group(cloud, vpc_id) if earlier else None
+            if there and admitted:  # this host's address may be another one now
+                admit_alone(cloud, there, admitted, watch)
+            if earlier is not None:  # nothing can be refused any more that would cost it
+                own_again(earlier, scope, journal)
+                temporary.renew()
+            group = there or make_access(cloud, scope, vpc_id, bake_id, temporary, watch, admitted)
         order = Order(
             plan=plan,
             recipe=recipe,
             networks=ready.networks,
             security_group_id=group,
-            user_data=over.builder.user_data(bootstrap),
+            user_data=user_data,
             tags=temporary,
             way=over.builder,
             sources=ArtifactSources(cloud, places, upload),
@@ -351,9 +351,9 @@ def _bake(
                 )  # fmt: skip
                 written = record(project, made)
                 result = replace(result, manifest=written.manifest, runbook=written.runbook)
-                if recipe.aws.bucket:
+                if bucket:
                     key = manifest_key(image.name)
-                    cloud.s3.put(recipe.aws.bucket, key, written.manifest_text.encode())
+                    cloud.s3.put(bucket, key, written.manifest_text.encode())
         finally:
             result = replace(
                 result, seconds_total=stages.total_s, seconds_by_step=dict(stages.seconds)

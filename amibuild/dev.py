@@ -47,7 +47,7 @@ from amibuild.resume import living
 from amibuild.saved import snapshot, wait_for_save
 from amibuild.scope import Scope
 from amibuild.stage import Stages, told
-from amibuild.steps.access import admit, make_access
+from amibuild.steps.access import admit_alone, make_access
 from amibuild.steps.artifacts import Places
 from amibuild.steps.connect import wait_for_first_boot
 from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
@@ -191,7 +191,8 @@ def opened(
         upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
         ending.callback(forget_keys, project.state_dir, run_id)
         keys = keys_file(project.state_dir, run_id)
-        over = ways(cloud, recipe, plan.steps, upload, keys, clock)
+        there = earlier.machine if earlier else None
+        over = ways(cloud, recipe, plan.steps, upload, keys, clock, machine=there)
         ending.enter_context(closing(over))
         if earlier is None:
             machine = _launched(
@@ -247,7 +248,7 @@ def _taken_up(
     for created in remains.resources.values():
         # This host's address may be another one now.
         if admitted is not None and created.kind is ResourceKind.SECURITY_GROUP:
-            admit(cloud, created.id, admitted, journal.show)
+            admit_alone(cloud, created.id, admitted, journal.show)
     return machine
 
 

@@ -72,7 +72,7 @@ BAKE_USES = (
     "ec2:StopInstances",
 )
 SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
-OPENS = ("ec2:AuthorizeSecurityGroupIngress",)
+OPENS = ("ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress")
 LOCK_LOOKS = ("ssm:GetParametersByPath",)
 LOCK_USES = ("ssm:DeleteParameters", "ssm:PutParameter")
 CHANNEL_READS = ("ssm:GetParameters",)
@@ -201,10 +201,14 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
     yield from _profile(wanted)
     found = on_ec2(wanted, "image", "snapshot", "subnet")
     yield Statement("StartFrom", ("ec2:RunInstances",), found, region)
-    group, snapshot = on_ec2(wanted, "security-group"), on_ec2(wanted, "snapshot")
-    yield Statement("StartBehind", ("ec2:RunInstances",), group, {**ours, **region})
+    # In one, since a policy has an end: a volume has no group, and any snapshot may be started from.
+    yield Statement(
+        "StartBehindAndCopyOurs",
+        ("ec2:CreateVolume", "ec2:RunInstances"),
+        on_ec2(wanted, "security-group", "snapshot"),
+        {**ours, **region},
+    )
     yield Statement("MakeGroupsIn", ("ec2:CreateSecurityGroup",), on_ec2(wanted, "vpc"), region)
-    yield Statement("CopyDisksFrom", ("ec2:CreateVolume",), snapshot, {**ours, **region})
     spot = ("spot-instances-request",) if recipe.builder.spot else ()
     born = on_ec2(wanted, "instance", "volume", "network-interface", *spot)
     yield Statement(

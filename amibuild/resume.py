@@ -43,11 +43,13 @@ from amibuild.library.step import StepKind
 from amibuild.names import BakeId, InstanceId, Tag, purpose_of
 from amibuild.plan import Plan
 from amibuild.project import Project
+from amibuild.recipe.ssh import Ssh
 from amibuild.scope import Scope
 from amibuild.secret import Secret
 from amibuild.steps.capture import DEAD, Captured
 from amibuild.steps.launch import Purpose
 from amibuild.steps.provision import Inventory, StepRun
+from amibuild.steps.reach import ssh_of
 from amibuild.verify.report import CheckResult
 
 BAKE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
@@ -59,6 +61,9 @@ STAGES = frozenset(
         *("shutdown", "capture", "verify", "distribute", "record"),
     }
 )
+# What a machine over SSH was launched for: by these it takes whoever comes. The way there may be
+# another one by now.
+KNOWN_THERE = ("user", "port", "private_key", "certificate", "agent")
 INVENTORY, AUDIT = "inventory", "audit"
 _AUDIT: TypeAdapter[tuple[CheckResult, ...]] = TypeAdapter(tuple[CheckResult, ...])
 
@@ -86,6 +91,24 @@ class Earlier:
     found: Mapping[str, str] = field(default_factory=dict)
     began_steps: tuple[str, ...] = ()
     events: int = 0
+
+    @property
+    def machine(self) -> InstanceId | None:
+        """The builder, where it is gone on with: not where there is an image of it."""
+        return None if self.captured else self.builder
+
+    def same_way(self, now: Ssh | None) -> None:
+        """Raises: PlanError when the recipe comes to the builder in a way that it does not take."""
+        then = self.started.ssh
+        if self.machine is None or (now is None and then is None):
+            return
+        if now is None or then is None:
+            was, is_ = ("ssm", "ssh") if then is None else ("ssh", "ssm")
+            self._refuse(f"builder.communicator was {was} when it was launched, and is {is_}")
+        for name in KNOWN_THERE:
+            before, here = getattr(then, name), getattr(now, name)
+            if before != here:
+                self._refuse(f"ssh.{name} was {before} when it was launched, and is {here}")
 
     def group(self, cloud: Cloud, vpc_id: str) -> str | None:
         """The security group of the bake, if it is still there and machines go to its network."""
@@ -205,7 +228,8 @@ def journal_file(state_dir: Path, bake_id: str) -> Path:
 def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlier:
     """What that bake left, as the journal and the account say now.
 
-    Raises: UsageError when there is nothing to go on with.
+    Raises: UsageError when there is nothing to go on with; PlanError when its builder is reached
+    in another way than the recipe's.
     """
     path = journal_file(project.state_dir, bake_id)
     if is_live(path):
@@ -249,7 +273,7 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
             hint="--on-error keep leaves it for a look and for --resume; bake anew",
         )
     starts = [event for event in events if isinstance(event, BakeStarted)]
-    return Earlier(
+    earlier = Earlier(
         bake_id=BakeId(bake_id),
         attempt=len(starts),
         began=starts[0].at,
@@ -266,6 +290,8 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
         ),
         events=len(events),
     )
+    earlier.same_way(ssh_of(project.recipe))
+    return earlier
 
 
 def journal_of(path: Path, subscribers: tuple[Subscriber, ...], earlier: Earlier | None) -> Journal:

@@ -174,6 +174,14 @@ class Ec2:
                 ],
             )
 
+    def revoke(self, group_id: str, cidr: str, port: int) -> None:
+        """RevokeSecurityGroupIngress: what `admit` has admitted. Raises: NotFound when there is no
+        such rule."""
+        with calling("RevokeSecurityGroupIngress", self._region, group_id):
+            self._client.revoke_security_group_ingress(
+                GroupId=group_id, IpProtocol="tcp", FromPort=port, ToPort=port, CidrIp=cidr
+            )
+
     def delete_security_group(self, group_id: str) -> None:
         with calling("DeleteSecurityGroup", self._region, group_id):
             self._client.delete_security_group(GroupId=group_id)

@@ -55,9 +55,12 @@ def new_identity() -> Identity:
 
 
 def kept_identity(path: Path) -> Identity:
-    """That of a bake, in a file that only its user reads; new where there is none yet."""
+    """That of a bake, in a file that only its user reads; new where there is none yet.
+
+    Raises: HostError when it is damaged.
+    """
     if path.exists() and path.stat().st_size:
-        return Identity.model_validate_json(path.read_text())
+        return read_identity(path, path.name)
     made = new_identity()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600)  # which it keeps
@@ -66,7 +69,10 @@ def kept_identity(path: Path) -> Identity:
 
 
 def read_identity(path: Path, bake_id: str) -> Identity:
-    """That of a bake whose machine is there already. Raises: HostError when it is gone."""
+    """That of a bake whose machine is there already.
+
+    Raises: HostError when it is gone or damaged.
+    """
     try:
         return Identity.model_validate_json(path.read_text())
     except FileNotFoundError as error:

@@ -3,6 +3,7 @@ who bakes does, and nobody else."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -77,3 +78,13 @@ def admit(cloud: Cloud, group: str, admission: Admission, observer: Observer) ->
         return Look("open", True)
 
     until(look, what=group, timeout_s=VISIBLE_S, observer=observer)
+
+
+def admit_alone(cloud: Cloud, group: str, admission: Admission, observer: Observer) -> None:
+    """The same for a group that has admitted another address at that port, which then goes."""
+    admit(cloud, group, admission, observer)
+    wanted = ipaddress.ip_network(admission.cidr, strict=False)
+    for cidr, port in cloud.ec2.admitted(group):
+        if port == admission.port and ipaddress.ip_network(cidr) != wanted:
+            with suppress(NotFound):  # a rule for more ports is none of ours
+                cloud.ec2.revoke(group, cidr, port)

@@ -169,17 +169,26 @@ def ways(
     upload: Upload | None,
     identity_file: Path | None = None,
     clock: Clock | None = None,
+    *,
+    machine: str | None = None,
 ) -> Ways:
-    """`identity_file` keeps the keys of a bake over SSH that may be resumed.
+    """`identity_file` keeps the keys of a bake over SSH that may be resumed. A `machine` that has
+    its half of them already can't be given others.
 
-    Raises: PlanError when the recipe's key can't be read.
+    Raises: PlanError when the recipe's key can't be read; HostError when those of a machine are
+    gone, or what is in the file is damaged.
     """
     over_ssm = OverSsm(cloud, upload, clock)
     if recipe.builder.communicator is Kind.SSM:
         return Ways(over_ssm, over_ssm, {})
     from amibuild.communicator import ssh_keys
 
-    identity = ssh_keys.kept_identity(identity_file) if identity_file else ssh_keys.new_identity()
+    if identity_file is None:
+        identity = ssh_keys.new_identity()
+    elif machine is None:
+        identity = ssh_keys.kept_identity(identity_file)
+    else:
+        identity = ssh_keys.read_identity(identity_file, identity_file.name)
     over_ssh = OverSsh(cloud, recipe.ssh, identity, clock)
     fresh: Way = over_ssh if is_proven_over_ssh(recipe, steps) else over_ssm
     return Ways(over_ssh, fresh, identity.telling)

@@ -126,6 +126,7 @@ def test_what_the_recipe_does_not_name_is_not_allowed() -> None:
         "ec2:AuthorizeSecurityGroupIngress",
         "ec2:ModifyImageAttribute",
         "ec2:ModifySnapshotAttribute",
+        "ec2:RevokeSecurityGroupIngress",
     }
 
 

@@ -15,7 +15,7 @@ from amibuild import proc
 from amibuild.aws.session import Cloud
 from amibuild.communicator import ssh_keys
 from amibuild.communicator.ssh_link import Known, Pinned
-from amibuild.errors import HostKeyRefused, PlanError
+from amibuild.errors import HostError, HostKeyRefused, PlanError
 from amibuild.library.bootstrap import LIMIT_BYTES, with_ssh
 from amibuild.names import EndpointAccess
 from amibuild.recipe.model import Recipe
@@ -23,6 +23,7 @@ from amibuild.recipe.ssh import Ssh
 from amibuild.steps.access import Admission
 from amibuild.steps.reach import admission, is_proven_over_ssh
 from tests.contract.builder import new_project
+from tests.unit.fakes import STARTED
 
 IDENTITY = ssh_keys.new_identity()
 
@@ -67,6 +68,15 @@ def test_the_keys_of_a_bake_are_kept_for_its_user_alone(tmp_path: Path) -> None:
     assert ssh_keys.kept_identity(file) == first
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert first.host_key != first.user_key
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "no JSON"])
+def test_keys_that_are_damaged_are_told(tmp_path: Path, content: str) -> None:
+    file = tmp_path / STARTED.bake_id
+    file.write_text(content)
+    with pytest.raises(HostError, match=f"the keys of bake {STARTED.bake_id} can't be read"):
+        ssh_keys.kept_identity(file)
+    assert file.read_text() == content
 
 
 def test_what_is_looked_for_on_the_disk_is_another_line_for_each_key() -> None:
