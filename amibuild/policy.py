@@ -201,7 +201,7 @@ def _bake(wanted: Wanted) -> Iterator[Statement]:
     yield from _profile(wanted)
     found = on_ec2(wanted, "image", "snapshot", "subnet")
     yield Statement("StartFrom", ("ec2:RunInstances",), found, region)
-    # In one, since a policy has an end: a volume has no group, and any snapshot may be started from.
+    # In one, for a policy has an end: a volume has no group, and any snapshot may be started from.
     yield Statement(
         "StartBehindAndCopyOurs",
         ("ec2:CreateVolume", "ec2:RunInstances"),

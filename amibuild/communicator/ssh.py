@@ -198,7 +198,7 @@ class SshCommunicator:
 
     def _once(self, script: str, beside: Beside | None = None) -> Done:
         with self.link.session() as channel, self.link.failing():
-            channel.exec_command(as_root(self.link.user, script))
+            self.link.begin(channel, as_root(self.link.user, script))
             with unless_ended(channel):
                 if beside is not None:
                     beside(channel)
@@ -329,8 +329,7 @@ class _Waiting:
     def _opened(self, script: str) -> paramiko.Channel:
         self._calls.close()  # of the one before, which is over or lost
         channel = self._calls.enter_context(self._link.session())
-        with self._link.failing():
-            channel.exec_command(as_root(self._link.user, script))
+        self._link.begin(channel, as_root(self._link.user, script))
         return channel
 
     def _until(self, look: Callable[[], Look[T]], observer: Observer) -> T:

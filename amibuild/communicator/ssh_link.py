@@ -132,13 +132,17 @@ class Link:
     def session(self) -> Iterator[paramiko.Channel]:
         """A channel for one command, closed afterwards. Raises: Away, HostKeyRefused."""
         with self.failing():
-            channel = self._transport().open_session(timeout=CONNECT_S)
-            channel.settimeout(SILENCE_S)
+            channel = self._session()
         try:
             yield channel
         finally:
             with suppress(OSError, EOFError, paramiko.SSHException):  # it may be broken
                 channel.close()
+
+    def begin(self, channel: paramiko.Channel, command: str) -> None:
+        """Raises: Away, also when the machine does not say that it has begun it."""
+        with self.failing(), answered(channel):
+            channel.exec_command(command)
 
     @contextmanager
     def failing(self) -> Iterator[None]:
@@ -192,6 +196,18 @@ class Link:
             self._proxy.terminate()
             self._proxy.wait()
             self._proxy = None
+
+    def _session(self) -> paramiko.Channel:
+        transport = self._transport()
+        try:
+            channel = transport.open_session(timeout=CONNECT_S)
+        except paramiko.ChannelException:  # an answer, which is no
+            raise
+        except (OSError, EOFError, paramiko.SSHException):
+            self.close()  # it went silent meanwhile: the next one goes by another connection
+            raise
+        channel.settimeout(SILENCE_S)
+        return channel
 
     def _transport(self) -> paramiko.Transport:
         if not self.is_open:
@@ -251,7 +267,36 @@ class Link:
         return gateway
 
 
+@contextmanager
+def answered(channel: paramiko.Channel) -> Iterator[None]:
+    """Around what asks for a yes: paramiko waits for that as long as the connection seems to stand.
+
+    Raises: TimeoutError.
+    """
+    silent = threading.Event()
+
+    def give_up() -> None:
+        silent.set()
+        channel.get_transport().close()
+
+    limit = threading.Timer(SILENCE_S, give_up)
+    limit.daemon = True
+    limit.start()
+    try:
+        yield
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        if silent.is_set():
+            raise TimeoutError("nothing came back on the connection") from error
+        raise
+    finally:
+        limit.cancel()
+
+
 def _transport(sock: socket.socket, **more: object) -> paramiko.Transport:
+    # Linux has it. What is sent and never acknowledged would else be waited for 15 minutes long.
+    limit = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if limit is not None and getattr(sock, "family", None) in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.IPPROTO_TCP, limit, SILENCE_S * 1000)
     made = paramiko.Transport(sock, default_window_size=WINDOW_BYTES, **more)  # type: ignore[arg-type]
     options = made.get_security_options()
     options.ciphers = (*FASTEST, *(one for one in options.ciphers if one not in FASTEST))

@@ -18,7 +18,7 @@ from amibuild import signals
 from amibuild.communicator import shell
 from amibuild.communicator.ssh import as_root
 from amibuild.communicator.ssh_channel import PACKET_BYTES, read_all
-from amibuild.communicator.ssh_link import Away, Link
+from amibuild.communicator.ssh_link import Away, Link, answered
 from amibuild.communicator.unit import LEASE, LEASE_UNIT, STOP_S
 from amibuild.errors import CommandFailed, HostKeyRefused
 from amibuild.wait import Clock, SystemClock
@@ -74,8 +74,9 @@ class Live:
         limit = self._clock.monotonic() + timeout_s
         try:
             with self._link.session() as channel:
+                command = as_root(self._link.user, _start(name, script, timeout_s))
+                self._link.begin(channel, command)
                 with self._link.failing():
-                    channel.exec_command(as_root(self._link.user, _start(name, script, timeout_s)))
                     for offset in range(0, len(script), PACKET_BYTES):
                         channel.sendall(script[offset : offset + PACKET_BYTES])
                     channel.shutdown_write()
@@ -100,9 +101,9 @@ class Live:
         try:
             with self._link.session() as channel:
                 columns, rows = near.size()
-                with self._link.failing():
+                with self._link.failing(), answered(channel):
                     channel.get_pty(near.kind, columns, rows)
-                    channel.exec_command(as_root(self._link.user, LOGIN))
+                self._link.begin(channel, as_root(self._link.user, LOGIN))
                 return _status(channel) if self._between(near, channel) else HUNG_UP
         except Away as away:
             reason = f"the connection broke: {away}"
@@ -177,7 +178,7 @@ class Live:
 
     def _once(self, script: str) -> int:
         with self._link.session() as channel, self._link.failing():
-            channel.exec_command(as_root(self._link.user, script))
+            self._link.begin(channel, as_root(self._link.user, script))
             return read_all(channel).exit_code
 
 

@@ -121,5 +121,8 @@ class Proxy:
     async def _end(self) -> None:
         self._server.close()
         await self._cut()
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
             task.cancel()
+        # Each closes what is its own, also what is silent and no longer among the writers.
+        await asyncio.gather(*others, return_exceptions=True)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import paramiko
-from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+from paramiko.common import AUTH_SUCCESSFUL, OPEN_FAILED_RESOURCE_SHORTAGE, OPEN_SUCCEEDED
 
 from amibuild import proc
 from amibuild.communicator import shell
@@ -33,6 +33,8 @@ class Machine:
         self.root = root
         self.systemd = Systemd(root.with_name(f"{root.name}-systemd"))
         self.commands: list[str] = []
+        self.full = False
+        """Whether it opens no further channel."""
         self.identity = new_identity()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._transports: list[paramiko.Transport] = []
@@ -76,7 +78,8 @@ class _Server(paramiko.ServerInterface):
         return AUTH_SUCCESSFUL
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return OPEN_SUCCEEDED
+        full = OPEN_FAILED_RESOURCE_SHORTAGE
+        return full if self._machine.full else OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._run, args=(channel, command.decode()), daemon=True).start()
