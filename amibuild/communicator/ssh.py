@@ -35,7 +35,7 @@ from amibuild.communicator.ssh_channel import (
     upload_job,
 )
 from amibuild.communicator.ssh_link import Away, Link
-from amibuild.errors import CommandFailed, WaitTimeout
+from amibuild.errors import CommandFailed, HostKeyRefused, WaitTimeout
 from amibuild.secret import masked
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
@@ -101,7 +101,9 @@ class SshCommunicator:
         boot = self.boot_id(timeout_s=job.timeout_s)
         if job.is_secret:
             made = self._short(
-                f"{job.name} (a key for its secrets)", unit.make_key(at, envelope.KEY_BITS)
+                f"{job.name} (a key for its secrets)",
+                unit.make_key(at, envelope.KEY_BITS),
+                self._left_s(began, job),
             )
             if made.exit_code != 0:
                 raise CommandFailed(
@@ -114,12 +116,13 @@ class SshCommunicator:
         sent = _Sent(job, at, began, boot)
         with ExitStack() as calls:
             waiting = _Waiting(self.link, sent, calls, self._clock)
-            waiting.begin(observer)
             try:
+                waiting.begin(observer)
                 yield functools.partial(self._collect, sent, waiting)
             finally:
                 if not sent.ended:
-                    with signals.hold(deliver=False), suppress(WaitTimeout, CommandFailed):
+                    silenced = (WaitTimeout, CommandFailed, HostKeyRefused)
+                    with signals.hold(deliver=False), suppress(*silenced):
                         self._short(f"{job.name} (stopping it)", sent.stop, STOP_S)
 
     def upload(
@@ -159,7 +162,8 @@ class SshCommunicator:
         with envelope.undamaged(job, done.exit_code, done.stderr):
             reply = shell.read_reply(done.text)
             if reply is not None:
-                log, result = envelope.opened(job, self._whole(sent, reply))
+                packed = self._whole(sent, reply, self._left_s(waiting.since, job))
+                log, result = envelope.opened(job, packed)
                 spent_s = self._clock.monotonic() - sent.began
                 return CommandResult(reply.exit_code, shell.masked_log(log), result, spent_s)
         end = shell.read_end(done.text)
@@ -172,12 +176,17 @@ class SshCommunicator:
             tail=masked(end.said if end else done.stderr).splitlines()[-TAIL_LINES:],
         )
 
-    def _whole(self, sent: _Sent, reply: shell.Reply) -> bytes:
+    def _left_s(self, since: float, job: RemoteJob) -> float:
+        """For what belongs to a job and takes a moment: a cut may last as long as the job may."""
+        left_s = since + job.timeout_s + GRACE_S - self._clock.monotonic()
+        return max(left_s, SHORT_S)
+
+    def _whole(self, sent: _Sent, reply: shell.Reply, timeout_s: float) -> bytes:
         """The rest of a reply comes as it is, in one stream."""
         packed = reply.first
         if len(packed) < reply.size:
             rest = f"tail -c +{len(packed) + 1} {shell.quote(sent.at.folder)}/reply.tar.gz"
-            packed += self._short(f"{sent.job.name} (its log)", rest).stdout
+            packed += self._short(f"{sent.job.name} (its log)", rest, timeout_s).stdout
         if hashlib.sha256(packed).hexdigest() != reply.sha256:
             raise shell.Damaged("it is not what the machine sent")
         return packed
@@ -239,7 +248,10 @@ class _Sent:
 
 
 class _Waiting:
-    """The command that waits for a job; another one when its connection broke."""
+    """The command that waits for a job; another one when its connection broke.
+
+    Its clock stands still while files go to the machine, for that is none of the job's time.
+    """
 
     def __init__(self, link: Link, sent: _Sent, calls: ExitStack, clock: Clock) -> None:
         self._link = link
@@ -249,22 +261,38 @@ class _Waiting:
         self._channel: paramiko.Channel | None = None
         self._said = b""
         """The command's first line, where that was not about what it has."""
+        self._sending_s = 0.0
+        self.since = sent.began
+        """From when on the job has its time: once it was sent."""
 
     def begin(self, observer: Observer) -> None:
         """Sends the job, as often as it takes. Raises: CommandFailed."""
+        told = Told(f"{self._sent.job.name} (sending it)", TRANSFER_S, observer, self._clock)
 
         def look() -> Look[bool]:
             try:
-                self._send()
+                self._send(told)
             except Away as away:
+                if self._sending_s > TRANSFER_S:
+                    raise CommandFailed(
+                        what=self._sent.job.name,
+                        exit_code=None,
+                        reason=f"its files were not there after {TRANSFER_S} s: {away}",
+                    ) from away
                 return Look(f"not reached: {away}")
             return Look("sent", True)
 
         self._until(look, observer)
+        self.since = self._clock.monotonic()
 
     def end(self, observer: Observer) -> Done:
         """How it ended, as the machine tells. Raises: CommandFailed when it does not."""
-        return self._until(self._look, observer)
+        while True:
+            done = self._until(self._look, observer)
+            end = shell.read_end(done.text)
+            if not (end and end.result == "unknown"):
+                return done
+            self.begin(observer)  # it never came there: the connection broke on the way
 
     def sleep(self, seconds: float) -> None:
         """Until then, or until the command has ended: nobody waits longer than the job takes."""
@@ -277,7 +305,7 @@ class _Waiting:
         return self._clock.now()
 
     def monotonic(self) -> float:
-        return self._clock.monotonic()
+        return self._clock.monotonic() - self._sending_s
 
     def _look(self) -> Look[Done]:
         try:
@@ -292,14 +320,6 @@ class _Waiting:
         self._channel = None
         if not done.is_told and done.exit_code >= LEAST_SIGNALLED:
             return Look("lost its command")
-        end = shell.read_end(done.text)
-        if end and end.result == "unknown":
-            # It never came there: the connection broke on the way.
-            try:
-                self._send()
-            except Away as away:
-                return Look(f"not reached: {away}")
-            return Look("sent again")
         return Look("ended", done)
 
     def _ended(self) -> Done | None:
@@ -316,14 +336,18 @@ class _Waiting:
         self._said = b""
         self._channel = self._opened(self._sent.attach)
 
-    def _send(self) -> None:
+    def _send(self, told: Told) -> None:
         channel = self._opened(self._sent.start)
         self._said = b""
         with self._link.failing():
             self._said, holding = holding_of(channel)
             if holding is not None:
-                with unless_ended(channel):
-                    upload_job(channel, self._sent.job, holding)
+                began = self._clock.monotonic()
+                try:
+                    with unless_ended(channel):
+                        upload_job(channel, self._sent.job, holding, told)
+                finally:
+                    self._sending_s += self._clock.monotonic() - began
         self._channel = channel
 
     def _opened(self, script: str) -> paramiko.Channel:
@@ -334,7 +358,7 @@ class _Waiting:
 
     def _until(self, look: Callable[[], Look[T]], observer: Observer) -> T:
         sent = self._sent
-        left_s = sent.began + sent.job.timeout_s + GRACE_S - self._clock.monotonic()
+        left_s = self.since + sent.job.timeout_s + GRACE_S - self._clock.monotonic()
         try:
             return until(
                 look, what=sent.job.name, timeout_s=max(left_s, 0), clock=self, observer=observer

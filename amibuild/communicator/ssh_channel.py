@@ -74,8 +74,8 @@ def sending(channel: paramiko.Channel) -> Send:
     return send
 
 
-def upload_job(channel: paramiko.Channel, job: RemoteJob, holding: Holding) -> None:
-    send = sending(channel)
+def upload_job(channel: paramiko.Channel, job: RemoteJob, holding: Holding, told: Told) -> None:
+    send = told.of(sending(channel))
     there = equal(job.files, holding)
     sent = [file for file in job.files if file.path not in there]
     is_pressed = is_worth_pressing(sent, len(job.files))

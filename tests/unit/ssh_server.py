@@ -33,6 +33,7 @@ class Machine:
         self.root = root
         self.systemd = Systemd(root.with_name(f"{root.name}-systemd"))
         self.commands: list[str] = []
+        self.on_command: Callable[[str], None] = lambda command: None
         self.full = False
         """Whether it opens no further channel."""
         self.identity = new_identity()
@@ -88,6 +89,7 @@ class _Server(paramiko.ServerInterface):
     def _run(self, channel: paramiko.Channel, command: str) -> None:
         machine = self._machine
         machine.commands.append(command)
+        machine.on_command(command)
         here = command.replace(shell.WORK, str(machine.root))
         (in_read, in_write), (out_read, out_write), (err_read, err_write) = (
             os.pipe() for _ in range(3)
