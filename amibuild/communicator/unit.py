@@ -133,14 +133,14 @@ loaded || [ -e "$at/began" ] || {{
 def stop(unit: Unit, *, secrets: bool = False) -> str:
     """Ends the job with all that it started, and prints its last lines. With `secrets` nothing is
     printed, and nothing but a mark is left: that its start, should it still arrive, comes late."""
-    forget = 'find "$at" -mindepth 1 ! -name began -delete\n'
+    forget = _empty("$at") if secrets else ""
     return f"""\
 {_place(unit)}\
 mkdir -p "$at"
 {_lock(unit)}\
 : >"$at/began"
 systemctl stop "$unit" 2>/dev/null || true
-{forget if secrets else f"[ ! -e $at/log ] || {_LAST_LINES}" + chr(10)}"""
+{forget or f"[ ! -e $at/log ] || {_LAST_LINES}" + chr(10)}"""
 
 
 def make_key(unit: Unit, bits: int) -> str:
@@ -188,7 +188,29 @@ def _lock(unit: Unit) -> str:
     return f"exec 9>{quote(unit.jobs_folder)}/lock\nflock 9\n"
 
 
-def _stop_earlier(unit: Unit) -> str:
+def _empty(folder: str, keep: str = "") -> str:
+    """Removes what is in a job's folder, but for the mark that it began. What its script has
+    mounted there is not in it, and may be others' files: that is unmounted. `keep` are lines that
+    take away what is wanted, before the rest goes."""
+    return f"""\
+    mounted() {{
+        while read -r _ _ _ _ point _; do
+            case $point in "$1"/*)
+                printf %b "$point"
+                return
+                ;;
+            esac
+        done </proc/self/mountinfo
+    }}
+    while point=$(mounted "{folder}"); [ -n "$point" ]; do
+        umount --lazy --recursive -- "$point"
+    done
+{keep}\
+    find "{folder}" -xdev -mindepth 1 ! -path "{folder}/began" -delete
+"""
+
+
+def _stop_earlier(unit: Unit, keep: str = "") -> str:
     """What is left of the job as it was sent before, by a bake that is taken up again. A mark stays
     of each, should its command arrive late."""
     return f"""\
@@ -196,7 +218,7 @@ for other in {quote(unit.jobs_folder)}/{ID_PREFIX}*; do
     [ "$other" != "$at" ] || continue
     : >"$other/began"
     systemctl stop "{unit.names}${{other##*/{ID_PREFIX}}}.service" 2>/dev/null || true
-    find "$other" -mindepth 1 ! -name began -delete
+{_empty("$other", keep)}\
 done
 """
 
@@ -210,8 +232,7 @@ def _keep_earlier(unit: Unit) -> str:
         mv "$kept" "$(mktemp -d "$at/has/XXXXXX")"
     done
 """
-    head, delete, tail = _stop_earlier(unit).partition('    find "$other"')
-    return f"{head}{keep}{delete}{tail}"
+    return _stop_earlier(unit, keep)
 
 
 def _begin(unit: Unit, *, secrets: bool) -> str:
