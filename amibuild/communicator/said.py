@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.communicator.shell import ID_PREFIX, WORK, quote
-from amibuild.wait import silent
+from amibuild.errors import CommandFailed, NotFound, WaitTimeout
+from amibuild.wait import Clock, Look, silent, until
 
 # Of text it packs into one answer, mostly.
 CHUNK_BYTES = 65_536
 ASK_S = 60
+# A look is a command on the machine: two seconds each.
+AGAIN_S = 3.0
 
 
 class Withheld(Exception):
@@ -36,6 +42,41 @@ tail -c +{offset + 1} "$log" | head -c {CHUNK_BYTES} >"$AMIBUILD_RESULT"
     if told.log == "withheld":
         raise Withheld(job)
     return told.result
+
+
+def follow(
+    communicator: Communicator,
+    job: str,
+    *,
+    over: Callable[[], bool],
+    show: Callable[[bytes], bool],
+    away: Callable[[str], None],
+    clock: Clock | None = None,
+) -> int:
+    """Shows what the job says as it comes, until it is `over` or nobody reads it; how many bytes.
+
+    A machine that boots again, or is not reached for a while, is asked again: `away` hears of it
+    once, and then of the next time. Raises: Withheld.
+    """
+    shown, is_away = 0, False
+
+    def look() -> Look[bool]:
+        nonlocal shown, is_away
+        if over():
+            return Look("over", True)
+        try:
+            said = said_since(communicator, job, shown)
+        except (CommandFailed, NotFound, WaitTimeout) as error:
+            if not is_away:
+                away(error.message)
+            is_away = True
+            return Look("not reached")
+        is_away = False
+        shown += len(said)
+        return Look("running", None if show(said) else True)
+
+    until(look, what=job, timeout_s=math.inf, longest_s=AGAIN_S, clock=clock)
+    return shown
 
 
 def _asking(job: str, script: str) -> RemoteJob:

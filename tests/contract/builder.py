@@ -171,7 +171,7 @@ def new_project(folder: Path, overrides: Sequence[str] = ONE_SERVICE) -> Project
     return load_project(folder / "amibuild.toml", overrides)
 
 
-def changed(project: Project, **sections: dict[str, object]) -> Project:
+def changed(project: Project, **sections: Mapping[str, object]) -> Project:
     """The project with other values in its recipe."""
     body = project.recipe.model_dump(mode="json", exclude_none=True)
     for section, values in sections.items():

@@ -95,6 +95,7 @@ class _Server(paramiko.ServerInterface):
             while channel.recv(65536):
                 pass
             outcome = self._builder.answer(command)
+            assert isinstance(outcome.stdout, str)
             code, said = outcome.exit_code, outcome.stdout.encode()
         elif command.endswith(f"cat {BOOT_ID}'"):
             said = b"9d2c6a0e-0000-4000-8000-000000000001\n"

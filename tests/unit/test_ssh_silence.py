@@ -67,5 +67,6 @@ def test_a_machine_that_opens_no_further_channel_has_answered(
 def test_what_is_never_acknowledged_ends_the_connection(machine: Machine) -> None:
     with machine.link.session() as channel:
         sock = channel.get_transport().sock
+        assert isinstance(sock, socket.socket)
         limit_ms = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert limit_ms == SILENCE_S * 1000

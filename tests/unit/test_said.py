@@ -1,0 +1,79 @@
+"""What a running step says is shown as it comes, also by a machine that is away for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+
+from amibuild.communicator.base import CommandResult, Ending, RemoteJob
+from amibuild.communicator.said import Withheld, follow
+from amibuild.errors import CommandFailed, NotFound, WaitTimeout
+from amibuild.wait import Observer
+from tests.unit.fakes import FakeClock
+
+REBOOTED = CommandFailed(what="os-said", exit_code=1, reason="the machine rebooted")
+AWAY = WaitTimeout(what="the boot id", waited_s=60, last_state="not reached")
+UNKNOWN = NotFound(
+    operation="SendCommand", code="InvalidInstanceId", message="i-1", region="us-east-1"
+)
+
+
+class Saying:
+    """A machine whose log grows by each of these, or that fails so."""
+
+    def __init__(self, *said: bytes | Exception) -> None:
+        self.offsets: list[int] = []
+        self._said: Iterator[bytes | Exception] = iter(said)
+        self.left = len(said)
+
+    def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
+        self.offsets.append(int(job.script.partition("tail -c +")[2].split()[0]))
+        self.left -= 1
+        said = next(self._said)
+        if isinstance(said, Exception):
+            raise said
+        return CommandResult(0, "withheld" if said == b"secret" else "", said, 0.1)
+
+    def started(self, job: RemoteJob, observer: Observer) -> AbstractContextManager[Ending]:
+        raise AssertionError("not asked for")
+
+
+def followed(machine: Saying, read: int = 9) -> tuple[int, list[bytes], list[str]]:
+    """Until nothing is left, or so many pieces were read."""
+    seen: list[bytes] = []
+    told: list[str] = []
+
+    def show(piece: bytes) -> bool:
+        seen.append(piece)
+        return len(seen) < read
+
+    def over() -> bool:
+        return machine.left == 0
+
+    shown = follow(machine, "os", over=over, show=show, away=told.append, clock=FakeClock())
+    return shown, seen, told
+
+
+@pytest.mark.parametrize("gone", [REBOOTED, AWAY, UNKNOWN])
+def test_a_machine_that_is_away_is_asked_again_and_told_once(gone: Exception) -> None:
+    machine = Saying(b"one", gone, gone, b"two", gone, b"")
+    shown, seen, told = followed(machine)
+    assert (shown, b"".join(seen)) == (6, b"onetwo")
+    assert machine.offsets == [1, 4, 4, 4, 7, 7]
+    assert len(told) == 2
+
+
+def test_a_step_that_ends_while_its_machine_is_away_is_over() -> None:
+    assert followed(Saying(b"one", AWAY))[:2] == (3, [b"one"])
+
+
+def test_nobody_who_reads_is_told_no_more() -> None:
+    machine = Saying(b"one", b"two", b"three")
+    assert followed(machine, read=2)[1] == [b"one", b"two"]
+
+
+def test_a_step_with_secrets_is_withheld() -> None:
+    with pytest.raises(Withheld):
+        followed(Saying(b"secret"))
