@@ -19,6 +19,7 @@ from tests.contract.account import account
 from tests.contract.builder import Answers, changed, new_project
 from tests.contract.conftest import Aws, Start
 from tests.contract.ssh_builder import SshBuilder
+from tests.contract.swift import swift
 from tests.contract.test_resume import kept_after, new, only_bake
 
 HERE, ELSEWHERE = "198.51.100.7/32", "203.0.113.9/32"
@@ -173,3 +174,17 @@ def test_who_may_not_revoke_is_told_before_anything_is_lost(start: Start, kept: 
     with pytest.raises(Denied):
         builder.run(elsewhere, aws.cloud, resume=bake_id)
     assert account(aws) == there
+
+
+def test_one_that_fails_as_soon_as_it_owns_all_leaves_no_keys(start: Start, kept: Kept) -> None:
+    """In another network than its own, where it would need another group."""
+    aws = start("CreateSecurityGroup:2=UnauthorizedOperation", script=kept.answers)
+    vpc = aws.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    asked = aws.ec2.create_subnet(VpcId=vpc, CidrBlock="10.9.0.0/24")
+    elsewhere = changed(kept.project, aws={"subnet": asked["Subnet"]["SubnetId"]})
+    before = account(aws)
+    bake_id = kept.after(aws, "hardening")
+    with swift(), pytest.raises(Denied, match="CreateSecurityGroup"):
+        builder.run(elsewhere, aws.cloud, resume=bake_id)
+    assert new(aws, before) == {}
+    assert not kept.keys.exists()

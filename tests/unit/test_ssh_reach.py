@@ -21,7 +21,7 @@ from amibuild.names import EndpointAccess
 from amibuild.recipe.model import Recipe
 from amibuild.recipe.ssh import Ssh
 from amibuild.steps.access import Admission
-from amibuild.steps.reach import admission, is_proven_over_ssh
+from amibuild.steps.reach import admission, is_proven_over_ssh, ways
 from tests.contract.builder import new_project
 from tests.unit.fakes import STARTED
 
@@ -68,6 +68,15 @@ def test_the_keys_of_a_bake_are_kept_for_its_user_alone(tmp_path: Path) -> None:
     assert ssh_keys.kept_identity(file) == first
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert first.host_key != first.user_key
+
+
+def test_no_keys_are_made_for_a_machine_that_has_some(tmp_path: Path) -> None:
+    file = tmp_path / STARTED.bake_id
+    with pytest.raises(HostError, match=f"the keys of bake {STARTED.bake_id} are gone"):
+        ways(cloud(), recipe(), (), None, file, machine="i-1")
+    assert not file.exists()
+    made = ways(cloud(), recipe(), (), None, file).telling
+    assert ways(cloud(), recipe(), (), None, file, machine="i-1").telling == made
 
 
 @pytest.mark.parametrize("content", ["{", "{}", "no JSON"])
