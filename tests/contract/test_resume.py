@@ -132,7 +132,7 @@ def test_an_image_that_comes_late_is_waited_for_again_and_not_made_again(
     start: Start, project: Project, tmp_path: Path
 ) -> None:
     log = tmp_path / "calls.jsonl"
-    aws = start(script=Answers(), call_log=log, latency="image=4")
+    aws = start(script=Answers(), call_log=log, latency="image=12")
     before = account(aws)
     hasty = changed(project, builder={"capture_timeout_s": 60})
     with swift(), pytest.raises(WaitTimeout) as caught:
