@@ -132,14 +132,32 @@ def trail(entries: Iterable[Entry]) -> list[str]:
     A rollback takes back what was promoted since: a second one goes further, and not to what the
     first has left.
     """
-    found: list[str] = []
+    way, _ = _walk(entries)
+    return way
+
+
+def taken_back(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """By image id, the rollback from it or past it, for each that the channel has not got again
+    since."""
+    _, back = _walk(entries)
+    return back
+
+
+def _walk(entries: Iterable[Entry]) -> tuple[list[str], dict[str, Entry]]:
+    way: list[str] = []
+    back: dict[str, Entry] = {}
     for entry in entries:
-        back = entry.note is not None and entry.note.verb is Verb.ROLLBACK
-        if back and entry.image_id in found:
-            del found[found.index(entry.image_id) + 1 :]
-        elif not found or found[-1] != entry.image_id:
-            found.append(entry.image_id)
-    return found
+        image = entry.image_id
+        if entry.note is not None and entry.note.verb is Verb.ROLLBACK and image in way:
+            # The last time that it had it: what it had between that and an earlier one is a place
+            # to go back to still.
+            end = len(way) - way[::-1].index(image)
+            back |= dict.fromkeys(way[end:], entry)
+            del way[end:]
+        elif not way or way[-1] != image:
+            way.append(image)
+        back.pop(image, None)
+    return way, back
 
 
 def referred_to(

@@ -17,6 +17,7 @@ from amibuild.channels import (
     Verb,
     check_reason,
     note_of,
+    taken_back,
     trail,
 )
 from amibuild.cli.asking import require_yes
@@ -53,12 +54,38 @@ def entries(*moves: str) -> list[Entry]:
         (("a", "b", "<a", "c"), "ac"),
         (("a", "b", "a"), "aba"),
         (("a", "?b"), "ab"),
+        # One that it had twice: c is a place to go back to still.
+        (("a", "b", "c", "b", "d", "<b"), "abcb"),
+        (("a", "b", "c", "b", "d", "<b", "<c", "<b"), "ab"),
         # The oldest versions are gone from the history.
         (("b", "<a"), "ba"),
     ],
 )
 def test_a_rollback_takes_back_what_came_since(moves: tuple[str, ...], way: str) -> None:
     assert "".join(trail(entries(*moves))) == way
+
+
+@pytest.mark.parametrize(
+    ("moves", "back"),
+    [
+        (("a", "b", "c"), {}),
+        (("a", "b", "<a"), {"b": 3}),
+        (("a", "b", "c", "<a"), {"b": 4, "c": 4}),
+        (("a", "b", "c", "<b", "<a"), {"b": 5, "c": 4}),
+        # It got it again: by a promotion, by hand, by another rollback.
+        (("a", "b", "<a", "b"), {}),
+        (("a", "b", "<a", "?b"), {}),
+        (("a", "b", "<a", "<b"), {}),
+        (("a", "b", "<a", "b", "<a"), {"b": 5}),
+        # It had it before, too, and was rolled back from it all the same.
+        (("a", "b", "c", "b", "<c"), {"b": 5}),
+    ],
+)
+def test_what_was_rolled_back_is_taken_back_until_it_comes_again(
+    moves: tuple[str, ...], back: dict[str, int]
+) -> None:
+    found = taken_back(entries(*moves))
+    assert {image: entry.version for image, entry in found.items()} == back
 
 
 def version(description: str, value: str = IMAGE) -> ParameterVersion:
