@@ -96,10 +96,19 @@ class PlanError(UsageError):
 
 
 class PromotionRefused(UsageError):
-    """All reasons at once, like the mistakes of a recipe."""
+    """All reasons at once, like the mistakes of a recipe. `flags` are what `promote` takes for a
+    yes to each of them, "" where it takes none."""
 
-    def __init__(self, what: str, reasons: Sequence[str], *, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        reasons: Sequence[str],
+        *,
+        flags: Sequence[str] | None = None,
+        hint: str | None = None,
+    ) -> None:
         self.reasons = tuple(reasons)
+        self.flags = tuple(flags if flags is not None else [""] * len(reasons))
         super().__init__("\n".join([f"{what}:", *(f"  {one}" for one in reasons)]), hint=hint)
 
 

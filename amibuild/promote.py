@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +32,16 @@ from amibuild.channels import (
 )
 from amibuild.errors import NotFound, PromotionRefused, UsageError
 from amibuild.journal import BakeStarted, Journal, Subscriber, journal_path
-from amibuild.names import BakeId, new_bake_id
+from amibuild.names import BakeId, Tag, new_bake_id
+from amibuild.objections import (
+    DEPRECATED,
+    ROLLED_BACK,
+    SKIP,
+    UNVERIFIED,
+    Objection,
+    of_image,
+    read_ranks,
+)
 from amibuild.recipe.model import Recipe
 from amibuild.registry import ImageFacts, image_now, list_images
 from amibuild.scope import Scope
@@ -40,8 +49,6 @@ from amibuild.stage import Stages, told
 from amibuild.steps.channel import held, set_channel
 from amibuild.steps.lock import Overtaken
 from amibuild.wait import Clock
-
-SKIP = "--allow-skip"
 
 
 @dataclass(frozen=True)
@@ -51,13 +58,15 @@ class Allowed:
     unverified: bool = False
     deprecated: bool = False
     skip: bool = False
+    rolled_back: bool = False
 
     @property
     def flags(self) -> frozenset[str]:
         said = {
-            "--allow-unverified": self.unverified,
-            "--allow-deprecated": self.deprecated,
+            UNVERIFIED: self.unverified,
+            DEPRECATED: self.deprecated,
             SKIP: self.skip,
+            ROLLED_BACK: self.rolled_back,
         }
         return frozenset(flag for flag, yes in said.items() if yes)
 
@@ -109,9 +118,9 @@ def plan_promotion(
     move = Move(Verb.PROMOTE, channels[to], image, before, allowed=allowed.flags)
     found = _against(move, image, now or datetime.now(UTC))
     if move.needed:
-        found += _skips(cloud, recipe, channels, image, to)
-    if reasons := [str(one) for one in found if one.flag not in allowed.flags]:
-        raise _refused(move, image, reasons)
+        found += read_ranks(cloud, recipe, channels, to).against(image.id)
+    if objections := [one for one in found if one.flag not in allowed.flags]:
+        raise _refused(move, image, objections)
     return move
 
 
@@ -139,8 +148,8 @@ def plan_rollback(
                 hint=f"`amibuild channels history {channel}` has what was; promote brings new ones",
             )
         move = Move(Verb.ROLLBACK, current, image, before)
-        if reasons := [one.text for one in _against(move, image, moment)]:
-            raise _refused(move, image, reasons)
+        if objections := _against(move, image, moment):
+            raise _refused(move, image, objections)
         return move
     back, passed_over = way_back(known, entries, current.image_id, moment)
     if back is not None:
@@ -162,7 +171,7 @@ def way_back(
         if image_id == current:
             continue
         found = one_of(known, image_id)
-        reasons = [one.text for one in _objections(found, now)] if found else ["it is gone"]
+        reasons = [one.text for one in of_image(found, now)] if found else ["it is gone"]
         if found is not None and not reasons:
             return found, tuple(passed_over)
         passed_over.append(f"{found.name if found else image_id}: {'; '.join(reasons)}")
@@ -176,16 +185,17 @@ def stand_in(
     known: Sequence[ImageFacts],
     to: str,
     now: datetime,
-) -> tuple[ImageFacts, str] | None:
-    """Of these the newest that the channel can be promoted to, and the flag that this takes; None
+) -> tuple[ImageFacts, tuple[str, ...]] | None:
+    """Of these the newest that the channel can be promoted to, and the flags that this takes; None
     when each of them has something else against it."""
-    usable = [one for one in known if not _objections(one, now)]
-    below = _below(recipe, channels, to)
-    had = _had(cloud, below) if below is not None else set()
-    for one in usable:
-        if below is None or one.id in had:
-            return one, ""
-    return (usable[0], SKIP) if usable else None
+    ranks = read_ranks(cloud, recipe, channels, to)
+    found = []
+    for one in known:
+        if not of_image(one, now):
+            flags = sorted({each.flag for each in ranks.against(one.id)})
+            found.append((one, tuple(flags)))
+    # Rather one that has not been everywhere than one that was bad somewhere.
+    return min(found, key=lambda one: (ROLLED_BACK in one[1], len(one[1])), default=None)
 
 
 def carry_out(
@@ -256,10 +266,10 @@ def _look_again(cloud: Cloud, move: Move) -> None:
     try:
         image = image_now(cloud, move.image.id)
     except NotFound:
-        raise _refused(move, move.image, ["it is gone"]) from None
+        raise _refused(move, move.image, [Objection("it is gone")]) from None
     found = _against(move, image, datetime.now(UTC))
-    if reasons := [one.text for one in found if one.flag not in move.allowed]:
-        raise _refused(move, image, [f"by now {one}" for one in reasons])
+    if objections := [one for one in found if one.flag not in move.allowed]:
+        raise _refused(move, image, [replace(one, text=f"by now {one.text}") for one in objections])
 
 
 def started(
@@ -285,67 +295,28 @@ def whoever() -> str:
     return f"{me.user}@{me.host}"[:WHO_LIMIT]
 
 
-@dataclass(frozen=True)
-class _Objection:
-    """Why a channel should not have an image. `flag` is what promote takes for a yes to it."""
-
-    text: str
-    flag: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.text}; {self.flag} takes it" if self.flag else self.text
-
-
-def _objections(image: ImageFacts, now: datetime) -> list[_Objection]:
-    """What the service would not save has no flag, nor has what was taken back."""
-    found = []
-    if image.revoked is not None:
-        found.append(_Objection(f"it is revoked: {image.revoked}"))
-    elif image.state != "available":
-        found.append(_Objection(f"it is {image.state}, not available"))
-    elif image.is_deprecated(now):
-        since = f"{image.deprecation:%Y-%m-%d}"
-        found.append(_Objection(f"it is deprecated since {since}", "--allow-deprecated"))
-    if not image.proven:
-        found.append(
-            _Objection("it is not verified: `amibuild verify` proves it", "--allow-unverified")
-        )
-    return found
-
-
-def _against(move: Move, image: ImageFacts, now: datetime) -> list[_Objection]:
+def _against(move: Move, image: ImageFacts, now: datetime) -> list[Objection]:
     """What speaks against the move; where the channel has the image already, only what no flag
     takes: nothing is changed there, but it must not be called good either."""
-    return [one for one in _objections(image, now) if move.needed or not one.flag]
+    return [one for one in of_image(image, now) if move.needed or not one.flag]
 
 
-def _refused(move: Move, image: ImageFacts, reasons: Sequence[str]) -> PromotionRefused:
+def _refused(move: Move, image: ImageFacts, objections: Sequence[Objection]) -> PromotionRefused:
     channel, one = move.channel.name, f"{image.name} ({image.id})"
     says = {
         Verb.PROMOTE: f"{one} is not promoted to {channel}",
         Verb.ROLLBACK: f"{channel} can't go back to {one}",
     }
     again = "bake again" if move.needed else "promote another to the channel"
-    hint = None if image.revoked is None else f"a revoked image stays revoked: {again}"
-    return PromotionRefused(says[move.verb], reasons, hint=hint)
-
-
-def _skips(
-    cloud: Cloud, recipe: Recipe, channels: Mapping[str, Channel], image: ImageFacts, to: str
-) -> list[_Objection]:
-    """Each image passes the channels in their order; it need not be in the one before still."""
-    below = _below(recipe, channels, to)
-    if below is None or below.image_id == image.id or image.id in _had(cloud, below):
-        return []
-    order = " -> ".join(recipe.channels.order)
-    return [_Objection(f"it has not been in {below.name} ({order})", SKIP)]
-
-
-def _below(recipe: Recipe, channels: Mapping[str, Channel], to: str) -> Channel | None:
-    """The channel that an image passes before this one."""
-    rank = recipe.channels.order.index(to)
-    return channels[recipe.channels.order[rank - 1]] if rank else None
-
-
-def _had(cloud: Cloud, channel: Channel) -> set[str]:
-    return {entry.image_id for entry in read_history(cloud, channel.parameter)}
+    hint = None
+    if image.revoked is not None:
+        hint = f"a revoked image stays revoked: {again}"
+    elif Tag.EXPIRES in image.tags:
+        hint = f"no verification makes it stay: {again}"
+    takes = move.verb is Verb.PROMOTE
+    return PromotionRefused(
+        says[move.verb],
+        [str(one) if takes else one.text for one in objections],
+        flags=[one.flag if takes else "" for one in objections],
+        hint=hint,
+    )

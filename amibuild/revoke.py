@@ -41,12 +41,12 @@ SOON = timedelta(minutes=1)
 @dataclass(frozen=True)
 class Mend:
     """What would give a channel another image than one that is revoked. `image` is None where
-    there is none that could take its place; `flag` is what `promote` takes for it."""
+    there is none that could take its place; `flags` are what `promote` takes for it."""
 
     channel: Channel
     verb: Verb
     image: ImageFacts | None
-    flag: str = ""
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def plan_revocation(
         if back is not None:
             mends.append(Mend(channel, Verb.ROLLBACK, back))
             continue
-        other, flag = stand_in(cloud, recipe, channels, others, channel.name, moment) or (None, "")
-        mends.append(Mend(channel, Verb.PROMOTE, other, flag))
+        other, flags = stand_in(cloud, recipe, channels, others, channel.name, moment) or (None, ())
+        mends.append(Mend(channel, Verb.PROMOTE, other, flags))
     return Revocation(image, tuple(mends))
 
 

@@ -64,6 +64,13 @@ def promote(
         bool,
         typer.Option("--allow-skip", help="Also one that has not been in the channel before."),
     ] = False,
+    allow_rolled_back: Annotated[
+        bool,
+        typer.Option(
+            "--allow-rolled-back",
+            help="Also one that this channel or the one before was rolled back from.",
+        ),
+    ] = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -76,7 +83,7 @@ def promote(
             from amibuild.promote import Allowed, plan_promotion
 
             check_reason(reason)
-            allowed = Allowed(allow_unverified, allow_deprecated, allow_skip)
+            allowed = Allowed(allow_unverified, allow_deprecated, allow_skip, allow_rolled_back)
             move = plan_promotion(opened.cloud, opened.recipe, image, to, allowed)
             _move(run, opened, recipe, move, reason, yes=yes)
 

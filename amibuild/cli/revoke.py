@@ -88,7 +88,7 @@ def _command(mend: Mend, recipe: Path, target: str) -> str | None:
     words = (
         ["rollback", channel]
         if mend.verb == "rollback"
-        else ["promote", mend.image.version, "--to", channel, *filter(None, [mend.flag])]
+        else ["promote", mend.image.version, "--to", channel, *mend.flags]
     )
     return shlex.join(["amibuild", *words, *named, "--target", target])
 

@@ -150,6 +150,7 @@ def failure_json(error: Failure, run: Session) -> dict[str, Any]:
         ]
     if isinstance(error, PromotionRefused):
         body["reasons"] = list(error.reasons)
+        body["flags"] = [flag or None for flag in error.flags]
     if run.bake_id is not None:
         body["bake_id"] = run.bake_id
     if run.kept:

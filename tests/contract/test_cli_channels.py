@@ -90,9 +90,24 @@ def test_a_refusal_names_the_flag(typed: Typed) -> None:
     assert len(told["reasons"]) == 2
     for reason, flag in zip(told["reasons"], ("--allow-unverified", "--allow-skip"), strict=True):
         assert flag in reason
+    assert told["flags"] == ["--allow-unverified", "--allow-skip"]
     flags = ("--allow-unverified", "--allow-skip", "--allow-deprecated")
     typed.run("promote", image, "--to", "staging", "--yes", *flags)
     assert typed.stage.points_at("staging") == image
+
+
+def test_what_was_rolled_back_is_told_from_all_else(typed: Typed) -> None:
+    """A nightly run that comes upon it has not failed."""
+    typed.stage.promote(typed.stage.image(OLD))
+    bad = typed.stage.image(NEW)
+    typed.stage.promote(bad)
+    typed.run("rollback", "nightly", "--yes", "--reason", "crashes")
+    words = ("promote", bad, "--to", "nightly", "--yes")
+    told = typed.ask(*words, code=2)["error"]
+    assert (told["kind"], told["flags"]) == ("PromotionRefused", ["--allow-rolled-back"])
+    assert ": crashes; --allow-rolled-back takes it" in told["reasons"][0]
+    typed.run(*words, "--allow-rolled-back")
+    assert typed.stage.points_at() == bad
 
 
 def test_a_bad_image_is_taken_back_and_the_channel_mended_as_it_says(typed: Typed) -> None:
@@ -133,7 +148,7 @@ def test_where_no_way_leads_back_the_next_image_is_named(typed: Typed) -> None:
     assert mend["promote"] == f"amibuild promote {NEW} --to nightly --target aws"
     assert mend["rollback"] is None
     told = typed.ask("promote", only, "--to", "nightly", code=2)["error"]
-    assert told["reasons"] == ["it is revoked: crashes"]
+    assert (told["reasons"], told["flags"]) == (["it is revoked: crashes"], [None])
     out, _ = typed.run(*mend["promote"].split()[1:-2], "--yes")
     assert out == f"nightly  {only} -> {new}\n"
 

@@ -113,8 +113,13 @@ def test_again_changes_nothing(stage: Stage) -> None:
     [
         ({"amibuild:verified": ""}, Allowed(unverified=True), "not verified"),
         ({"amibuild:verified": "failed"}, Allowed(unverified=True), "not verified"),
-        # A dead bake's: `reap` may remove it any time.
-        ({"amibuild:expires": "2026-11-22T16:15:00Z"}, Allowed(unverified=True), "not verified"),
+        # What `reap` removes one night is in no channel.
+        ({"amibuild:expires": "2026-11-22T16:15:00Z"}, None, "amibuild reap"),
+        (
+            {"amibuild:expires": "2026-11-22T16:15:00Z", "amibuild:verified": "failed"},
+            None,
+            "amibuild reap",
+        ),
         ({"amibuild:revoked": "it is slow"}, None, "revoked: it is slow"),
     ],
 )
@@ -122,10 +127,11 @@ def test_what_its_tags_speak_against_is_refused_unless_a_flag_says_so(
     stage: Stage, tags: dict[str, str], allowed: Allowed | None, reason: str
 ) -> None:
     image = stage.image(OLD, **tags)
-    every = Allowed(unverified=True, deprecated=True, skip=True)
+    every = Allowed(unverified=True, deprecated=True, skip=True, rolled_back=True)
     with pytest.raises(PromotionRefused, match=reason) as refused:
         stage.promote(image, allowed=every if allowed is None else Allowed())
     assert refused.value.exit_code == 2
+    assert refused.value.flags == ("--allow-unverified" if allowed else "",)
     assert stage.points_at() is None
     if allowed is not None:
         stage.promote(image, allowed=allowed)
@@ -153,7 +159,7 @@ def test_a_channel_that_has_a_revoked_image_is_not_told_that_all_is_well(stage: 
     stage.promote(old)
     stage.promote(new)
     tag_revoked(stage, new)
-    every = Allowed(unverified=True, deprecated=True, skip=True)
+    every = Allowed(unverified=True, deprecated=True, skip=True, rolled_back=True)
     with pytest.raises(PromotionRefused, match="it is revoked: slow") as refused:
         stage.promote(new, allowed=every)
     assert refused.value.hint is not None and "promote another" in refused.value.hint
@@ -220,6 +226,47 @@ def test_no_rank_is_skipped_unless_a_flag_says_so(stage: Stage) -> None:
         stage.promote(new, "production")
     stage.promote(new, "production", Allowed(skip=True))
     assert stage.points_at("production") == new
+
+
+def test_what_the_channel_was_rolled_back_from_needs_a_flag(stage: Stage) -> None:
+    """Or the next nightly run, which has nothing new to bake, would undo the rollback."""
+    good, bad = stage.image(OLD), stage.image(NEW)
+    stage.promote(good)
+    stage.promote(bad)
+    stage.roll_back()
+    with pytest.raises(PromotionRefused, match="nightly was rolled back from it on 20") as refused:
+        stage.promote(bad)
+    assert refused.value.flags == ("--allow-rolled-back",)
+    assert stage.points_at() == good
+    stage.promote(good)  # it has that one: nothing to object to
+    stage.promote(stage.image("2026.11.23.1"))
+    with pytest.raises(PromotionRefused, match="nightly was rolled back from it"):
+        stage.promote(bad)
+    stage.promote(bad, allowed=Allowed(rolled_back=True))
+    stage.promote(good)
+    stage.promote(bad)  # what it was given again in spite of that is as any other
+
+
+def test_what_the_channel_before_was_rolled_back_from_needs_a_flag(stage: Stage) -> None:
+    first, second, bad = (stage.image(f"2026.11.2{n}.1") for n in (1, 2, 3))
+    for image in (first, second, bad):
+        stage.promote(image)
+        stage.promote(image, "staging")
+    stage.roll_back("staging", to=first)
+    with pytest.raises(PromotionRefused, match="staging was rolled back from it on") as refused:
+        stage.promote(bad, "production")
+    assert refused.value.flags == ("--allow-rolled-back",)
+    with pytest.raises(PromotionRefused, match="staging was rolled back past it on"):
+        stage.promote(second, "production")
+    with pytest.raises(PromotionRefused):
+        stage.promote(bad, "production", Allowed(skip=True))
+    stage.promote(first, "production")
+    stage.promote(bad, "production", Allowed(rolled_back=True))
+    assert stage.points_at("production") == bad
+    stage.roll_back("staging", to=bad)  # it was good after all
+    stage.promote(first, "staging")
+    stage.promote(first, "production")
+    stage.promote(bad, "production")
 
 
 def test_every_reason_is_told_at_once(stage: Stage) -> None:
@@ -375,7 +422,7 @@ def test_rollback_goes_back_and_again_further(stage: Stage) -> None:
     assert stage.roll_back().move.image.id == first
     with pytest.raises(PromotionRefused, match="no image that nightly could go back to"):
         stage.roll_back()
-    stage.promote(third)
+    stage.promote(third, allowed=Allowed(rolled_back=True))
     assert stage.roll_back().move.image.id == first
     notes = [entry.note for entry in stage.history()]
     assert [note.verb for note in notes if note][-3:] == ["rollback", "promote", "rollback"]

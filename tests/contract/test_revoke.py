@@ -118,7 +118,8 @@ def test_channels_that_have_it_are_told_and_get_it_no_more(stage: Stage) -> None
 
 
 def told(mend: Mend) -> tuple[str, str, str | None, str]:
-    return mend.channel.name, mend.verb, mend.image.id if mend.image else None, mend.flag
+    flags = " ".join(mend.flags)
+    return mend.channel.name, mend.verb, mend.image.id if mend.image else None, flags
 
 
 def test_what_mends_a_channel_is_what_would_come_through(stage: Stage) -> None:
@@ -143,6 +144,25 @@ def test_what_mends_a_channel_is_what_would_come_through(stage: Stage) -> None:
         assert told(mend) == (channel, "promote", third, flag)
     stage.promote(third, "staging", Allowed(skip=True))
     assert stage.points_at("staging") == third
+
+
+def test_what_a_channel_was_rolled_back_from_is_the_last_choice(stage: Stage) -> None:
+    good, bad = stage.image(OLD), stage.image(NEW)
+    for image in (good, bad):
+        stage.promote(image)
+    stage.promote(good, "staging")
+    stage.roll_back()
+    plan = revoke.plan_revocation(stage.aws.cloud, stage.recipe, good)
+    assert list(map(told, plan.mends)) == [
+        ("nightly", "promote", bad, "--allow-rolled-back"),
+        ("staging", "promote", bad, "--allow-rolled-back"),
+    ]
+    older = stage.image("2026.11.20.1")
+    plan = revoke.plan_revocation(stage.aws.cloud, stage.recipe, good)
+    assert list(map(told, plan.mends)) == [
+        ("nightly", "promote", older, ""),
+        ("staging", "promote", older, "--allow-skip"),
+    ]
 
 
 def test_without_another_image_nothing_is_named(stage: Stage) -> None:

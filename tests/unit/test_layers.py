@@ -48,7 +48,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.summing_up",
     ),
     ("amibuild.verify",),
-    ("amibuild.channels", "amibuild.registry", "amibuild.retention", "amibuild.steps"),
+    (
+        "amibuild.channels",
+        "amibuild.objections",
+        "amibuild.registry",
+        "amibuild.retention",
+        "amibuild.steps",
+    ),
     (
         "amibuild.attended",
         "amibuild.communicator",
