@@ -84,15 +84,20 @@ def read_ranks(cloud: Cloud, recipe: Recipe, channels: Mapping[str, Channel], to
     order = tuple(recipe.channels.order)
     rank = order.index(to)
     below = channels[order[rank - 1]] if rank else None
-    entries_below = read_history(cloud, below.parameter) if below is not None else ()
+    entries_below = _history(cloud, below) if below is not None else ()
     return Ranks(
         order,
         channels[to],
-        taken_back(read_history(cloud, channels[to].parameter)),
+        taken_back(_history(cloud, channels[to])),
         below,
         frozenset(entry.image_id for entry in entries_below),
         taken_back(entries_below),
     )
+
+
+def _history(cloud: Cloud, channel: Channel) -> tuple[Entry, ...]:
+    """Without the parameter there is none."""
+    return read_history(cloud, channel.parameter) if channel.current is not None else ()
 
 
 def _rolled_back(channel: Channel, entry: Entry, image_id: str) -> Objection:

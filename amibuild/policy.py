@@ -144,10 +144,7 @@ def _promote(wanted: Wanted, alone: Sequence[str]) -> Iterator[Statement]:
     everywhere, here = _channels(wanted, regions, order), _channels(wanted, regions[:1], moved)
     yield Statement("LookAtChannels", CHANNEL_LOOKS, everywhere, {})
     yield Statement("MoveChannels", CHANNEL_USES, here, {})
-    image, region = literal(recipe.image.name), recipe.aws.region
-    locks = [lock_arns(wanted, f"{image}/{channel}", region=region) for channel in moved]
-    yield Statement("LookAtLocks", LOCK_LOOKS, tuple(one for both in locks for one in both), {})
-    yield Statement("TakeLocks", LOCK_USES, tuple(within for _, within in locks), {})
+    yield from _channel_locks(wanted, moved)
     if not alone:
         ours = {**tagged_as_ours(recipe), **in_region(recipe)}
         yield Statement("Revoke", REVOKES, on_ec2(wanted, "image"), ours)
@@ -172,6 +169,14 @@ def _channels(wanted: Wanted, regions: Sequence[str], channels: Sequence[str]) -
     )
 
 
+def _channel_locks(wanted: Wanted, channels: Sequence[str]) -> Iterator[Statement]:
+    """Of these channels, where they are moved."""
+    image, region = literal(wanted.recipe.image.name), wanted.recipe.aws.region
+    locks = [lock_arns(wanted, f"{image}/{channel}", region=region) for channel in channels]
+    yield Statement("LookAtLocks", LOCK_LOOKS, tuple(one for both in locks for one in both), {})
+    yield Statement("TakeLocks", LOCK_USES, tuple(within for _, within in locks), {})
+
+
 def _prune(wanted: Wanted) -> Iterator[Statement]:
     """A flow of its own: what it removes has no end, and so nothing that `reap` may remove."""
     recipe = wanted.recipe
@@ -181,6 +186,7 @@ def _prune(wanted: Wanted) -> Iterator[Statement]:
     yield Statement("LookForUses", REFERENCE_LOOKS, ("*",), called)
     here = _channels(wanted, (recipe.aws.region,), recipe.channels.order)
     yield Statement("LookAtChannels", CHANNEL_LOOKS, here, {})
+    yield from _channel_locks(wanted, recipe.channels.order)
     ours = {**tagged_as_ours(recipe), **region}
     removes = ("ec2:DeleteSnapshot", "ec2:DeregisterImage")
     yield Statement("RemoveWhatIsOurs", removes, on_ec2(wanted, "image", "snapshot"), ours)

@@ -1,7 +1,8 @@
 """Removes images of a recipe that are old and that nothing uses, each with its snapshots.
 
 In two parts, so that somebody can say yes between them: `plan_prune` looks, `carry_out` looks
-again at each image right before it goes, since it may have been promoted or started meanwhile.
+again at each image right before it goes, since it may have been promoted or started meanwhile. It
+has the locks of all channels then, so that none is moved between that look and the removal.
 What is not seen from here: see "Old images" in README.md.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from amibuild.aws.images import Reference
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.channel_lines import Pruning
-from amibuild.channels import read_channels, read_history
+from amibuild.channels import parameter_of, read_channels, read_history
 from amibuild.errors import AmibuildError, Interrupted, Leftover
 from amibuild.journal import (
     BakeStarted,
@@ -36,8 +37,14 @@ from amibuild.promote import way_back
 from amibuild.recipe.model import Recipe
 from amibuild.registry import ImageFacts, list_images
 from amibuild.retention import Rule, Verdict, choose
+from amibuild.scope import Scope
 from amibuild.stage import Stages, told
+from amibuild.steps.channel import locked
+from amibuild.steps.lock import HeldLock, Overtaken
 from amibuild.wait import Clock
+
+# Longer than a move can take.
+BUSY_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -91,22 +98,24 @@ def used_by(
     ids: Sequence[str],
     now: datetime,
 ) -> dict[str, list[str]]:
-    """By image id, what uses each of these: channels by a read of their own, since one that was
-    promoted a moment ago must not be missed, then all else that names them."""
+    """By image id, what uses each of these: all that names them, and channels by a read of their
+    own, the last of all, since one that was promoted a moment ago must not be missed."""
     if not ids:
         return {}
     uses: dict[str, list[str]] = {id_: [] for id_ in ids}
+    references = cloud.images.references(ids)
+    parameters = [parameter_of(recipe, channel) for channel in recipe.channels.order]
+    histories = {name: read_history(cloud, name) for name in parameters}
     channels = read_channels(cloud, recipe).values()
     for channel in channels:
         if channel.image_id in uses:
             uses[channel.image_id].append(f"the channel {channel.name} has it")
-        # Where `amibuild rollback` would go. Without the parameter there is no history either.
-        history = read_history(cloud, channel.parameter) if channel.image_id is not None else ()
-        back, _ = way_back(images, history, channel.image_id, now)
+        # Where `amibuild rollback` would go.
+        back, _ = way_back(images, histories[channel.parameter], channel.image_id, now)
         if back is not None and back.id in uses:
             uses[back.id].append(f"the channel {channel.name} would go back to it")
     told_already = {(one.image_id, one.parameter.lstrip("/")) for one in channels}
-    for reference in cloud.images.references(ids):
+    for reference in references:
         if (reference.image_id, _name(reference)) not in told_already:
             uses[reference.image_id].append(f"{_kind(reference)} {_name(reference)} uses it")
     return uses
@@ -149,12 +158,29 @@ def carry_out(
 ) -> PruneReport:
     """One image after the other; one that can't go does not hold up the rest.
 
-    Without anything to do no call is made, and no journal. Raises: AwsError, when it can't be
-    seen any longer what uses an image: then that one stays, and all that come after it.
+    Without anything to do no call is made, and no journal. Raises: ChannelBusy when a channel is
+    being moved all the time; AwsError, when it can't be seen any longer what uses an image, or
+    ResourceFailed when a lock is lost: then that one stays, and all that come after it.
     """
-    if not plan.needed:
-        return PruneReport()
-    id_ = new_bake_id()
+    while plan.needed:
+        try:
+            return _carry_out(cloud, recipe, path, plan, target, subscribers, clock)
+        except Overtaken:  # whoever that was: their lock is seen now
+            continue
+    return PruneReport()
+
+
+def _carry_out(
+    cloud: Cloud,
+    recipe: Recipe,
+    path: Path,
+    plan: PrunePlan,
+    target: str,
+    subscribers: Sequence[Subscriber],
+    clock: Clock | None,
+) -> PruneReport:
+    """Raises: Overtaken."""
+    id_, state_dir = new_bake_id(), path.parent / ".amibuild"
     report = PruneReport(id_)
     begin = BakeStarted(
         bake_id=id_,
@@ -170,15 +196,30 @@ def carry_out(
     )
     what = f"{len(plan.going)} images, {len(plan.orphans)} snapshots without one"
     with (
-        Journal(journal_path(path.parent / ".amibuild", id_), tuple(subscribers)) as journal,
+        Journal(journal_path(state_dir, id_), tuple(subscribers)) as journal,
         told(journal, stages := Stages(journal, clock), begin),
         stages.run("prune", what),
+        _telling(report),
     ):
         pruner = _Pruner(cloud, CloudRemover(cloud, clock), journal, report)
-        # By now: what was taken back since the plan is no way back any longer.
-        images = list_images(cloud, recipe.image.name)
-        with _telling(report):
-            _remove_all(cloud, recipe, plan, images, pruner)
+        if plan.going:
+            with (
+                Scope(
+                    journal, pruner.remover, bake_id=id_, region=cloud.region, clock=clock
+                ) as scope,
+                ExitStack() as ending,
+            ):
+                locks = [
+                    ending.enter_context(
+                        locked(cloud, scope, journal, id_, one, state_dir, clock, timeout_s=BUSY_S)
+                    )
+                    for one in read_channels(cloud, recipe).values()
+                ]
+                _remove_images(cloud, recipe, plan, pruner, locks)
+        for snapshot in plan.orphans:
+            signals.deliver_now()
+            if pruner.remove(ResourceKind.SNAPSHOT, snapshot):
+                report.snapshots.append(snapshot)
     return report
 
 
@@ -192,25 +233,21 @@ def _telling(report: PruneReport) -> Iterator[None]:
         raise
 
 
-def _remove_all(
-    cloud: Cloud,
-    recipe: Recipe,
-    plan: PrunePlan,
-    images: Sequence[ImageFacts],
-    pruner: _Pruner,
+def _remove_images(
+    cloud: Cloud, recipe: Recipe, plan: PrunePlan, pruner: _Pruner, locks: Sequence[HeldLock]
 ) -> None:
+    # By now: what was taken back since the plan is no way back any longer.
+    images = list_images(cloud, recipe.image.name)
     for verdict in plan.going:
         signals.deliver_now()
         going = verdict.image.id
         uses = used_by(cloud, recipe, images, [going], datetime.now(UTC))[going]
+        for one in locks:
+            one.renew()
         if uses:
             pruner.report.spared.append(Verdict(verdict.image, tuple(uses)))
         elif pruner.remove_image(verdict):
             pruner.report.removed.append(verdict)
-    for snapshot in plan.orphans:
-        signals.deliver_now()
-        if pruner.remove(ResourceKind.SNAPSHOT, snapshot):
-            pruner.report.snapshots.append(snapshot)
 
 
 @dataclass(frozen=True)

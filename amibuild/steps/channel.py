@@ -19,13 +19,50 @@ from amibuild.errors import AwsError, ChannelBusy, Duplicate, Locked, WaitTimeou
 from amibuild.journal import Journal
 from amibuild.names import BakeId, Tag
 from amibuild.scope import Scope
-from amibuild.steps.lock import take, wait_until_free
+from amibuild.steps.lock import HeldLock, take, wait_until_free
 from amibuild.wait import Clock, Look, until
 
 # Seconds as a rule; nobody promises how long the service looks for the image.
 READ_BACK_S = 60
 # Longer than a move can take: the calls around it have a minute each at most.
 LEASE = timedelta(minutes=10)
+
+
+@contextmanager
+def locked(
+    cloud: Cloud,
+    scope: Scope,
+    journal: Journal,
+    flow: BakeId,
+    channel: Channel,
+    state_dir: Path,
+    clock: Clock | None,
+    *,
+    timeout_s: float = 0.0,
+) -> Iterator[HeldLock]:
+    """While it lasts, no other amibuild moves the channel or removes old images of its recipe; the
+    end of the scope releases it.
+
+    Raises: ChannelBusy when another still does after `timeout_s`; Overtaken when another look is
+    needed to tell.
+    """
+    lock = f"{channel.image}/{channel.name}"
+    try:
+        free, _ = wait_until_free(
+            cloud, lock, state_dir, timeout_s=timeout_s, clock=clock, observer=journal.show
+        )
+    except Locked as busy:
+        raise ChannelBusy(
+            f"{busy.who} ({busy.bake_id}) has {channel.name} of {channel.image} since "
+            f"{busy.since:%Y-%m-%dT%H:%M:%SZ}, to move it or to prune; nothing was changed here",
+            hint="look at `amibuild channels` once that has ended; one that died is over at "
+            f"{busy.until:%H:%M:%SZ}, or with `amibuild reap` where it ran",
+        ) from busy
+    purpose = f"lock-{channel.name}"
+    with take(
+        cloud, scope, journal, flow, free, lease=LEASE, purpose=purpose, clock=clock
+    ) as held_lock:
+        yield held_lock
 
 
 @contextmanager
@@ -38,27 +75,16 @@ def held(
     state_dir: Path,
     clock: Clock | None,
 ) -> Iterator[None]:
-    """While it lasts, no other amibuild moves the channel; the end of the scope releases it.
+    """The lock of a channel that is as it was shown.
 
-    Raises: ChannelBusy when another does, or has since `channel` was read; Overtaken when another
-    look is needed to tell.
+    Raises: ChannelBusy when another has it, or has moved it since `channel` was read; Overtaken.
     """
-    what = f"{channel.name} of {channel.image}"
-    lock = f"{channel.image}/{channel.name}"
-    try:
-        free, _ = wait_until_free(cloud, lock, state_dir, timeout_s=0, clock=clock)
-    except Locked as busy:
-        raise ChannelBusy(
-            f"{what} is being moved by {busy.who} ({busy.bake_id}) since "
-            f"{busy.since:%Y-%m-%dT%H:%M:%SZ}; nothing was changed here",
-            hint="look at `amibuild channels` once that has ended; one that died is over at "
-            f"{busy.until:%H:%M:%SZ}, or with `amibuild reap` where it ran",
-        ) from busy
-    with take(cloud, scope, journal, move, free, lease=LEASE, clock=clock):
+    with locked(cloud, scope, journal, move, channel, state_dir, clock):
         now = read_channel(cloud, channel)
         if (now.version, now.image_id) != (channel.version, channel.image_id):
             raise ChannelBusy(
-                f"{what} was moved to {now.image_id} meanwhile; nothing was changed here",
+                f"{channel.name} of {channel.image} was moved to {now.image_id} meanwhile; nothing "
+                "was changed here",
                 hint="look at `amibuild channels history`, and call it again if it is still wanted",
             )
         yield

@@ -107,10 +107,11 @@ def take(
     free: lock.Standing,
     *,
     lease: timedelta,
+    purpose: str = "lock",
     clock: Clock | None = None,
     now: Now = utc_now,
 ) -> Iterator[HeldLock]:
-    """The lock, owned by the scope, whose end releases it.
+    """The lock, owned by the scope, whose end releases it; `purpose` is its own in that scope.
 
     It is renewed until this ends, and never after: what the scope has released stays so.
     Raises: Overtaken.
@@ -135,7 +136,7 @@ def take(
         return Overtaken(quicker)
 
     try:
-        scope.own(ResourceKind.LOCK, "lock", name, create)
+        scope.own(ResourceKind.LOCK, purpose, name, create)
     except (Duplicate, InUse) as error:
         visible()  # else the next look would be in vain
         raise overtaken() from error
@@ -204,6 +205,6 @@ class HeldLock:
                 what=f"the lock {self._name}",
                 state="lost",
                 reason=f"its time was over at {self._mine.expires:%Y-%m-%dT%H:%M:%SZ}",
-                hint="another bake may have begun since: bake again",
+                hint="another may have begun since: call it again",
             )
         self._mine = renewed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from amibuild.errors import AmibuildError, Leftover, LeftoverError
+from amibuild.journal import ResourceKind
 from amibuild.prune import carry_out
 from amibuild.reap import reap
 from amibuild.retention import Rule
@@ -68,7 +69,8 @@ class Pruning:
         return wrong
 
     def again(self) -> list[str]:
-        """The next prune goes on, and the one after it has nothing to do. Nothing is `reap`'s."""
+        """The next prune goes on, and the one after it has nothing to do. Nothing but a lock is
+        `reap`'s."""
         shelf = self._shelf
         shelf.aws.__dict__.pop("cloud", None)  # its clients have learnt of the fault
         reaped = reap(
@@ -78,7 +80,8 @@ class Pruning:
             dry_run=False,
             clock=self._clock,
         )
-        wrong = [f"reap removed {one.id}" for one in reaped.removed]
+        others = [one for one in reaped.removed if one.kind is not ResourceKind.LOCK]
+        wrong = [f"reap removed {one.id}" for one in others]
         error = self.play()
         if error is not None:
             wrong.append(f"the next prune fails: {error!r}")

@@ -157,7 +157,11 @@ def test_prune_removes_only_images_of_the_recipe_and_looks_for_uses_by_ec2_alone
     looks = of(PLAIN, Flow.PRUNE, "LookForUses")
     called = {"aws:CalledVia": "ec2-images.amazonaws.com"}
     assert looks.condition == {"ForAnyValue:StringEquals": called}
-    changing = actions(FULL, Flow.PRUNE) - {*looks.actions, *removes.actions}
+    locks = of(PLAIN, Flow.PRUNE, "TakeLocks")
+    assert locks == of(PLAIN, Flow.PROMOTE, "TakeLocks")
+    assert of(PLAIN, Flow.PRUNE, "LookAtLocks") == of(PLAIN, Flow.PROMOTE, "LookAtLocks")
+    changing = actions(FULL, Flow.PRUNE) - {*looks.actions, *removes.actions, *locks.actions}
+    changing.remove("ssm:GetParametersByPath")
     assert changing <= OF_PRUNE | OF_PROMOTE | {"ec2:DescribeImages", "ec2:DescribeSnapshots"}
 
 
