@@ -19,6 +19,7 @@ from amibuild.errors import Problem, RecipeError
 from amibuild.library.artifact import shown
 from amibuild.library.step import BuildStep, StepFile
 from amibuild.library.step import Source as BuildSource
+from amibuild.names import ON_BUILDER
 from amibuild.outputs.hardening_record import HardeningRecord
 from amibuild.outputs.service_record import ServiceRecord
 
@@ -212,6 +213,12 @@ class Manifest(_Record):
     sizes: dict[str, int] = Field(
         default={}, description="Bytes: root_used_bytes, bundle_bytes and the like"
     )
+
+    @property
+    def fresh_checks(self) -> tuple[Check, ...]:
+        """Those that ran on a fresh boot, not on the builder."""
+        ran = (c for c in self.checks if c.outcome != "skipped")
+        return tuple(c for c in ran if not c.name.endswith(ON_BUILDER))
 
     @property
     def verified(self) -> bool:

@@ -7,15 +7,14 @@ and the user's own prose around it is never touched.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from amibuild.errors import PlanError
-from amibuild.names import ON_BUILDER
 from amibuild.outputs import by_hand, paste
 from amibuild.outputs.hardening_record import Lynis
 from amibuild.outputs.manifest import Boot, File, Kind, Manifest, Step, newest_first
+from amibuild.outputs.markdown import cell, code, prose
 from amibuild.outputs.service_record import attack_table, table
 
 BEGIN = "<!-- amibuild:begin -->"
@@ -87,18 +86,17 @@ def _generated(lines: list[str]) -> list[str]:
 
 
 def _summary(m: Manifest) -> list[str]:
-    ran = [c for c in m.checks if c.outcome != "skipped"]
-    checks = [c for c in ran if not c.name.endswith(ON_BUILDER)]
+    checks = m.fresh_checks
     passed = sum(c.outcome == "passed" for c in checks)
-    commit = f", commit {_code(m.recipe.commit)}" if m.recipe.commit else ""
+    commit = f", commit {code(m.recipe.commit)}" if m.recipe.commit else ""
     rows = [
-        ("AMI", f"{_code(m.image.id)} in {_code(m.image.region)}"),
-        ("Name", _code(m.image.name)),
-        ("Digest", _code(m.digest)),
-        ("Made from", f"{_code(m.source.ami_id)}, {_code(m.source.name)} of {m.source.owner}"),
-        ("Found by", _code(m.source.reference)),
-        ("Recipe", f"{_code(m.recipe.path)}{commit}"),
-        ("Baked", f"{_when(m.bake.started)} by {_prose(f'{m.bake.user} on {m.bake.host}')}"),
+        ("AMI", f"{code(m.image.id)} in {code(m.image.region)}"),
+        ("Name", code(m.image.name)),
+        ("Digest", code(m.digest)),
+        ("Made from", f"{code(m.source.ami_id)}, {code(m.source.name)} of {m.source.owner}"),
+        ("Found by", code(m.source.reference)),
+        ("Recipe", f"{code(m.recipe.path)}{commit}"),
+        ("Baked", f"{_when(m.bake.started)} by {prose(f'{m.bake.user} on {m.bake.host}')}"),
         ("Target", f"{m.bake.target}, amibuild {m.bake.amibuild_version}, bake {m.bake.id}"),
         ("Took", _duration(m.seconds.total)),
         ("Root volume", f"{m.image.size_gib} GiB, {m.image.architecture}{_used(m)}"),
@@ -109,7 +107,7 @@ def _summary(m: Manifest) -> list[str]:
         *_waived(m),
     ]
     return [
-        f"## {_prose(m.image.name)}",
+        f"## {prose(m.image.name)}",
         "",
         "A golden AMI, baked by amibuild. Everything below is what happened in that bake.",
         "",
@@ -121,13 +119,11 @@ def _summary(m: Manifest) -> list[str]:
 def _contents(m: Manifest) -> list[str]:
     lines = ["## What is in it", ""]
     for number, step in enumerate(m.steps, 1):
-        lines.append(
-            f"{number}. **{_prose(step.name)}** ({step.kind.value}): {_prose(step.purpose)}"
-        )
+        lines.append(f"{number}. **{prose(step.name)}** ({step.kind.value}): {prose(step.purpose)}")
     lines.append("")
     if m.services:
         head, *rows = table(m.services)
-        marked = [(_code(name), _code(user), *map(_prose, rest)) for name, user, *rest in rows]
+        marked = [(code(name), code(user), *map(prose, rest)) for name, user, *rest in rows]
         lines += [*_table(head, marked), ""]
         lines += [
             "Exposure is systemd's word for how little a unit is shut in, from 0 to 10. The rest",
@@ -140,15 +136,15 @@ def _contents(m: Manifest) -> list[str]:
         f"{len(m.packages)} Debian packages; all of them with versions are in the manifest."
     )
     if m.platform_packages:
-        names = ", ".join(map(_code, m.platform_packages))
+        names = ", ".join(map(code, m.platform_packages))
         lines.append(f"There for the target and not for the recipe: {names}.")
     if m.units_enabled:
-        lines.append(f"Units that start at boot: {', '.join(map(_code, m.units_enabled))}.")
+        lines.append(f"Units that start at boot: {', '.join(map(code, m.units_enabled))}.")
     return [*lines, ""]
 
 
 def _attacks(m: Manifest) -> list[str]:
-    rows = [tuple(map(_prose, row)) for row in attack_table(m.services)]
+    rows = [tuple(map(prose, row)) for row in attack_table(m.services)]
     if not rows:
         return []
     return [
@@ -176,19 +172,17 @@ def _by_hand(m: Manifest) -> list[str]:
 
 
 def _step(number: int, step: Step) -> list[str]:
-    lines = [f"### {number}. {_prose(step.name)}", "", _prose(step.purpose), ""]
+    lines = [f"### {number}. {prose(step.name)}", "", prose(step.purpose), ""]
     if step.kind is Kind.SEAL:
         lines += [
             "This is the last step: it takes out the machine's identity, keys and traces. Don't",
             "log in again or start anything after it.",
             "",
         ]
-    took = (
-        f"Exit code {step.exit_code} after {_duration(step.seconds)}; digest {_code(step.digest)}"
-    )
-    lines += [f"{took}; log {_code(step.log)}.", ""]
+    took = f"Exit code {step.exit_code} after {_duration(step.seconds)}; digest {code(step.digest)}"
+    lines += [f"{took}; log {code(step.log)}.", ""]
     if step.secrets:
-        names = ", ".join(map(_code, step.secrets))
+        names = ", ".join(map(code, step.secrets))
         lines += [
             f"It reads secrets, whose values stand nowhere here: {names}. Before the block, write",
             "each to a file, by itself and without leaving it in the shell's history; remove the",
@@ -206,13 +200,13 @@ def _step(number: int, step: Step) -> list[str]:
         ]
     lines += [*paste.fenced(step), ""]
     if step.notes:
-        lines += [*(f"- It declared: {_prose(note)}" for note in step.notes), ""]
+        lines += [*(f"- It declared: {prose(note)}" for note in step.notes), ""]
     if step.files:
         rows = [_file_row(f) for f in step.files]
         lines += [*_table(("file", "mode", "bytes", "SHA-256"), rows), ""]
     missing = [f for f in step.files if f.read() is None]
     if missing:
-        names = ", ".join(_code(f.path) for f in missing)
+        names = ", ".join(code(f.path) for f in missing)
         lines += [
             f"Too large to stand here: {names}. Copy them from the recipe's folder, at the commit",
             "above, to the step's folder first; the block checks their hashes before it runs.",
@@ -223,21 +217,21 @@ def _step(number: int, step: Step) -> list[str]:
 
 def _file_row(file: File) -> tuple[str, str, str, str]:
     # A line break in a name would be lost in a code span.
-    name = _code(file.path if file.path.isprintable() else repr(file.path)[1:-1])
+    name = code(file.path if file.path.isprintable() else repr(file.path)[1:-1])
     mode = f"`{file.mode:04o}`" + (f", {file.owner}" if file.owner else "")
     if file.link:
-        return name, "link", "", f"to {_code(file.link)}"
+        return name, "link", "", f"to {code(file.link)}"
     if file.same_as:
-        return name, "hard link", "", f"the same as {_code(file.same_as)}"
+        return name, "hard link", "", f"the same as {code(file.same_as)}"
     if file.folder:
         return name, mode, "", "a folder"
-    return name, mode, str(file.size), _code(file.sha256)
+    return name, mode, str(file.size), code(file.sha256)
 
 
 def _durations(m: Manifest) -> list[str]:
     if not m.seconds.steps:
         return []
-    rows = [(_prose(name), _duration(s)) for name, s in m.seconds.steps.items()]
+    rows = [(prose(name), _duration(s)) for name, s in m.seconds.steps.items()]
     return [
         "## How long it took",
         "",
@@ -285,12 +279,12 @@ def _operations(m: Manifest) -> list[str]:
 def _history(history: Iterable[Manifest]) -> list[str]:
     rows = [
         (
-            _code(m.image.version),
-            _code(m.image.id),
+            code(m.image.version),
+            code(m.image.id),
             m.image.region,
             _when(m.bake.started),
-            _code(m.digest[:12]),
-            _code(m.source.ami_id),
+            code(m.digest[:12]),
+            code(m.source.ami_id),
             _duration(m.seconds.total),
             "yes" if m.verified else "no",
         )
@@ -302,20 +296,7 @@ def _history(history: Iterable[Manifest]) -> list[str]:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return lines + ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
-
-
-def _prose(text: str) -> str:
-    """One line of plain text that can't open a comment, a code block or a marker."""
-    return re.sub("`{3,}", "``", " ".join(text.split())).replace("<", "&lt;")
-
-
-def _code(text: str) -> str:
-    """As a code span, whatever backticks are in it."""
-    flat = " ".join(text.split())
-    if "`" not in flat:
-        return f"`{flat}`"
-    return f"`` {flat} ``" if "``" not in flat else _prose(flat)
+    return lines + ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
 
 
 def _when(moment: datetime) -> str:
@@ -341,7 +322,7 @@ def _boot(m: Manifest) -> list[tuple[str, str]]:
 
 
 def _boot_time(boot: Boot) -> str:
-    return f"{_duration(boot.seconds)} ({_prose(boot.machine)})"
+    return f"{_duration(boot.seconds)} ({prose(boot.machine)})"
 
 
 def _hardening(m: Manifest) -> list[tuple[str, str]]:
@@ -356,15 +337,15 @@ def _hardening(m: Manifest) -> list[tuple[str, str]]:
         rows.append(_lynis(named, builder.lynis, builder.environment, builder.machine))
     if scap := hardening.openscap:
         told = ", ".join(f"{count} {how}" for how, count in scap.results.items())
-        rows.append(("OpenSCAP", f"{told}, of {_code(scap.profile)}"))
+        rows.append(("OpenSCAP", f"{told}, of {code(scap.profile)}"))
     return rows
 
 
 def _lynis(
     name: str, lynis: Lynis, environment: str | None, machine: str | None
 ) -> tuple[str, str]:
-    where = f"in a {environment} ({_prose(machine or '')})"
-    lost = ", ".join(map(_code, lynis.lost_to_host_kernel))
+    where = f"in a {environment} ({prose(machine or '')})"
+    lost = ", ".join(map(code, lynis.lost_to_host_kernel))
     asked = f"; of its tests {lost} ask the host's kernel" if lost else ""
     return name, f"{lynis.index} of 100 {where}, at least {lynis.floor}{asked}"
 
@@ -374,7 +355,7 @@ def _waived(m: Manifest) -> list[tuple[str, str]]:
     paths = dict.fromkeys(w.path for w in m.hygiene.waived)
     if not paths:
         return []
-    named = ", ".join(map(_code, paths))
+    named = ", ".join(map(code, paths))
     return [("Private keys called public", f"in {named}: the recipe says that everybody has them")]
 
 

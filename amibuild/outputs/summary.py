@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from amibuild.outputs.difference import Changed, changed, count_text
 from amibuild.outputs.manifest import Manifest
+from amibuild.outputs.markdown import cell, code
 
 # A page of a CI has an end: GitHub takes 1 MiB of a step.
 SHOWN = 50
@@ -14,14 +15,14 @@ SHOWN = 50
 def summary(made: Manifest, before: Manifest | None) -> str:
     """Of a new image, and what differs from the one before it, where that is known."""
     image = made.image
-    passed = sum(check.outcome == "passed" for check in made.checks)
+    passed = sum(check.outcome == "passed" for check in made.fresh_checks)
     lines = [
         f"## {image.name}",
         "",
         "| | |",
         "| --- | --- |",
         f"| AMI id | `{image.id}` in {image.region} |",
-        f"| source | `{made.source.ami_id}` {_cell(made.source.name)} |",
+        f"| source | `{made.source.ami_id}` {cell(code(made.source.name))} |",
         f"| proven | {passed} checks passed on a fresh boot, "
         f"{len(made.hygiene.passed)} of the finished disk |",
         f"| took | {made.seconds.total:.0f} s |",
@@ -73,16 +74,14 @@ def _difference(before: Manifest, after: Manifest) -> Iterator[str]:
         yield "| name | before | after |"
         yield "| --- | --- | --- |"
         for thing in things[:SHOWN]:
-            yield f"| {_cell(thing.name)} | {_side(thing.before)} | {_side(thing.after)} |"
+            yield f"| {cell(code(thing.name))} | {_side(thing.before)} | {_side(thing.after)} |"
         if len(things) > SHOWN:
             yield f"| and {len(things) - SHOWN} more | | |"
         yield ""
 
 
 def _side(value: str | None) -> str:
-    return "none" if value is None else _cell(value) or "there"
-
-
-def _cell(text: str) -> str:
-    """What can stand in a cell: a name of a user's file may hold anything."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """As code: a version may hold what Markdown would read as a mark, such as tildes."""
+    if value is None:
+        return "none"
+    return cell(code(value)) if value else "there"
