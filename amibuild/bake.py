@@ -25,6 +25,7 @@ from amibuild.aws.source import resolve_source
 from amibuild.bake_keys import forget_keys, keys_file
 from amibuild.build import Built, Order, built_before
 from amibuild.change import manifest_key
+from amibuild.errors import NotFound
 from amibuild.journal import BakeStarted, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
 from amibuild.library.bootstrap import bootstrap_user_data
@@ -43,7 +44,7 @@ from amibuild.record import (
     papers_of,
     record,
 )
-from amibuild.registry import ImageFacts, find_reusable, pinned
+from amibuild.registry import ImageFacts, find_reusable, image_now, not_reusable, pinned
 from amibuild.resume import Earlier, journal_of, own_again, take_up
 from amibuild.scope import OnError, Scope
 from amibuild.stage import Stages, told
@@ -98,10 +99,11 @@ def plan_bake(
     return plan, reusable
 
 
-def reasons(project: Project, plan: Plan, target: str) -> tuple[str, ...]:
-    """Why no image is used again: what this plan makes otherwise than the last one did.
+def reasons(project: Project, cloud: Cloud, plan: Plan, target: str) -> tuple[str, ...]:
+    """Why no image is used again: what this plan makes otherwise than the last one did, or what has
+    become of that image.
 
-    Only from what is in this folder; the account's tags have digests and no contents.
+    What differs only from this folder; the account's tags have digests and no contents.
     """
     last = last_manifest(project.state_dir, plan.image, target)
     if last is None:
@@ -110,7 +112,12 @@ def reasons(project: Project, plan: Plan, target: str) -> tuple[str, ...]:
     if last.digest != plan.digest:
         return tuple(f"{since}: {one}" for one in changes(last, plan))
     days = project.recipe.verify.max_age_days
-    return (f"{since}: nothing, but it is older than {days} days, or gone: security updates",)
+    try:
+        image = image_now(cloud, last.image.id)
+    except NotFound:
+        return (f"{since}: nothing, but it is gone",)
+    why = not_reusable(image, plan.digest, days, datetime.now(UTC))
+    return (f"{since}: nothing, but {why or 'it could not be used a moment ago'}",)
 
 
 def bake(
@@ -155,7 +162,7 @@ def bake(
             on_result(result)
             return result
         if if_changed:
-            for why in reasons(project, plan, target):
+            for why in reasons(project, cloud, plan, target):
                 for subscriber in subscribers:
                     subscriber(Noted(text=why))
         began = clock.monotonic()

@@ -78,11 +78,28 @@ def find_reusable(
 ) -> ImageFacts | None:
     """The newest verified image with this digest that is young enough."""
     today = now or datetime.now(UTC)
-    oldest = today - timedelta(days=max_age_days)
     for one in list_images(cloud, image):
-        usable = one.state == "available" and one.revoked is None and not one.is_deprecated(today)
-        if usable and one.created >= oldest and one.proven and one.digest == digest:
+        if not_reusable(one, digest, max_age_days, today) is None:
             return one
+    return None
+
+
+def not_reusable(image: ImageFacts, digest: str, max_age_days: int, now: datetime) -> str | None:
+    """What keeps a bake of this digest from using it again; None for one that it uses."""
+    if image.digest != digest:
+        return "its tag has another digest"
+    if image.revoked is not None:
+        return f"it is revoked: {image.revoked}"
+    if image.state != "available":
+        return f"it is {image.state}"
+    if image.is_deprecated(now):
+        return f"it is deprecated since {image.deprecation:%Y-%m-%d}"
+    if image.tags.get(Tag.VERIFIED) == "failed":
+        return "a verification of it failed"
+    if not image.proven:
+        return "it is not verified"
+    if image.created < now - timedelta(days=max_age_days):
+        return f"it is older than {max_age_days} days: security updates"
     return None
 
 

@@ -248,7 +248,7 @@ def plan(
 
             planned, reusable = plan_bake(project, opened.cloud)
             refuse(project.recipe)
-            why = () if reusable else reasons(project, planned, opened.target)
+            why = () if reusable else reasons(project, opened.cloud, planned, opened.target)
         from amibuild.library.artifact import not_pinned
 
         for note in not_pinned(planned.steps):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from amibuild.bake import plan_bake, reasons
 from amibuild.channels import find
 from amibuild.errors import (
     AmibuildError,
@@ -160,6 +161,44 @@ def test_an_unchanged_image_is_reused_until_it_is_too_old(start: Start, project:
     anew = builder.run(stale, aws.cloud, hear, if_changed=True)
     assert anew.reused is False
     assert heard[0].startswith(f"since {first.image_name}: nothing, but it is older than 0 days")
+
+
+def test_it_says_what_became_of_the_image_that_it_does_not_reuse(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers())
+    made = builder.run(project, aws.cloud)
+
+    def why() -> str:
+        plan, reusable = plan_bake(project, aws.cloud)
+        assert reusable is None
+        (told,) = reasons(project, aws.cloud, plan, "local")
+        start, _, told = told.partition(": nothing, but ")
+        assert start == f"since {made.image_name}"
+        return told
+
+    def tag(**tags: str) -> None:
+        named = [{"Key": f"amibuild:{name}", "Value": text} for name, text in tags.items()]
+        aws.ec2.create_tags(Resources=[made.image_id], Tags=named)  # type: ignore[arg-type]
+
+    tag(verified="failed")
+    assert why() == "a verification of it failed"
+    tag(verified="")
+    assert why() == "it is not verified"
+    tag(verified="passed", expires="2026-11-22T16:15:00Z")
+    assert why() == "it is not verified"
+    aws.ec2.delete_tags(Resources=[made.image_id], Tags=[{"Key": "amibuild:expires"}])
+    past = datetime.now(UTC) - timedelta(seconds=30)
+    aws.ec2.enable_image_deprecation(ImageId=made.image_id, DeprecateAt=past)
+    assert why().startswith("it is deprecated since 20")
+    aws.ec2.disable_image(ImageId=made.image_id)
+    assert why() == "it is disabled"
+    tag(revoked="loses worlds")
+    assert why() == "it is revoked: loses worlds"
+    tag(digest="other")
+    assert why() == "its tag has another digest"
+    aws.ec2.deregister_image(ImageId=made.image_id)
+    assert why() == "it is gone"
 
 
 def test_a_reused_image_is_handed_to_terraform_too(start: Start, project: Project) -> None:
