@@ -6,11 +6,11 @@ Each has the flag that `promote` takes for a yes to it, or none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from amibuild.aws.session import Cloud
-from amibuild.channels import Channel, Entry, read_history, taken_back
+from amibuild.channels import Channel, Entry, read_channel, read_history, taken_back
 from amibuild.names import Tag
 from amibuild.recipe.model import Recipe
 from amibuild.registry import ImageFacts
@@ -53,56 +53,60 @@ def of_image(image: ImageFacts, now: datetime) -> list[Objection]:
 
 
 @dataclass(frozen=True)
+class Past:
+    """What a channel has had, and by which rollback it was taken back, by image id."""
+
+    channel: Channel
+    had: frozenset[str]
+    back: Mapping[str, Entry]
+
+    def rolled_back(self, image_id: str) -> list[Objection]:
+        entry = self.back.get(image_id)
+        if entry is None:
+            return []
+        note = entry.note
+        how = "from" if note is not None and note.previous == image_id else "past"
+        why = f": {note.reason}" if note is not None and note.reason else ""
+        when = f"{entry.at:%Y-%m-%d} by {entry.by}"
+        text = f"{self.channel.name} was rolled back {how} it on {when}{why}"
+        return [Objection(text, ROLLED_BACK)]
+
+
+@dataclass(frozen=True)
 class Ranks:
-    """What became of images in a channel and in the one `below` it, which they pass first. `back`
-    and `back_below` are the rollbacks that took images back there, by image id."""
+    """A channel, and the one `below` it, which images pass first."""
 
     order: tuple[str, ...]
-    channel: Channel
-    back: Mapping[str, Entry]
-    below: Channel | None
-    had_below: frozenset[str]
-    back_below: Mapping[str, Entry]
+    here: Past
+    below: Past | None
 
     def against(self, image_id: str) -> list[Objection]:
         """Each image passes the channels in their order; it need not be in the one before still,
         but where it was taken back it has not passed."""
-        found = []
-        if image_id in self.back:
-            found.append(_rolled_back(self.channel, self.back[image_id], image_id))
-        if self.below is None or self.below.image_id == image_id:
+        found = self.here.rolled_back(image_id)
+        if self.below is None or self.below.channel.image_id == image_id:
             return found
-        if image_id in self.back_below:
-            found.append(_rolled_back(self.below, self.back_below[image_id], image_id))
-        elif image_id not in self.had_below:
+        if image_id not in self.below.had:
             order = " -> ".join(self.order)
-            found.append(Objection(f"it has not been in {self.below.name} ({order})", SKIP))
-        return found
+            name = self.below.channel.name
+            return [*found, Objection(f"it has not been in {name} ({order})", SKIP)]
+        return found + self.below.rolled_back(image_id)
+
+    def now(self, cloud: Cloud) -> Ranks:
+        """As it is now, for who holds the lock of the channel itself."""
+        if self.below is None:
+            return self
+        return replace(self, below=_past(cloud, read_channel(cloud, self.below.channel)))
 
 
 def read_ranks(cloud: Cloud, recipe: Recipe, channels: Mapping[str, Channel], to: str) -> Ranks:
     order = tuple(recipe.channels.order)
     rank = order.index(to)
-    below = channels[order[rank - 1]] if rank else None
-    entries_below = _history(cloud, below) if below is not None else ()
-    return Ranks(
-        order,
-        channels[to],
-        taken_back(_history(cloud, channels[to])),
-        below,
-        frozenset(entry.image_id for entry in entries_below),
-        taken_back(entries_below),
-    )
+    below = _past(cloud, channels[order[rank - 1]]) if rank else None
+    return Ranks(order, _past(cloud, channels[to]), below)
 
 
-def _history(cloud: Cloud, channel: Channel) -> tuple[Entry, ...]:
-    """Without the parameter there is none."""
-    return read_history(cloud, channel.parameter) if channel.current is not None else ()
-
-
-def _rolled_back(channel: Channel, entry: Entry, image_id: str) -> Objection:
-    note = entry.note
-    how = "from" if note is not None and note.previous == image_id else "past"
-    why = f": {note.reason}" if note is not None and note.reason else ""
-    when = f"{entry.at:%Y-%m-%d} by {entry.by}"
-    return Objection(f"{channel.name} was rolled back {how} it on {when}{why}", ROLLED_BACK)
+def _past(cloud: Cloud, channel: Channel) -> Past:
+    """Without the parameter there is no history either."""
+    entries = read_history(cloud, channel.parameter) if channel.current is not None else ()
+    return Past(channel, frozenset(entry.image_id for entry in entries), taken_back(entries))

@@ -39,6 +39,7 @@ from amibuild.objections import (
     SKIP,
     UNVERIFIED,
     Objection,
+    Ranks,
     of_image,
     read_ranks,
 )
@@ -76,7 +77,8 @@ class Move:
     """`before` is None for a channel's first image, and where what it has is gone.
 
     `passed_over` are the images that a rollback can't go back to, each with the reason. `allowed`
-    are the flags that stand for a yes to what speaks against the image.
+    are the flags that stand for a yes to what speaks against the image. A promotion has
+    `ranks`, where there is one to make.
     """
 
     verb: Verb
@@ -85,6 +87,7 @@ class Move:
     before: ImageFacts | None
     passed_over: tuple[str, ...] = ()
     allowed: frozenset[str] = frozenset()
+    ranks: Ranks | None = None
 
     @property
     def needed(self) -> bool:
@@ -115,10 +118,12 @@ def plan_promotion(
     known = list_images(cloud, recipe.image.name)
     image = referred_to(recipe, known, channels, reference, cloud.region)
     before = one_of(known, channels[to].image_id)
-    move = Move(Verb.PROMOTE, channels[to], image, before, allowed=allowed.flags)
+    needed = channels[to].image_id != image.id
+    ranks = read_ranks(cloud, recipe, channels, to) if needed else None
+    move = Move(Verb.PROMOTE, channels[to], image, before, allowed=allowed.flags, ranks=ranks)
     found = _against(move, image, now or datetime.now(UTC))
-    if move.needed:
-        found += read_ranks(cloud, recipe, channels, to).against(image.id)
+    if ranks is not None:
+        found += ranks.against(image.id)
     if objections := [one for one in found if one.flag not in allowed.flags]:
         raise _refused(move, image, objections)
     return move
@@ -268,6 +273,8 @@ def _look_again(cloud: Cloud, move: Move) -> None:
     except NotFound:
         raise _refused(move, move.image, [Objection("it is gone")]) from None
     found = _against(move, image, datetime.now(UTC))
+    if move.ranks is not None:
+        found += move.ranks.now(cloud).against(image.id)
     if objections := [one for one in found if one.flag not in move.allowed]:
         raise _refused(move, image, [replace(one, text=f"by now {one.text}") for one in objections])
 

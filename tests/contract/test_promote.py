@@ -207,6 +207,19 @@ def test_the_image_is_looked_at_again_after_the_yes(stage: Stage, change: str, s
     assert report.removed == [], "its lock was released"
 
 
+def test_a_rollback_of_the_channel_before_counts_after_the_yes(stage: Stage) -> None:
+    old, new = stage.image(OLD), stage.image(NEW)
+    for image in (old, new):
+        stage.promote(image)
+        stage.promote(image, "staging")
+    cloud = stage.aws.cloud
+    move = plan_promotion(cloud, stage.recipe, "@staging", "production", Allowed())
+    stage.roll_back("staging")
+    with pytest.raises(PromotionRefused, match="by now staging was rolled back from it"):
+        carry_out(cloud, stage.path, move, target="local", reason="", subscribers=())
+    assert stage.points_at("production") is None
+
+
 def test_what_a_flag_allows_it_allows_at_the_second_look_too(stage: Stage) -> None:
     image = stage.image(NEW)
     move = plan_promotion(stage.aws.cloud, stage.recipe, image, "nightly", Allowed(deprecated=True))
