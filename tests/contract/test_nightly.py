@@ -117,10 +117,13 @@ def test_an_image_that_is_proven_is_offered_and_promoted_whatever_its_bake_has_l
     assert points_at(aws, "nightly") == image
 
     # On a machine without its journals nobody knows that the bake is dead.
-    said = site.runner("blind").run(REAP).stderr.decode()
-    assert "is left alone until" in said and "nothing was left behind" not in said
-    reaped = site.runner("reap", baked, ".amibuild/journals").run(REAP)
-    assert reaped.text.startswith("removed security-group sg-")
+    blind = site.runner("blind")
+    blind.run(REAP)
+    assert "is left alone until" in blind.summary
+    assert "nothing was left behind" not in blind.summary
+    reap = site.runner("reap", baked, ".amibuild/journals")
+    reap.run(REAP)
+    assert "removed security-group sg-" in reap.summary
 
 
 def test_a_bake_that_fails_says_so_on_the_page_and_reap_finds_nothing(
@@ -132,7 +135,38 @@ def test_a_bake_that_fails_says_so_on_the_page_and_reap_finds_nothing(
     assert runner.summary.startswith("## The bake failed")
     assert '"kind": "StepFailed"' in runner.summary
     assert runner.outputs == {}
-    assert "nothing was left behind" in runner.run(REAP).stderr.decode()
+    assert "nothing was left behind" in runner.run(REAP).text
+
+
+PROVEN = '{"image": {"id": "ami-1", "name": "game-host-1"}, "reused": false}'
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "outputs", "summary"),
+    [
+        ("exit 137", 137, {}, "## The bake failed"),
+        ("exit 0", 1, {}, "## The bake failed"),
+        (f"echo '{PROVEN}'; exit 1", 1, {"image": "ami-1", "new": "true"}, "`ami-1` has no papers"),
+    ],
+)
+def test_a_bake_that_was_broken_off_is_told_by_what_it_said(
+    aws: Aws, tmp_path: Path, script: str, code: int, outputs: dict[str, str], summary: str
+) -> None:
+    """Killed, it has said nothing; with a full disk it has an image and could not write it down."""
+    site = new_site(aws, tmp_path)
+    runner = site.runner("bake")
+    runner.stand_in("amibuild", script)
+    assert runner.run(BAKE, check=False).exit_code == code
+    assert runner.outputs == outputs
+    assert summary in runner.summary
+    assert "nothing to offer" in site.runner("propose", runner, "nightly").run(PROPOSE).text
+
+
+def test_a_reap_that_leaves_something_fails_and_says_what(aws: Aws, tmp_path: Path) -> None:
+    runner = new_site(aws, tmp_path).runner("reap")
+    runner.stand_in("amibuild", "echo left volume vol-1; exit 4")
+    assert runner.run(REAP, check=False).exit_code == 4
+    assert "left volume vol-1" in runner.summary
 
 
 def test_what_people_approve_is_what_was_looked_at(aws: Aws, tmp_path: Path) -> None:
@@ -160,6 +194,7 @@ def test_what_people_approve_is_what_was_looked_at(aws: Aws, tmp_path: Path) -> 
     refused = site.runner("refused")
     assert refused.run(LOOK, {"IMAGE": "--yes", **asked}, check=False).exit_code == 2
     assert refused.outputs == {}
+    assert "--yes" in refused.summary
 
 
 ROLLED_BACK = '{"error": {"kind": "PromotionRefused", "flags": [%s]}}'
