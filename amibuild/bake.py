@@ -63,7 +63,8 @@ from amibuild.wait import Clock, SystemClock, Waiting
 
 @dataclass(frozen=True)
 class BakeResult:
-    """`manifest` and `runbook` are None for a reused image that was baked elsewhere."""
+    """`manifest` and `runbook` are None for a reused image that was baked elsewhere; these and
+    `tfvars` where the papers could not be written."""
 
     image_id: str
     image_name: str
@@ -74,6 +75,7 @@ class BakeResult:
     verified: bool
     manifest: Path | None
     runbook: Path | None
+    tfvars: Path | None
     seconds_total: float
     seconds_by_step: dict[str, float]
 
@@ -157,8 +159,8 @@ def bake(
         if if_changed and reusable is not None:
             refuse(project.recipe)
             share(cloud, reusable.id, reusable.snapshot_ids, project.recipe.publish.accounts)
-            hand_over(project, pinned(reusable))
-            result = _reused(project, reusable, round(clock.monotonic() - asked, 3))
+            tfvars = hand_over(project, pinned(reusable))
+            result = _reused(project, reusable, tfvars, round(clock.monotonic() - asked, 3))
             on_result(result)
             return result
         if if_changed:
@@ -342,6 +344,7 @@ def _bake(
             verified=True,
             manifest=None,
             runbook=None,
+            tfvars=None,
             seconds_total=stages.total_s,
             seconds_by_step=dict(stages.seconds),
         )
@@ -357,7 +360,10 @@ def _bake(
                     built.runs, built.inventory, proof, stages.total_s, dict(stages.seconds),
                 )  # fmt: skip
                 written = record(project, made)
-                result = replace(result, manifest=written.manifest, runbook=written.runbook)
+                result = replace(
+                    result, manifest=written.manifest, runbook=written.runbook,
+                    tfvars=written.tfvars,
+                )  # fmt: skip
                 if bucket:
                     key = manifest_key(image.name)
                     cloud.s3.put(bucket, key, written.manifest_text.encode())
@@ -369,7 +375,7 @@ def _bake(
     return result
 
 
-def _reused(project: Project, image: ImageFacts, seconds: float) -> BakeResult:
+def _reused(project: Project, image: ImageFacts, tfvars: Path, seconds: float) -> BakeResult:
     manifest = project.state_dir / "manifests" / f"{image.name}.json"
     runbook = project.directory / "RUNBOOK.md"
     return BakeResult(
@@ -382,6 +388,7 @@ def _reused(project: Project, image: ImageFacts, seconds: float) -> BakeResult:
         verified=image.verified,
         manifest=manifest if is_of(manifest, image.id) else None,
         runbook=runbook if runbook.exists() else None,
+        tfvars=tfvars,
         seconds_total=seconds,
         seconds_by_step={},
     )

@@ -35,6 +35,7 @@ HOST_MANAGEMENT = "ssm/managed-instance/default-ec2-instance-management-role"
 class Flow(StrEnum):
     BAKE = "bake"
     PROMOTE = "promote"
+    LOOK = "look"
     PRUNE = "prune"
     REAP = "reap"
 
@@ -104,6 +105,7 @@ def statements(wanted: Wanted, flow: Flow, channels: Sequence[str] = ()) -> tupl
     flows: dict[Flow, Callable[[Wanted], Iterator[Statement]]] = {
         Flow.BAKE: _bake,
         Flow.PROMOTE: partial(_promote, alone=channels),
+        Flow.LOOK: _look,
         Flow.PRUNE: _prune,
         Flow.REAP: _reap,
     }
@@ -132,18 +134,28 @@ def _reap(wanted: Wanted) -> Iterator[Statement]:
         yield Statement("RemoveUploads", ("s3:DeleteObject",), uploads, {})
 
 
-def _promote(wanted: Wanted, alone: Sequence[str]) -> Iterator[Statement]:
-    """Of promote, rollback, channels and revoke. The service looks at the image on the caller's
-    behalf before it saves a parameter (Systems Manager user guide, AMI ids)."""
+def _look(wanted: Wanted) -> Iterator[Statement]:
+    """Of promote and rollback with --dry-run, of channels, images and show."""
     recipe = wanted.recipe
     order, regions = recipe.channels.order, (recipe.aws.region, *recipe.publish.regions)
-    moved = alone or order
     first, *others = dict.fromkeys(regions)
     there = {"StringEquals": {"aws:RequestedRegion": [first, *others] if others else first}}
     yield Statement("Look", ("ec2:DescribeImages",), ("*",), there)
-    everywhere, here = _channels(wanted, regions, order), _channels(wanted, regions[:1], moved)
-    yield Statement("LookAtChannels", CHANNEL_LOOKS, everywhere, {})
-    yield Statement("MoveChannels", CHANNEL_USES, here, {})
+    yield Statement("LookAtChannels", CHANNEL_LOOKS, _channels(wanted, regions, order), {})
+    if recipe.aws.bucket:
+        bucket = (wanted.arn("s3", literal(recipe.aws.bucket)),)
+        only = {"StringLike": {"s3:prefix": "amibuild/manifests/*"}}
+        yield Statement("FindManifests", ("s3:ListBucket",), bucket, only)
+        yield Statement("ReadManifests", ("s3:GetObject",), object_arns(wanted, "manifests/*"), {})
+
+
+def _promote(wanted: Wanted, alone: Sequence[str]) -> Iterator[Statement]:
+    """Of promote, rollback, channels and revoke. The service looks at the image on the caller's
+    behalf before it saves a parameter (Systems Manager user guide, AMI ids)."""
+    recipe, region = wanted.recipe, wanted.recipe.aws.region
+    moved = alone or recipe.channels.order
+    yield from _look(wanted)
+    yield Statement("MoveChannels", CHANNEL_USES, _channels(wanted, (region,), moved), {})
     yield from _channel_locks(wanted, moved)
     if not alone:
         ours = {**tagged_as_ours(recipe), **in_region(recipe)}
@@ -151,11 +163,6 @@ def _promote(wanted: Wanted, alone: Sequence[str]) -> Iterator[Statement]:
         # No other mark: who moves a channel does not say that an image is proven.
         one_key = {"ForAllValues:StringEquals": {"aws:TagKeys": str(Tag.REVOKED)}}
         yield Statement("MarkAsRevoked", MARKS, on_ec2(wanted, "image"), {**ours, **one_key})
-    if recipe.aws.bucket:
-        bucket = (wanted.arn("s3", literal(recipe.aws.bucket)),)
-        only = {"StringLike": {"s3:prefix": "amibuild/manifests/*"}}
-        yield Statement("FindManifests", ("s3:ListBucket",), bucket, only)
-        yield Statement("ReadManifests", ("s3:GetObject",), object_arns(wanted, "manifests/*"), {})
 
 
 def _channels(wanted: Wanted, regions: Sequence[str], channels: Sequence[str]) -> tuple[str, ...]:

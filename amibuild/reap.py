@@ -80,12 +80,21 @@ class Elsewhere:
     region: str
 
 
+@dataclass(frozen=True)
+class Leased:
+    """What a bake has that may live, as far as the journals here go, and until when."""
+
+    thing: Thing
+    bake_id: str
+    until: datetime
+
+
 @dataclass
 class ReapReport:
     """What went, what would go (`dry_run`), what could not; the live bakes left alone, those whose
     journal another process has since (`busy`), those of another target or region, which only a call
-    for that one can clean, and what was `kept` for a look and is still there. `regions` are those
-    that were asked for, `unreached` among them."""
+    for that one can clean, what was `kept` for a look and is still there, and what is `leased`.
+    `regions` are those that were asked for, `unreached` among them."""
 
     regions: list[str] = field(default_factory=list)
     removed: list[Thing] = field(default_factory=list)
@@ -95,6 +104,7 @@ class ReapReport:
     busy: list[str] = field(default_factory=list)
     elsewhere: list[Elsewhere] = field(default_factory=list)
     kept: list[Thing] = field(default_factory=list)
+    leased: list[Leased] = field(default_factory=list)
     unreached: list[Unreached] = field(default_factory=list)
 
 
@@ -299,6 +309,7 @@ class _Reaper:
     def from_tags(self, now: datetime) -> None:
         """What carries our tags and is past its date, whoever's journal knows it."""
         done = {*self._report.removed, *self._report.would_remove}
+        told = {(one.id, one.region) for one in self._report.left}
         others = {*self._report.live, *self._report.busy}
         for one in find_temporary(self._cloud):
             dead = _Dead(one.kind, one.id, one.tags.get(Tag.TOKEN, ""))
@@ -312,6 +323,8 @@ class _Reaper:
             if expires > now:
                 if dead.id in self._for_a_look:
                     self._report.kept.append(thing)
+                elif (dead.id, thing.region) not in told:
+                    self._report.leased.append(Leased(thing, one.tags[Tag.BAKE_ID], expires))
                 continue
             if self._dry_run:
                 self._report.would_remove.append(thing)

@@ -131,18 +131,23 @@ def bake(
             project.recipe, target, machine, run.story, keep=keep, flow="amibuild.bake"
         ) as opened:
             from amibuild import bake as flow
+            from amibuild.files import write_atomically
             from amibuild.scope import OnError
+            from amibuild.summing_up import sum_up
 
             def tell(result: BakeResult) -> None:
                 if result.reused:
                     run.story.say(f"nothing has changed: {result.image_name} is used again")
                 run.result(result.image_id, bake_json(result))
+                # Now, and not at the end: what is left of the machines does not make it less true.
+                if summary is not None and (result.reused or result.manifest):
+                    write_atomically(summary, sum_up(project, result, opened.target))
 
             def tell_checks(proof: Proof) -> None:
                 if junit is not None:
                     write_report(junit, project.recipe.image.name, proof)
 
-            result = flow.bake(
+            flow.bake(
                 project,
                 opened.cloud,
                 target=opened.target,
@@ -157,11 +162,6 @@ def bake(
                 person=person,
                 pause_before=pause_before,
             )
-        if summary is not None:
-            from amibuild.files import write_atomically
-            from amibuild.summing_up import sum_up
-
-            write_atomically(summary, sum_up(project, result, opened.target))
 
 
 def write_report(path: Path, image: str, proof: Proof) -> None:
@@ -221,6 +221,7 @@ def bake_json(result: BakeResult) -> dict[str, Any]:
         "verified": result.verified,
         "manifest": str(result.manifest) if result.manifest else None,
         "runbook": str(result.runbook) if result.runbook else None,
+        "tfvars": str(result.tfvars) if result.tfvars else None,
         "seconds": {"total": result.seconds_total, "steps": result.seconds_by_step},
     }
 

@@ -16,6 +16,7 @@ from amibuild.cli.session import session
 class FlowName(StrEnum):
     BAKE = "bake"
     PROMOTE = "promote"
+    LOOK = "look"
     PRUNE = "prune"
     REAP = "reap"
 
@@ -40,7 +41,7 @@ def policy(
     as_json: JsonOption = False,
 ) -> None:
     """Print the least-privilege IAM policy for a bake of this recipe, for moving its channels,
-    for prune or for reap."""
+    for looking at a move before somebody approves it, for prune or for reap."""
     with session(context, as_json=as_json) as run:
         from amibuild.errors import UsageError
         from amibuild.project import load_project

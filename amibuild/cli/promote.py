@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # A difference of the whole distribution is no reading: the JSON has all of it.
 SHOWN = 20
 
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only show what would change, with the same refusals.")
+]
 ReasonOption = Annotated[
     str,
     typer.Option("--reason", metavar="TEXT", help="Why, for the channel's history."),
@@ -71,6 +74,7 @@ def promote(
             help="Also one that this channel or the one before was rolled back from.",
         ),
     ] = False,
+    dry_run: DryRunOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,7 +89,7 @@ def promote(
             check_reason(reason)
             allowed = Allowed(allow_unverified, allow_deprecated, allow_skip, allow_rolled_back)
             move = plan_promotion(opened.cloud, opened.recipe, image, to, allowed)
-            _move(run, opened, recipe, move, reason, yes=yes)
+            _move(run, opened, recipe, move, reason, yes=yes, dry_run=dry_run)
 
 
 def rollback(
@@ -105,6 +109,7 @@ def rollback(
     target: TargetOption = None,
     machine: MachineOption = MachineName.AUTO,
     reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -118,7 +123,7 @@ def rollback(
 
             check_reason(reason)
             move = plan_rollback(opened.cloud, opened.recipe, channel, to)
-            _move(run, opened, recipe, move, reason, yes=yes)
+            _move(run, opened, recipe, move, reason, yes=yes, dry_run=dry_run)
 
 
 def _move(
@@ -129,10 +134,11 @@ def _move(
     reason: str,
     *,
     yes: bool,
+    dry_run: bool,
 ) -> None:
     """Shows it, asks, does it, tells it."""
     from amibuild.change import change_between
-    from amibuild.promote import carry_out
+    from amibuild.promote import MoveResult, carry_out
 
     path = path.absolute()
     change = None
@@ -141,6 +147,10 @@ def _move(
         bucket = opened.recipe.aws.bucket
         change = change_between(opened.cloud, state_dir, bucket, move.before, move.image)
         run.story.say(change_text(move, change, datetime.now(UTC)))
+        if dry_run:
+            text = f"would change {_from_to(move)}"
+            run.result(text, moved_json(MoveResult(move, move.channel.version, None), change))
+            return
         question = f"Give {move.channel.name} the image {move.image.name}?"
         require_yes(question, yes=yes, as_json=run.as_json)
     else:
@@ -193,9 +203,11 @@ def age_text(age: Any) -> str:
 
 
 def moved_text(moved: MoveResult) -> str:
-    move = moved.move
-    before = move.channel.image_id or "nothing"
-    return f"{move.channel.name}  {before} -> {move.image.id}" if moved.id else move.image.id
+    return _from_to(moved.move) if moved.id else moved.move.image.id
+
+
+def _from_to(move: Move) -> str:
+    return f"{move.channel.name}  {move.channel.image_id or 'nothing'} -> {move.image.id}"
 
 
 def moved_json(moved: MoveResult, change: Change | None) -> dict[str, Any]:
@@ -206,6 +218,7 @@ def moved_json(moved: MoveResult, change: Change | None) -> dict[str, Any]:
         "channel": move.channel.name,
         "parameter": move.channel.parameter,
         "region": str(move.channel.region),
+        "needed": move.needed,
         "changed": moved.id is not None,
         "version": moved.version,
         "from": {"id": move.channel.image_id, **_named(move.before)}

@@ -18,7 +18,7 @@ from amibuild.cli.options import (
 from amibuild.cli.session import session
 
 if TYPE_CHECKING:
-    from amibuild.reap import ReapReport, Thing
+    from amibuild.reap import Leased, ReapReport, Thing
 
 
 def reap(
@@ -76,7 +76,12 @@ def reap(
         if report.kept:
             names = ", ".join(map(told, report.kept))
             run.story.say(f"kept for a look: {names}; --kept removes it before its time is over")
-        elif not (report.removed or report.would_remove or report.left or report.unreached):
+        for leased in report.leased:
+            run.story.say(leased_text(leased))
+        if not any(
+            (report.removed, report.would_remove, report.left, report.unreached, report.kept,
+             report.leased)
+        ):  # fmt: skip
             run.story.say(f"nothing was left behind in {', '.join(report.regions)}")
         run.result(report_text(report), report_json(report))
         if report.left:
@@ -101,6 +106,13 @@ def check_regions(regions: Sequence[str], *, all_regions: bool) -> None:
 
 def told(thing: Thing) -> str:
     return f"{thing.kind} {thing.id} in {thing.region}"
+
+
+def leased_text(leased: Leased) -> str:
+    return (
+        f"{told(leased.thing)} is left alone until {leased.until:%Y-%m-%dT%H:%M:%SZ}: no journal "
+        f"here says that its bake {leased.bake_id} is dead"
+    )
 
 
 def unreached_text(report: ReapReport) -> str:
@@ -139,6 +151,16 @@ def report_json(report: ReapReport) -> dict[str, Any]:
             {"bake_id": x.bake_id, "target": x.target, "region": x.region} for x in report.elsewhere
         ],
         "kept": each(report.kept),
+        "leased": [
+            {
+                "kind": str(x.thing.kind),
+                "id": x.thing.id,
+                "region": x.thing.region,
+                "bake_id": x.bake_id,
+                "until": x.until.isoformat(),
+            }
+            for x in report.leased
+        ],
         "unreached": [
             {"region": x.region, "reason": x.reason, "hint": x.hint} for x in report.unreached
         ],

@@ -83,6 +83,26 @@ def test_its_json_has_the_difference_of_the_manifests(typed: Typed) -> None:
     assert (again["changed"], again["version"], again["journal"]) == (False, 2, None)
 
 
+def test_a_look_at_a_move_resolves_and_refuses_and_changes_nothing(typed: Typed) -> None:
+    """What somebody approves elsewhere: it has no terminal, and must not need a yes."""
+    old, new = typed.stage.image(OLD), typed.stage.image(NEW)
+    typed.run("promote", OLD, "--to", "nightly", "--yes")
+    out, err = typed.run("promote", NEW, "--to", "nightly", "--dry-run", "--yes")
+    assert out == f"would change nightly  {old} -> {new}\n"
+    assert f"to        {new}  game-host-{NEW}" in err
+    look = typed.ask("promote", "@nightly", "--to", "staging", "--dry-run")
+    assert (look["to"]["id"], look["from"]) == (old, None)
+    assert (look["needed"], look["changed"], look["journal"]) == (True, False, None)
+    again = typed.ask("promote", OLD, "--to", "nightly", "--dry-run")
+    assert (again["needed"], again["changed"], again["to"]["id"]) == (False, False, old)
+    skips = typed.ask("promote", NEW, "--to", "staging", "--dry-run", code=2)["error"]
+    assert skips["kind"] == "PromotionRefused"
+    typed.run("promote", NEW, "--to", "nightly", "--yes")
+    back = typed.ask("rollback", "nightly", "--dry-run")
+    assert (back["verb"], back["to"]["id"], back["changed"]) == ("rollback", old, False)
+    assert (typed.stage.points_at(), typed.stage.points_at("staging")) == (new, None)
+
+
 def test_a_refusal_names_the_flag(typed: Typed) -> None:
     image = typed.stage.image(OLD, **{"amibuild:verified": ""})
     told = typed.ask("promote", image, "--to", "staging", "--yes", code=2)["error"]

@@ -20,6 +20,7 @@ from amibuild.outputs.manifest import to_json
 from amibuild.permission import Wanted
 from amibuild.policy import Flow, statements
 from amibuild.project import Project
+from amibuild.promote import Allowed, plan_promotion, plan_rollback
 from amibuild.reap import reap
 from amibuild.registry import list_images
 from amibuild.scope import OnError
@@ -149,6 +150,25 @@ def test_moving_channels_asks_for_nothing_else(start: Start, tmp_path: Path) -> 
     assert asked - may == set()
     # The first write of a parameter brings its tags, and a lock is tidied up after its tenth.
     assert may - asked == {"ssm:AddTagsToResource", "ssm:DeleteParameters"}
+
+
+def test_a_look_at_a_move_asks_for_nothing_else(start: Start, tmp_path: Path) -> None:
+    aws = start(call_log=tmp_path / "calls")
+    aws.s3.create_bucket(Bucket=BUCKET)
+    stage = Stage(aws, tmp_path / "game-host", f'[aws]\nbucket = "{BUCKET}"\n')
+    image = stage.image("2026.11.21.1")
+    stage.promote(image)
+    text = to_json(manifest("2026.11.21.1", image_id=image))
+    aws.cloud.s3.put(BUCKET, manifest_key("game-host-2026.11.21.1"), text.encode())
+    before = len((tmp_path / "calls").read_text().splitlines())
+    move = plan_promotion(aws.cloud, stage.recipe, "@nightly", "staging", Allowed())
+    change_between(aws.cloud, tmp_path / "game-host", BUCKET, move.before, move.image)
+    plan_rollback(aws.cloud, stage.recipe, "nightly", image)
+    lines = (tmp_path / "calls").read_text().splitlines()[before:]
+    (tmp_path / "looks").write_text("\n".join(lines))
+    wanted = Wanted(stage.recipe, (), partition_of(stage.recipe.aws.region))
+    may = {a for one in statements(wanted, Flow.LOOK) for a in one.actions}
+    assert made(tmp_path / "looks") == may
 
 
 ENDING = (Tag.BAKE_ID, Tag.EXPIRES)

@@ -180,6 +180,42 @@ def test_nothing_that_only_looks_like_ours_is_reaped(start: Start, tmp_path: Pat
     assert report.removed == [Thing(ResourceKind.VOLUME, ours, HERE)]
     assert report.live == [live]
     assert account(aws) == before
+    # What has a date that is still to come is told, once each.
+    ahead = [one for one in report.leased if one.bake_id == BAKE]
+    assert ahead == report.leased
+    assert sorted(one.thing.kind for one in ahead) == sorted(
+        (
+            ResourceKind.INSTANCE,
+            ResourceKind.VOLUME,
+            ResourceKind.SNAPSHOT,
+            ResourceKind.SECURITY_GROUP,
+            ResourceKind.IMAGE,
+        )
+    )
+    assert {one.until for one in ahead} == {NOW + timedelta(hours=1)}
+
+
+def test_what_a_bake_of_another_machine_still_has_is_told_and_not_called_nothing(
+    here: Place,
+) -> None:
+    here.run("local", "up", "--machine", "none")
+    bake_id = new_bake_id()
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=7)
+    lease = expiry(until, timedelta())
+    instance = here.launch(**{**OURS, Tag.BAKE_ID: str(bake_id), Tag.EXPIRES: lease})
+    done = here.run("reap", "--json")
+    assert json.loads(done.stdout)["leased"] == [
+        {
+            "kind": "instance",
+            "id": instance,
+            "region": HERE,
+            "bake_id": bake_id,
+            "until": until.isoformat(),
+        }
+    ]
+    said = done.stderr.decode()
+    assert f"instance {instance} in us-east-1 is left alone until {until:%Y-%m-%dT%H:%M}" in said
+    assert "nothing was left behind" not in said
 
 
 def test_the_command_line_tells_regions_and_those_that_refuse(here: Place) -> None:

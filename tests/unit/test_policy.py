@@ -299,6 +299,11 @@ def test_moving_channels_changes_nothing_else() -> None:
     }
 
 
+def test_who_looks_at_a_move_may_change_nothing() -> None:
+    assert all(a.partition(":")[2].startswith(LOOKS) for a in actions(FULL, Flow.LOOK))
+    assert all(one in statements(FULL, Flow.PROMOTE) for one in statements(FULL, Flow.LOOK))
+
+
 def test_channels_are_bound_to_their_parameters() -> None:
     own = wanted({"channels": {"order": ["nightly", "live"], "parameter": "/{image}/a*/{channel}"}})
     moves = of(own, Flow.PROMOTE, "MoveChannels")
