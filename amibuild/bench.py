@@ -145,6 +145,7 @@ class Bench:
         self._restarted.clear()
         bad = {check.step for check in report.checks if check.failed}
         for step in steps:
+            self._checked.pop(step.name, None)
             if step.name not in bad:
                 self._checked[step.name] = _checks_of(step)
         return report.checks

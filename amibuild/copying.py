@@ -72,11 +72,16 @@ def copy(machine: BakeMachine, wanted: Copy, observer: Observer = silent) -> str
 def _send(ssh: SshCommunicator, source: str, to: str, observer: Observer) -> str:
     from amibuild.communicator.trees import is_folder, send_tree
 
-    path = Path(source)
+    path, folder = Path(source), str(PurePosixPath(to).parent)
     if to.endswith("/") or is_folder(ssh, to):
         # Of "." and "..", too.
         name = path.resolve().name if path.name in ("", "..") else path.name
         to = f"{to.rstrip('/')}/{name}"
+    elif not is_folder(ssh, folder):
+        raise UsageError(
+            f"there is no folder {folder} on the machine",
+            hint=f"{to}/, with a slash at its end, is made",
+        )
     send_tree(ssh, path, to, observer)
     return to
 

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from amibuild.channel_lines import Moved, Moving, Pruning, Revoking
-from amibuild.errors import Leftover, LeftoverError, UsageError, WaitTimeout
+from amibuild.errors import AmibuildError, Leftover, LeftoverError, WaitTimeout
 from amibuild.line import Line
 from amibuild.recipe.ssh import Ssh
 from amibuild.secret import all_masked
@@ -134,11 +134,14 @@ class Intended(Line):
 
 
 class Created(Line):
+    """`again` is for what an earlier run made, and this one has taken over."""
+
     event: Literal["created"] = "created"
     kind: ResourceKind
     id: str
     token: str
     region: str
+    again: bool = False
 
 
 class Abandoned(Line):
@@ -220,11 +223,14 @@ BEGIN = re.compile(rb'(?=\{"at":)')
 LOOKED_AT_S = 2
 
 
-class JournalBusy(UsageError):
+class JournalBusy(AmibuildError):
     """Another process has this journal: its bake is alive, or somebody reaps it."""
 
     def __init__(self, bake_id: str) -> None:
-        super().__init__(f"bake {bake_id} is running, or another process cleans up after it")
+        super().__init__(
+            f"{bake_id} is another process's at the moment: it runs, or is cleaned up after",
+            hint="`amibuild bakes` lists it; wait for that process, or end it (Ctrl-C)",
+        )
 
 
 class Journal:

@@ -131,8 +131,9 @@ def _kind(reference: Reference) -> str:
 
 
 def _name(reference: Reference) -> str:
-    """`i-0abc`, or a parameter's name without its first slash, as its ARN has it."""
-    return reference.arn.split(":", 5)[-1].partition("/")[2]
+    """`i-0abc`, or a parameter's name. Its ARN has one path with a first slash and without."""
+    name = reference.arn.split(":", 5)[-1].partition("/")[2]
+    return f"/{name}" if reference.kind == "ssm:Parameter" and "/" in name else name
 
 
 def _orphans(cloud: Cloud, recipe: Recipe, rule: Rule, now: datetime) -> tuple[str, ...]:

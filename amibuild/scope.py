@@ -152,7 +152,7 @@ class Scope:
 
     def adopt(self, created: Created) -> None:
         """What an earlier run of this bake has made is owned like the rest."""
-        self._arm(created.kind, created.id, created.token)
+        self._arm(created.kind, created.id, created.token, again=True)
         self.seen(created.id)
 
     def adopt_intended(self, intent: Intended) -> None:
@@ -215,10 +215,12 @@ class Scope:
             left = Leftover(owned.kind, owned.id, self._region, KEPT_TO_RESUME, command)
             error.leftovers = (*error.leftovers, left)
 
-    def _arm(self, kind: ResourceKind, id_: str, token: str) -> None:
+    def _arm(self, kind: ResourceKind, id_: str, token: str, *, again: bool = False) -> None:
         # Owned first: a journal that can't be written (a full disk) must not cost a removal.
         self._owned.append(_Owned(kind, id_, token, self._clock.monotonic() + SEARCH_S))
-        self._journal.write(Created(kind=kind, id=id_, token=token, region=self._region))
+        self._journal.write(
+            Created(kind=kind, id=id_, token=token, region=self._region, again=again)
+        )
 
     def _search(self, kind: ResourceKind, token: str, name: str, error: BaseException) -> None:
         """What a failed creation may have made all the same is owned like the rest."""

@@ -140,7 +140,8 @@ def event_line(event: Shown) -> Line | None:
         case Created(kind=ResourceKind.LOCK) | Removed(kind=ResourceKind.LOCK):
             return None  # with each bake, and it costs nothing
         case Created():
-            return Line(f"  {event.kind} {event.id} created", Style.DIM)
+            how = "taken over" if event.again else "created"
+            return Line(f"  {event.kind} {event.id} {how}", Style.DIM)
         case Removed():
             return Line(f"  {event.kind} {event.id} removed", Style.DIM)
         case Kept():

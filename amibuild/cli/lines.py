@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import shlex
 import sys
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from amibuild.guests import Ran
 
 STDIN_SOON_S = 2.0
+_EXIT = re.compile(r"(?:exit|logout)(?:\s+(\d{1,3}))?")
 HOW = "each line runs by itself, in the folder where the last one ended; Ctrl-D ends"
 
 
@@ -48,7 +50,10 @@ def line_by_line(machine: str, run: Callable[[bytes], Ran]) -> int:
         try:
             with signals.catch():
                 line = _prompted(f"{machine}# ")
-                if not line or line.strip() == "exit":
+                if not line:
+                    break
+                if left := _EXIT.fullmatch(line.strip()):
+                    code = int(left[1] or code) & 0xFF
                     break
                 script = (
                     f'cd "$(cat {place} 2>/dev/null || echo /root)" || exit\n'

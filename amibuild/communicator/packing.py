@@ -51,6 +51,25 @@ ZEROS = bytes(HOLE_BYTES)
 SENT_TO = "work"
 
 
+@dataclass(frozen=True)
+class Owner:
+    """By name where the machine knows that, else by number. Root's where nothing is said."""
+
+    user: str = ""
+    group: str = ""
+    uid: int = 0
+    gid: int = 0
+
+    @classmethod
+    def named(cls, both: str) -> Owner:
+        """Of `user:group`, or nothing."""
+        user, _, group = both.partition(":")
+        return cls(user, group)
+
+
+ROOTS = Owner()
+
+
 class Packer:
     """Takes entries, in an order in which folders and first names come before what needs them."""
 
@@ -62,7 +81,9 @@ class Packer:
         self._size = 0
         self._folders: set[str] = set()
 
-    def file(self, name: str, content: Content, mode: int, owner: str = "", mtime: int = 0) -> None:
+    def file(
+        self, name: str, content: Content, mode: int, owner: Owner = ROOTS, mtime: int = 0
+    ) -> None:
         data = segments(content)
         member = self._member(name, tarfile.REGTYPE, mode, owner, mtime)
         if data is None:
@@ -83,18 +104,18 @@ class Packer:
         self._add(table)
         self._body(content, data)
 
-    def folder(self, name: str, mode: int, owner: str = "", mtime: int = 0) -> None:
+    def folder(self, name: str, mode: int, owner: Owner = ROOTS, mtime: int = 0) -> None:
         self._folders.add(name)
         self._header(self._member(name, tarfile.DIRTYPE, mode, owner, mtime))
 
-    def link(self, name: str, target: str, owner: str = "", mtime: int = 0) -> None:
+    def link(self, name: str, target: str, owner: Owner = ROOTS, mtime: int = 0) -> None:
         member = self._member(name, tarfile.SYMTYPE, 0o777, owner, mtime)
         member.linkname = target
         self._header(member)
 
     def same(self, name: str, first: str) -> None:
         """A second name of what is there under the first."""
-        member = self._member(name, tarfile.LNKTYPE, 0o644, "", 0)
+        member = self._member(name, tarfile.LNKTYPE, 0o644, ROOTS, 0)
         member.linkname = first
         self._header(member)
 
@@ -102,13 +123,16 @@ class Packer:
         self._add(bytes(2 * tarfile.BLOCKSIZE))
         self._flush()
 
-    def _member(self, name: str, kind: bytes, mode: int, owner: str, mtime: int) -> tarfile.TarInfo:
+    def _member(
+        self, name: str, kind: bytes, mode: int, owner: Owner, mtime: int
+    ) -> tarfile.TarInfo:
         for folder in reversed(PurePosixPath(name).parents[:-1]):
             if str(folder) not in self._folders:
                 self.folder(str(folder), 0o755)
         member = tarfile.TarInfo(name)
         member.type, member.mode, member.mtime = kind, mode, mtime
-        member.uname, _, member.gname = owner.partition(":")
+        member.uname, member.gname = owner.user, owner.group
+        member.uid, member.gid = owner.uid, owner.gid
         return member
 
     def _header(self, member: tarfile.TarInfo) -> None:
@@ -253,13 +277,13 @@ def pack(
 ) -> None:
     """The files of a job. `last` is there only when all the others are."""
     for file in sorted((f for f in files if f.folder), key=lambda f: f.path):
-        packer.folder(file.path, file.mode, file.owner)
+        packer.folder(file.path, file.mode, Owner.named(file.owner))
     for file in files:
         if file.link:
             packer.link(file.path, file.link)
         elif same := file.same_as or there.get(file.path):
             packer.same(file.path, same)
         elif not file.folder:
-            packer.file(file.path, file.content, file.mode, file.owner)
+            packer.file(file.path, file.content, file.mode, Owner.named(file.owner))
     packer.file(last.path, last.content, last.mode)
     packer.end()

@@ -14,7 +14,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, overload
 
@@ -23,6 +23,7 @@ from amibuild.communicator.packing import (
     SAMPLE_BYTES,
     SAMPLES,
     Content,
+    Owner,
     Packer,
     shrinks,
 )
@@ -35,6 +36,8 @@ from amibuild.wait import Observer, silent
 # Of a tree there, to see whether it would shrink.
 PROBE_BYTES = 4 * 1024 * 1024
 BUFFER_BYTES = 256 * 1024
+# Exit codes that tar does not have.
+NOTHING_THERE, NO_FILES = 66, 67
 PROBE_LIMIT_BYTES = PROBE_BYTES * 85 // 100
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -53,7 +56,7 @@ def is_folder(ssh: SshCommunicator, path: str) -> bool:
 def send_tree(ssh: SshCommunicator, source: Path, to: str, observer: Observer = silent) -> None:
     """What is at `source` and below, as `to` there. Raises: UsageError, CommandFailed, WaitTimeout.
 
-    Owners are kept by name, where the machine knows it, else root's.
+    Owners are kept by name, else by number.
     """
     entries = list(_entries(source))
     folder, name = os.path.split(to.rstrip("/"))
@@ -89,15 +92,27 @@ def fetch_tree(ssh: SshCommunicator, source: str, into: Path, observer: Observer
     named = quote(f"./{name}")
     # Not pax, which has a header more for each file: of its times, in parts of a second.
     # Of a file that grows meanwhile it brings what there was, and ends with 1.
+    # The kernel's files say that they are empty.
     script = f"""\
 set -eu
-pressed=z
+[ -e {quote(source)} ] || [ -L {quote(source)} ] || exit {NOTHING_THERE}
+case $(stat -f -c %T {quote(source)} 2>/dev/null) in
+proc | sysfs | cgroup2fs | debugfs | tracefs | securityfs) exit {NO_FILES} ;;
+esac
+set --
 [ "$({tar} {named} 2>/dev/null | head -c {PROBE_BYTES} | gzip -1 | wc -c)" \
--le {PROBE_LIMIT_BYTES} ] || pressed=
-GZIP=-1 {tar} "-${{pressed}}f" - {named} || [ $? = 1 ]
+-gt {PROBE_LIMIT_BYTES} ] || set -- -I "gzip -1"
+{tar} "$@" -f - {named} || [ $? = 1 ]
 """
     into.mkdir(parents=True, exist_ok=True)
     done = ssh.download(f"fetching {source}", script, lambda stream: unpack(stream, into), observer)
+    if done.exit_code == NOTHING_THERE:
+        raise UsageError(f"there is no {source} on the machine")
+    if done.exit_code == NO_FILES:
+        raise UsageError(
+            f"{source} is the kernel's, and no file of a disk",
+            hint="`amibuild run BAKE_ID -- cat FILE` shows one",
+        )
     _check(f"fetching {source}", done)
 
 
@@ -185,7 +200,7 @@ def _pack(
     name: str,
     seen: dict[tuple[int, int], str],
 ) -> None:
-    mode, owner, mtime = stat.S_IMODE(facts.st_mode), _owner(path), int(facts.st_mtime)
+    mode, owner, mtime = stat.S_IMODE(facts.st_mode), _owner(facts), int(facts.st_mtime)
     if stat.S_ISLNK(facts.st_mode):
         target = os.readlink(path)  # noqa: PTH115 - a Path would not keep it as it is written
         packer.link(name, target, owner, mtime)
@@ -198,13 +213,14 @@ def _pack(
             packer.file(name, content, mode, owner, mtime)
 
 
-def _owner(path: Path) -> str:
-    """Empty when nobody of that name is known here."""
-    try:
-        facts = path.lstat()
-        return f"{pwd.getpwuid(facts.st_uid).pw_name}:{grp.getgrgid(facts.st_gid).gr_name}"
-    except KeyError:
-        return ""
+def _owner(facts: os.stat_result) -> Owner:
+    """Without the names that are not known here."""
+    user = group = ""
+    with suppress(KeyError):
+        user = pwd.getpwuid(facts.st_uid).pw_name
+    with suppress(KeyError):
+        group = grp.getgrgid(facts.st_gid).gr_name
+    return Owner(user, group, facts.st_uid, facts.st_gid)
 
 
 @contextmanager

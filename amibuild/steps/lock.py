@@ -131,7 +131,7 @@ def take(
         return until(look, what=name, timeout_s=VISIBLE_S, clock=clock, observer=journal.show)
 
     def overtaken() -> Overtaken:
-        quicker = f"another bake of {free.image} was quicker"
+        quicker = f"somebody else had the lock of {free.image} first"
         journal.write(Noted(text=f"{quicker}: this one begins anew"))
         return Overtaken(quicker)
 

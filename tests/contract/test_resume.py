@@ -297,7 +297,7 @@ def test_one_that_another_process_has_is_refused(start: Start, project: Project)
     bake_id = kept_after(project, aws, answers, "hardening")
     with (
         Journal(project.state_dir / "journals" / f"{bake_id}.jsonl"),
-        pytest.raises(JournalBusy, match="is running, or another process cleans up after it"),
+        pytest.raises(JournalBusy, match="is another process's at the moment"),
     ):
         builder.run(project, aws.cloud, resume=bake_id)
 

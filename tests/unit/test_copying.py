@@ -11,7 +11,7 @@ from amibuild.bake_machine import BakeMachine
 from amibuild.communicator.ssh import SshCommunicator
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.copying import Copy, copy, read_copy
-from amibuild.errors import CommandFailed, UsageError
+from amibuild.errors import UsageError
 from amibuild.names import InstanceId
 from amibuild.wait import Waiting
 from tests.unit.fakes import ShellSsm
@@ -118,7 +118,7 @@ def test_nothing_here_is_touched_by_what_can_not_come(
     old.write_text("old")
     with pytest.raises(UsageError, match=r"is a folder, and .*old is a file"):
         fetched(machine, here / "folder", str(old))
-    with pytest.raises(CommandFailed):
+    with pytest.raises(UsageError, match=r"there is no .*gone on the machine"):
         fetched(machine, here / "gone", str(old))
     with pytest.raises(UsageError, match="there is no folder"):
         fetched(machine, here / "file", str(tmp_path / "gone" / "file"))
@@ -126,6 +126,15 @@ def test_nothing_here_is_touched_by_what_can_not_come(
         fetched(machine, Path("/"), str(old))
     assert old.read_text() == "old"
     assert not list(tmp_path.glob(".old*"))
+
+
+def test_a_folder_there_that_is_misspelt_is_not_made(
+    machine: BakeMachine, here: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"there is no folder .*/thre on the machine") as refused:
+        sent(machine, here / "file", f"{tmp_path}/thre/file")
+    assert "with a slash at its end" in (refused.value.hint or "")
+    assert not (tmp_path / "thre").exists()
 
 
 def test_without_ssh_it_is_told_what_else_there_is(here: Path, tmp_path: Path) -> None:

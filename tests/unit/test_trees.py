@@ -14,7 +14,7 @@ from amibuild import proc
 from amibuild.communicator.packing import Content
 from amibuild.communicator.ssh import SshCommunicator
 from amibuild.communicator.trees import fetch_tree, send_tree, unpack
-from amibuild.errors import CommandFailed, HostError, UsageError
+from amibuild.errors import HostError, UsageError
 from tests.unit.ssh_server import Machine
 
 MIB = 1024 * 1024
@@ -53,6 +53,7 @@ def tree(tmp_path: Path) -> Path:
     if os.geteuid() == 0:
         os.chown(top / "plain", 6, 8)
         os.chown(top / "to", 6, 8, follow_symlinks=False)
+        os.chown(top / "empty", 61_234, 54_321)  # nobody of that name is here, or there
     (top / "sealed").chmod(0o2555)
     for path in top.rglob("*"):
         os.utime(path, (1_700_000_000, 1_700_000_000), follow_symlinks=False)
@@ -60,7 +61,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def listed(folder: Path) -> bytes:
-    script = "find . -mindepth 1 -printf '%y %m %u:%g %n %Ts [%P] [%l]\\0' | sort -z; "
+    script = "find . -mindepth 1 -printf '%y %m %U:%G %n %Ts [%P] [%l]\\0' | sort -z; "
     script += "find . -type f -exec sha256sum -bz {} + | sort -z"
     return proc.run(["sh", "-c", script], cwd=folder).stdout
 
@@ -162,9 +163,16 @@ def test_a_pipe_is_refused_before_anything_is_sent(
 
 
 def test_what_is_not_there_is_told(ssh: SshCommunicator, tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed) as caught:
+    with pytest.raises(UsageError, match=r"there is no .*/gone on the machine"):
         fetch_tree(ssh, str(tmp_path / "gone"), tmp_path / "back")
-    assert "No such file" in "\n".join(caught.value.tail)
+
+
+def test_files_of_the_kernel_are_refused_since_they_seem_empty(
+    ssh: SshCommunicator, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="/proc/meminfo is the kernel's") as refused:
+        fetch_tree(ssh, "/proc/meminfo", tmp_path / "back")
+    assert "-- cat" in (refused.value.hint or "")
 
 
 def test_a_device_there_is_refused_by_its_name(ssh: SshCommunicator, tmp_path: Path) -> None:
