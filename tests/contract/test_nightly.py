@@ -197,6 +197,19 @@ def test_what_people_approve_is_what_was_looked_at(aws: Aws, tmp_path: Path) -> 
     assert "--yes" in refused.summary
 
 
+def test_a_night_does_not_undo_a_rollback_of_the_first_channel(aws: Aws, tmp_path: Path) -> None:
+    site = new_site(aws, tmp_path)
+    stage = Stage(aws, tmp_path / "game-host")
+    old, bad = stage.image("2026.11.21.1"), stage.image("2026.11.22.1")
+    stage.promote(old)
+    stage.promote(bad)
+    stage.roll_back()
+    runner = site.runner("promote")
+    runner.run(PROMOTE, {"IMAGE": bad, **NIGHTLY})
+    assert f"nightly stays as it is: it was rolled back from `{bad}`" in runner.summary
+    assert stage.points_at() == old
+
+
 ROLLED_BACK = '{"error": {"kind": "PromotionRefused", "flags": [%s]}}'
 
 
