@@ -47,7 +47,7 @@ def bake(
         typer.Option(
             "--on-error",
             help="Remove what was made, keep it for a look, or ask at the terminal, where a step "
-            "can be run again.",
+            "can be run again. Ctrl-C always removes it.",
         ),
     ] = OnErrorName.CLEAN,
     pause_before: Annotated[

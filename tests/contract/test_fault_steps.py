@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,8 +64,20 @@ def whole(aws: Aws) -> set[str]:
     return set().union(*account(aws).values())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
-@pytest.mark.parametrize("stage", STAGES)
+def alternating(*values: Any, at: int) -> Any:
+    """Every other one is for `make soak` alone."""
+    return pytest.param(*values, marks=[pytest.mark.soak] if at % 2 else [])
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [
+        alternating(stage, number, at=at + turn)
+        for at, stage in enumerate(STAGES)
+        for turn, number in enumerate((signal.SIGINT, signal.SIGTERM))
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_a_signal_at_any_stage_leaves_the_account_as_it_was(
     start: Start, project: Project, stage: str, number: signal.Signals
 ) -> None:
@@ -73,7 +86,7 @@ def test_a_signal_at_any_stage_leaves_the_account_as_it_was(
     assert error.signal_name == number.name
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [alternating(s, at=at) for at, s in enumerate(STAGES)])
 def test_what_cannot_be_removed_is_reported_exactly_and_reaped(
     start: Start, project: Project, stage: str
 ) -> None:
@@ -96,7 +109,7 @@ MOMENTS = [
 ]
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", [alternating(m, at=at) for at, m in enumerate(MOMENTS)])
 def test_after_kill_9_at_any_moment_reap_finds_it_all(
     start: Start, tmp_path: Path, moment: str
 ) -> None:

@@ -33,6 +33,7 @@ def test_ten_descendants_take_little_more_than_one(tmp_path: Path, base: Path) -
     assert found.share < MOST
 
 
+@pytest.mark.soak  # ten boots
 def test_they_do_with_the_noise_of_a_boot_each_too(tmp_path: Path, base: Path) -> None:
     found = space.booted(tmp_path, base, DESCENDANTS)
     assert found.each > space.ADDED

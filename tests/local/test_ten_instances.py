@@ -13,6 +13,7 @@ from tests.local.host import left_on_host
 
 pytestmark = [
     pytest.mark.machine,
+    pytest.mark.soak,
     pytest.mark.skipif(os.geteuid() != 0, reason="nspawn needs root"),
 ]
 COUNT = 10
