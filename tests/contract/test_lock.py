@@ -324,7 +324,7 @@ def test_the_journal_of_who_was_overtaken_says_so(aws: Aws, tmp_path: Path) -> N
         pass
     (journal,) = (tmp_path / "journals").iterdir()
     notes = [event.text for event in read(journal) if isinstance(event, Noted)]
-    assert notes == [f"another bake of {IMAGE} was quicker: this one begins anew"]
+    assert notes == [f"somebody else had the lock of {IMAGE} first: this one begins anew"]
 
 
 class Brief(Project):
