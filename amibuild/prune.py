@@ -116,7 +116,7 @@ def used_by(
             uses[back.id].append(f"the channel {channel.name} would go back to it")
     told_already = {(one.image_id, one.parameter.lstrip("/")) for one in channels}
     for reference in references:
-        if (reference.image_id, _name(reference)) not in told_already:
+        if (reference.image_id, _name(reference).lstrip("/")) not in told_already:
             uses[reference.image_id].append(f"{_kind(reference)} {_name(reference)} uses it")
     return uses
 

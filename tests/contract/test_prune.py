@@ -90,7 +90,7 @@ def test_of_sixty_images_none_that_is_used_goes(shelf: Shelf) -> None:
     aws.ssm.put_parameter(
         Name=f"/{shelf.name}/mine", Value=images[13], Type="String", DataType="aws:ec2:image"
     )
-    used[images[13]] = f"parameter {shelf.name}/mine uses it"
+    used[images[13]] = f"parameter /{shelf.name}/mine uses it"
     aws.until(lambda: str(aws.cloud.images.references([images[13]]) != []), "True")
 
     revoked_used, revoked = images[14], images[15]
