@@ -13,7 +13,7 @@ from contextlib import closing
 import boto3
 import pytest
 
-from tests.contract.fault_cells import POSSIBLE, Call, Cell, Kind, Run, Sort, sort_of
+from tests.contract.fault_cells import POSSIBLE, Call, Cell, Kind, Run, sort_of
 from tests.contract.fault_channels import (
     NEXT,
     PRUNED,
@@ -52,8 +52,7 @@ def matrix(recorded: Recorded) -> list[Cell]:
 
 
 def quick(cell: Cell) -> bool:
-    telling = cell.first or sort_of(cell.call.name) is not Sort.READ
-    return telling and cell.kind in QUICK and cell.run in (NEXT, REVOKED, PRUNED)
+    return cell.first and cell.kind in QUICK and cell.run in (NEXT, REVOKED, PRUNED)
 
 
 def wrong_of(lab: Lab, recorded: Recorded, picked: list[Cell]) -> list[str]:

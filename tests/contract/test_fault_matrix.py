@@ -39,7 +39,7 @@ KNOWN = {
 CREATES = {*NEW, *SHORTAGES, "PutObject"}
 # In `make test`: every call has one of them at least. The others take the same ways through
 # botocore's retries, or are in test_bake.py for what is created: their turn is in `make soak`.
-QUICK = (Kind.DENIED, Kind.LOST, Kind.SHORT, Kind.SHORT_ON, Kind.DEAD, Kind.UNSEEN)
+QUICK = (Kind.DENIED, Kind.LOST, Kind.SHORT, Kind.SHORT_ON)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,9 @@ from tests.contract.builder import scripted
 from tests.contract.journey import CHANNELS, REASON, Journey, Walked, walk
 from tests.local.clients import need
 
+# Its parts have tests of their own in each run.
+pytestmark = pytest.mark.soak
+
 
 @pytest.fixture(scope="module")
 def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:

@@ -110,7 +110,13 @@ MOMENTS = (
 )
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(moment, marks=[pytest.mark.soak] if at % 2 else [])
+        for at, moment in enumerate(MOMENTS)
+    ],
+)
 def test_after_kill_9_it_goes_on_and_leaves_the_image_alone(
     start: Start, tmp_path: Path, moment: str
 ) -> None:

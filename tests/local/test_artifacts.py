@@ -190,6 +190,7 @@ def test_a_wrong_checksum_fails_before_anything_is_made(project: Path, baked: Ca
         changed.write_bytes(kept)
 
 
+@pytest.mark.soak
 def test_an_object_that_changed_fails_the_bake_by_name(project: Path, baked: Called) -> None:
     place = project / "provisioners/services/managed/service.toml"
     text = place.read_text()

@@ -97,6 +97,7 @@ def test_a_step_is_mended_by_saving_it_and_the_machine_stays(project: Path) -> N
     assert fresh.json["machine"] != machine
 
 
+@pytest.mark.soak
 def test_a_service_runs_at_once_and_is_started_again_when_it_was_saved(project: Path) -> None:
     first = amibuild(project, "dev", "echo", "--once", "--json")
     assert first.exit_code == 0, first.story

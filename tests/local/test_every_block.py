@@ -22,6 +22,7 @@ from tests.local.test_volumes import snapshot
 
 pytestmark = [
     pytest.mark.machine,
+    pytest.mark.soak,  # test_scenario.py has a bake that ends because of a key left behind
     pytest.mark.skipif(os.geteuid() != 0, reason="nspawn needs root"),
 ]
 

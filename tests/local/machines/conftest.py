@@ -11,7 +11,7 @@ import pytest
 
 from amibuild.local.base import ensure_base
 from amibuild.local.store import Store
-from tests.local.machines.running import DRIVERS, Api, Running, Start, starting
+from tests.local.machines.running import DRIVERS, EVERY_DRIVER, Api, Running, Start, starting
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +54,7 @@ def start_for_all(
         yield start
 
 
-@pytest.fixture(scope="module", params=list(DRIVERS), ids=str)
+@pytest.fixture(scope="module", params=EVERY_DRIVER, ids=str)
 def running(request: pytest.FixtureRequest, start_for_all: Start) -> Iterator[Running]:
     """One machine for all tests that leave it as it was; one of them runs at a time."""
     running = start_for_all(DRIVERS[request.param]())

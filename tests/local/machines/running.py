@@ -115,6 +115,11 @@ DRIVERS: dict[Driver, Callable[[], MachineDriver]] = {
     Driver.NSPAWN: NspawnDriver,
     Driver.QEMU: QemuDriver,
 }
+# A virtual machine takes a minute to boot. The bakes have theirs in each run.
+EVERY_DRIVER = [
+    pytest.param(driver, marks=[pytest.mark.soak] if driver is Driver.QEMU else [])
+    for driver in DRIVERS
+]
 
 
 class Start(Protocol):

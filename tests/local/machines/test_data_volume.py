@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from amibuild import proc
-from amibuild.local.machines.base import DataVolume, Driver
-from tests.local.machines.running import DRIVERS, Running, Start
+from amibuild.local.machines.base import DataVolume
+from tests.local.machines.running import DRIVERS, EVERY_DRIVER, Running, Start
 
 pytestmark = [
     pytest.mark.machine,
@@ -24,13 +24,6 @@ STATE = "/var/lib/svc-game"
 EMPTY, FOREIGN, ABSENT = "vol-0123456789abcdef0", "vol-0123456789abcdef1", "vol-0123456789abcdef2"
 LARGER = "vol-0123456789abcdef3"
 FOREIGN_BYTES = b"\x1f\x8b".ljust(510, b"\0") + b"\x55\xaa"  # as a disk with a partition table ends
-
-
-# A virtual machine takes a minute to boot; what it has of its own is the name of the device.
-EVERY_DRIVER = [
-    pytest.param(driver, marks=[pytest.mark.soak] if driver is Driver.QEMU else [])
-    for driver in DRIVERS
-]
 
 
 @pytest.fixture(scope="module", params=EVERY_DRIVER, ids=str)

@@ -18,7 +18,7 @@ from amibuild.local import disk as disks
 from amibuild.local import sparse
 from amibuild.local.machines.base import DataVolume, Driver
 from amibuild.wait import Look, until
-from tests.local.machines.running import DRIVERS, Running, Start
+from tests.local.machines.running import DRIVERS, EVERY_DRIVER, Running, Start
 
 pytestmark = [
     pytest.mark.machine,
@@ -51,7 +51,7 @@ def let_go(one: Running, volume_id: str) -> None:
     )
 
 
-@pytest.mark.parametrize("driver", list(DRIVERS), ids=str)
+@pytest.mark.parametrize("driver", EVERY_DRIVER, ids=str)
 def test_a_machines_disks(driver: Driver, start: Start, tmp_path: Path, base_disk: Path) -> None:
     """One story for each driver, since a machine under TCG takes most of a minute to boot."""
     first, second = volume(tmp_path), volume(tmp_path, like=base_disk)
