@@ -190,20 +190,21 @@ def _lock(unit: Unit) -> str:
 
 def _empty(folder: str, keep: str = "") -> str:
     """Removes what is in a job's folder, but for the mark that it began. What its script has
-    mounted there is not in it, and may be others' files: that is unmounted. `keep` are lines that
-    take away what is wanted, before the rest goes."""
+    mounted there is not in it, and may be others' files: that is unmounted. Where that fails
+    nothing is removed, for find's -xdev does not see a folder of the same disk that is mounted
+    there. `keep` are lines that take away what is wanted, before the rest goes."""
     return f"""\
     mounted() {{
         while read -r _ _ _ _ point _; do
             case $point in "$1"/*)
-                printf %b "$point"
+                printf '%b/' "$point"  # its end may be a line break
                 return
                 ;;
             esac
         done </proc/self/mountinfo
     }}
     while point=$(mounted "{folder}"); [ -n "$point" ]; do
-        umount --lazy --recursive -- "$point"
+        umount --lazy --recursive -- "$point" || exit 1
     done
 {keep}\
     find "{folder}" -xdev -mindepth 1 ! -path "{folder}/began" -delete

@@ -39,7 +39,8 @@ class SshBuilder:
         self._folder = folder
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._transports: list[paramiko.Transport] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     @property
     def proxy_command(self) -> str:
@@ -50,9 +51,14 @@ class SshBuilder:
         return shlex.join([sys.executable, str(RELAY), "127.0.0.1", port, str(deaths), "0"])
 
     def close(self) -> None:
-        self._listener.close()
+        # Over before the number of its socket is another one's: it would answer there, with
+        # the keys of this one.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         for transport in self._transports:
             transport.close()
+        self._thread.join(5)
+        self._listener.close()
 
     def _accept(self) -> None:
         while True:

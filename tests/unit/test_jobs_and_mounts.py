@@ -91,6 +91,25 @@ def test_what_a_step_has_mounted_is_not_removed_with_its_folder(
     assert left == ["began"]
 
 
+@needs_namespaces
+def test_a_mount_whose_name_ends_in_a_line_break_is_unmounted_too(machine: Machine) -> None:
+    done = machine.after('mkdir "$1/x\n"\nmount --bind "$2" "$1/x\n"\n', *stopped())
+    assert done.exit_code == 0, done.stderr
+    assert (machine.share / "theirs").read_text() == "for years"
+
+
+@needs_namespaces
+@pytest.mark.parametrize("strict", ["set +e\n", ""], ids=["stop", "start"])
+def test_one_that_can_not_be_unmounted_is_tried_once_and_nothing_is_removed(
+    machine: Machine, strict: str
+) -> None:
+    """The caller's shell may have no `set -e`."""
+    refused = "umount() { tries=${tries-}x; [ ${#tries} -lt 9 ] || exit 99; return 1; }\n"
+    done = machine.after(f'mount --bind "$2" "$1"\n{refused}{strict}', *stopped())
+    assert done.exit_code == 1
+    assert (machine.share / "theirs").read_text() == "for years"
+
+
 def test_a_step_with_a_file_of_the_marks_name_runs_again(tmp_path: Path) -> None:
     ssm = ShellSsm(tmp_path / "run")
     job = RemoteJob("step", "echo ran", 60, (StepFile("files/began", b"x"),))
