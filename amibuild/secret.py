@@ -154,8 +154,10 @@ def _spellings(value: str) -> Iterator[str]:
     yield "".join(map(_character, value))
     yield f"(?i:{re.escape(value.encode().hex())})"
     for text in _in_base64(value.encode()):
-        # base64 breaks its lines.
-        yield r"[\s\\]*".join(map(re.escape, text))
+        # base64 breaks its lines. The character behind has up to four bits of the last byte. The one
+        # in front has as many of the first, and stays: nothing is found fast that may begin with
+        # any character.
+        yield r"[\s\\]*".join(map(re.escape, text)) + "[A-Za-z0-9+/_-]?"
 
 
 def _character(char: str) -> str:
