@@ -13,21 +13,28 @@ import pytest
 from amibuild import revoke, signals
 from amibuild.aws.errors import calling
 from amibuild.aws.images import Image
+from amibuild.aws.partition import partition_of
 from amibuild.aws.session import Cloud
 from amibuild.bake import BakeResult, bake
 from amibuild.channels import find
 from amibuild.errors import AmibuildError, Denied, Interrupted
 from amibuild.names import Tag
-from amibuild.policy import Flow
+from amibuild.permission import Wanted
+from amibuild.policy import Flow, document
 from amibuild.project import Project
 from amibuild.reap import reap
+from amibuild.retention import Rule
 from amibuild.scope import OnError
 from amibuild.verify.boot import verify
 from tests.contract import builder
 from tests.contract.account import account
 from tests.contract.builder import Answers, changed, checks, new_project
 from tests.contract.conftest import Aws, Start
-from tests.contract.policed import actions, guarded
+from tests.contract.fault_matrix import POLICY
+from tests.contract.imaged import snapshot_of
+from tests.contract.policed import Guard, actions, guarded
+from tests.contract.promoted import Stage
+from tests.contract.shelf import Shelf
 from tests.contract.test_lease import Leaping, at
 
 BUCKET, KEY = "a-bucket-of-ours", "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
@@ -70,6 +77,20 @@ def test_a_bake_is_refused_nothing(
     assert {"ec2:RunInstances", "ec2:CreateTags", "ssm:SendCommand"} <= actions(guard.asked)
     if how != "it ends well" and on_error is OnError.CLEAN:
         assert account(aws) == before
+
+
+def test_a_bake_on_spot_with_a_profile_is_refused_nothing(start: Start, project: Project) -> None:
+    aws = begin(start)
+    aws.iam.create_role(RoleName="of-builder", AssumeRolePolicyDocument="{}")
+    aws.iam.put_role_policy(RoleName="of-builder", PolicyName="own", PolicyDocument=POLICY)
+    aws.iam.create_instance_profile(InstanceProfileName="builder")
+    aws.iam.add_role_to_instance_profile(InstanceProfileName="builder", RoleName="of-builder")
+    ours = changed(project, builder={"spot": True}, aws={"instance_profile": "builder"})
+    cloud, guard = guarded(aws, ours)
+    assert builder.run(ours, cloud).verified
+    assert guard.refused == []
+    assert {"iam:PassRole", "iam:GetInstanceProfile"} <= actions(guard.asked)
+    assert "spot-instances-request" in str([one.resource for one in guard.asked])
 
 
 def test_a_bake_that_is_resumed_is_refused_nothing(start: Start, project: Project) -> None:
@@ -154,6 +175,35 @@ def test_a_revocation_is_refused_nothing(start: Start, project: Project) -> None
     revoke.carry_out(cloud, project.path, plan, target="local", reason="it is slow", subscribers=())
     assert guard.refused == []
     assert find(cloud, project.recipe, proven.image_id).revoked is not None
+
+
+def test_moving_channels_is_refused_nothing(aws: Aws, tmp_path: Path) -> None:
+    stage = Stage(aws, tmp_path / "game-host")
+    old, new = stage.image("2026.11.21.1"), stage.image("2026.11.22.1")
+    guard = over(stage, Flow.PROMOTE)
+    stage.promote(old)
+    stage.promote(new)
+    stage.promote(old, "staging")
+    stage.roll_back()
+    assert guard.refused == []
+    assert (stage.points_at("nightly"), stage.points_at("staging")) == (old, old)
+
+
+def test_prune_is_refused_nothing(aws: Aws, tmp_path: Path) -> None:
+    shelf = Shelf(aws, tmp_path / "game-host", snapshot_of(aws, aws.image()))
+    images = shelf.images(3)
+    guard = over(shelf, Flow.PRUNE)
+    report = shelf.carry_out(shelf.plan(Rule(keep=1, days=0)))
+    assert guard.refused == []
+    assert (report.left, shelf.there()) == ([], {images[2]})
+    assert len(shelf.snapshots()) == 1
+
+
+def over(stage: Stage, flow: Flow) -> Guard:
+    wanted = Wanted(stage.recipe, (), partition_of(stage.recipe.aws.region))
+    guard = Guard(stage.aws, document(wanted, flow))
+    guard.over(stage.aws.cloud)
+    return guard
 
 
 def deregistered(cloud: Cloud, image: Image) -> None:

@@ -422,6 +422,42 @@ def test_a_bake_reaches_no_other_images_lock() -> None:
     assert not may("ssm:PutParameter", f"{PARAMETERS}/amibuild/game-host/nightly/ami-id")
 
 
+SNAPSHOT = "arn:aws:ec2:eu-west-1::snapshot/snap-1"
+OURS = {"aws:ResourceTag/amibuild:image": "game-host"}
+UNPROVEN = {**OURS, "aws:ResourceTag/amibuild:expires": "2026-11-22T16:15:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("action", "keys", "unproven", "proven"),
+    [
+        ("ec2:CreateTags", ["amibuild:expires"], True, False),
+        ("ec2:CreateTags", ["amibuild:verified"], True, True),
+        ("ec2:CreateTags", ["amibuild:expires", "amibuild:verified"], False, False),
+        ("ec2:CreateTags", ["amibuild:image"], False, False),
+        ("ec2:DeleteTags", ["amibuild:expires"], True, False),
+        ("ec2:DeleteTags", ["amibuild:verified"], False, False),
+        ("ec2:DeleteTags", [], False, False),
+        ("ec2:DeleteSnapshot", [], True, False),
+        ("ec2:ModifySnapshotAttribute", [], True, True),
+    ],
+)
+def test_who_bakes_changes_what_is_unproven_and_only_marks_or_shares_what_is_proven(
+    action: str, keys: list[str], unproven: bool, proven: bool
+) -> None:
+    """DeleteTags without a key takes all of them."""
+    given = {"aws:TagKeys": keys} if keys else {}
+    assert allows(BAKES, Asked(action, SNAPSHOT, {**UNPROVEN, **given})) is unproven
+    assert allows(BAKES, Asked(action, SNAPSHOT, {**OURS, **given})) is proven
+    others = {key: value.replace("game-host", "other") for key, value in UNPROVEN.items()}
+    assert not allows(BAKES, Asked(action, SNAPSHOT, {**others, **given}))
+
+
+def test_nothing_of_another_region_is_touched() -> None:
+    there = SNAPSHOT.replace("eu-west-1", "us-east-1")
+    assert allows(BAKES, Asked("ec2:DeleteSnapshot", SNAPSHOT, UNPROVEN))
+    assert not allows(BAKES, Asked("ec2:DeleteSnapshot", there, UNPROVEN))
+
+
 def test_machines_get_the_recipes_profile_and_no_other() -> None:
     started = of(FULL, Flow.BAKE, "StartAsOurs")
     profile = "arn:aws:iam::*:instance-profile/builder"
