@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from moto.ec2.models import ec2_backends
+from typer.testing import CliRunner
 
+from amibuild.cli.main import app
 from amibuild.errors import (
     AmibuildError,
     CommandFailed,
@@ -129,6 +131,29 @@ def test_one_that_is_taken_back_at_once_is_seen_while_it_is_waited_for(
     result = builder.run(project, aws.cloud)
     only_the_image(before, account(aws), result.image_id)
     assert any(note.endswith("once more, on demand") for note in notes(project))
+
+
+class Counting(Answers):
+    """Each job says which time it is."""
+
+    def says(self, job: str) -> str:
+        return f"{job}: {self.jobs.count(job)}"
+
+
+def test_the_logs_are_those_of_the_machine_that_the_bake_went_on_with(
+    start: Start, project: Project
+) -> None:
+    aws, taken = start(script=Counting()), Taken("hardening")
+    builder.run(project, aws.cloud, taken)
+    bake_id, recipe = bake_of(project), str(project.path)
+    told = {
+        step: CliRunner().invoke(app, ["logs", bake_id, "--step", step, "--recipe", recipe]).stdout
+        for step in ("os", "hardening")
+    }
+    assert told == {"os": "os: 2\n", "hardening": "hardening: 1\n"}
+    lost = project.state_dir / "logs" / bake_id / taken.ids[0]
+    assert (lost / "os.log").read_text() == "os: 1\n"
+    assert not (lost / "hardening.log").exists()
 
 
 def test_an_image_that_its_builders_loss_spoilt_is_removed(start: Start, project: Project) -> None:
