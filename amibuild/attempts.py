@@ -13,7 +13,7 @@ from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.build import Built, Order, build, make_image
 from amibuild.errors import TakenBack
-from amibuild.journal import Journal, Noted
+from amibuild.journal import Journal
 from amibuild.names import BakeId
 from amibuild.scope import Scope
 from amibuild.stage import Stages
@@ -38,8 +38,7 @@ def build_image(
         return built, *made
     except TakenBack as loss:
         lost = loss
-    journal.write(Noted(text=f"EC2 took {lost.what} back: once more, on demand"))
-    scope.remove(lost.what)
+    scope.remove(lost.what, why=f"EC2 took {lost.what} back: once more, on demand")
     _set_aside(order.logs, lost.what)
     again = replace(order, spot=None, earlier=None)
     built = build(cloud, scope, journal, stages, bake_id, again)

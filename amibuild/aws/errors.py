@@ -70,10 +70,11 @@ _OF_BOTH = {"GetParametersByPath", "PutParameter"}
 _OF_REMOVAL = {"DeleteSnapshot", "DeregisterImage"}
 # IAM calls these by another name.
 _ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
+MORE_TYPES = "name more instance types in builder.instance_types"
 _HINTS: dict[type[AwsError], str] = {
     Denied: "check the credentials and the permissions of their role for this action",
     Throttled: "the account's request limit is reached: wait, or ask AWS to raise it",
-    NoCapacity: "name more instance types in builder.instance_types",
+    NoCapacity: MORE_TYPES,
 }
 
 _OWN_HINTS = {

@@ -160,7 +160,6 @@ def at_loopback(aws: Aws, port: int) -> InstanceFacts:
         reason="",
         zone="us-east-1a",
         is_spot=False,
-        taken_back=False,
         private_ip="127.0.0.1",
         public_ip="127.0.0.1",
         ssh_port=port,

@@ -29,6 +29,7 @@ from tests.contract.account import Account, account
 from tests.contract.builder import Answers, changed, new_project
 from tests.contract.conftest import REGION, Aws, Start
 
+NO_ROOM = "Server.InsufficientInstanceCapacity"
 ZONES = 6  # us-east-1's, as moto knows them
 
 
@@ -125,12 +126,27 @@ def test_one_that_is_taken_back_is_followed_by_one_on_demand(
 def test_one_that_is_taken_back_at_once_is_seen_while_it_is_waited_for(
     start: Start, project: Project
 ) -> None:
-    """By the endpoint's own fault."""
-    aws = start("spot:1=0", script=Answers())
+    """By the endpoint's own fault. One that was not seen to run is followed by the next, too."""
+    aws = start("spot:*=0", script=Answers())
     before = account(aws)
     result = builder.run(project, aws.cloud)
     only_the_image(before, account(aws), result.image_id)
-    assert any(note.endswith("once more, on demand") for note in notes(project))
+    first, *others = lifecycles(aws)
+    assert first == "spot"
+    assert others[-2:] == ["on demand", "on demand"]
+
+
+def test_where_spot_machines_do_not_come_to_run_it_is_on_demand(
+    start: Start, project: Project
+) -> None:
+    aws = start(f"boot:1-{ZONES}={NO_ROOM}: none left", script=Answers())
+    before = account(aws)
+    one_type = changed(project, builder={"instance_types": ["c7i.large"]})
+    result = builder.run(one_type, aws.cloud)
+    only_the_image(before, account(aws), result.image_id)
+    assert lifecycles(aws) == ["spot"] * ZONES + ["on demand"] * 2
+    (note,) = (note for note in notes(one_type) if "on demand" in note)
+    assert note.startswith(f"{NO_ROOM}: no spot machine is to be had")
 
 
 class Counting(Answers):
