@@ -137,8 +137,12 @@ def take(
 
     try:
         scope.own(ResourceKind.LOCK, purpose, name, create)
-    except (Duplicate, InUse) as error:
+    except Duplicate as error:
         visible()  # else the next look would be in vain
+        raise overtaken() from error
+    except InUse as error:
+        with suppress(WaitTimeout):  # of two calls at once none may have come through
+            visible()
         raise overtaken() from error
     # Whoever slept since the look may have made a generation that had been there and gone again:
     # then a higher one is somebody else's.
@@ -197,9 +201,10 @@ class HeldLock:
         try:
             if left > timedelta():
                 self._cloud.ssm.overwrite_parameter(self._name, renewed.model_dump_json())
-        except AwsError as error:  # there is time for other tries
+        except AwsError as error:  # there may be time for other tries
             log.warning("the lock was not renewed: %s", error.message)
-            return
+            renewed = self._mine
+        # Without a network a call is held for a quarter of an hour.
         if self._now() >= self._mine.expires:
             raise ResourceFailed(
                 what=f"the lock {self._name}",
