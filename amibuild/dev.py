@@ -188,7 +188,7 @@ def opened(
         Scope(journal, CloudRemover(cloud, clock), bake_id=run_id, region=cloud.region) as scope,
     ):
         bucket = recipe.aws.bucket
-        upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
+        upload = BucketUpload(cloud, scope, bucket, run_id, journal.show) if bucket else None
         ending.callback(forget_keys, project.state_dir, run_id)
         keys = keys_file(project.state_dir, run_id)
         there = earlier.machine if earlier else None

@@ -24,8 +24,8 @@ from amibuild.wait import Clock, Look, until
 
 # Seconds as a rule; nobody promises how long the service looks for the image.
 READ_BACK_S = 60
-# Longer than a move takes. Without a network a call is held for longer: so who has a lock makes sure
-# of it before each write, `HeldLock.renew`.
+# Longer than a move takes. Without a network a call is held for longer, so who has a lock makes
+# sure of it before each write: `HeldLock.renew`.
 LEASE = timedelta(minutes=10)
 
 

@@ -178,7 +178,7 @@ def verify(
             cloud, scope, ready.networks[0].vpc_id, run_id, tags, journal.show, admitted
         )
         bucket = project.recipe.aws.bucket
-        upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
+        upload = BucketUpload(cloud, scope, bucket, run_id, journal.show) if bucket else None
         ending.callback(forget_keys, project.state_dir, run_id)
         keys = keys_file(project.state_dir, run_id)
         over = ways(cloud, project.recipe, project.steps, upload, keys)

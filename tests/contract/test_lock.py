@@ -376,16 +376,27 @@ def test_the_journal_of_who_was_overtaken_says_so(aws: Aws, tmp_path: Path) -> N
     assert notes == [f"somebody else had the lock of {IMAGE} first: this one begins anew"]
 
 
-class Brief(Project):
-    """A project whose bakes have half a second."""
-
-    @property
-    def lease(self) -> timedelta:
-        return timedelta(seconds=0.5)
-
-
-def test_a_bake_looks_after_its_lock_before_each_stage(start: Start, project: Project) -> None:
+def test_a_bake_has_its_lock_for_an_hour_however_long_it_may_take(
+    start: Start, project: Project
+) -> None:
+    """One that is killed elsewhere holds it for no longer."""
     aws = start(script=Answers())
+    seen: list[Holder] = []
+
+    def look(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == STAGES[0]:
+            seen.append(holder(aws))
+
+    builder.run(project, aws.cloud, look)
+    assert project.lease > timedelta(hours=4)
+    assert seen[0].expires - seen[0].since == timedelta(hours=1)
+
+
+def test_a_bake_looks_after_its_lock_before_each_stage(
+    start: Start, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws = start(script=Answers())
+    monkeypatch.setattr("amibuild.bake.LEASE", timedelta(seconds=0.5))
 
     def outlast(shown: Shown) -> None:
         if isinstance(shown, StepStarted) and shown.step == STAGES[0]:
@@ -393,7 +404,7 @@ def test_a_bake_looks_after_its_lock_before_each_stage(start: Start, project: Pr
             aws.until(lambda: "over" if utc_now() >= end else "ours", "over")
 
     with pytest.raises(ResourceFailed, match="is lost"):
-        builder.run(Brief(project.recipe, project.path, project.steps), aws.cloud, outlast)
+        builder.run(project, aws.cloud, outlast)
     assert holder(aws).released
     assert not aws.ec2.describe_instances()["Reservations"]
 
