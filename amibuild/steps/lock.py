@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 Now = Callable[[], datetime]
 
-# Of an image. Whoever has it puts its end off at each event and each look of a wait, once a third of
-# it is over. A call may be held for a quarter of an hour; nothing else is silent for that long.
+# Of an image. Whoever has it puts its end off at each event and each look of a wait, once a third
+# of it is over. A call may be held for a quarter of an hour; nothing else is silent for that long.
 LEASE = timedelta(hours=1)
 # How long a list may leave out what was made a moment ago; never seen, as with groups.
 VISIBLE_S = 60
