@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from amibuild.aws.errors import calling
@@ -64,7 +65,8 @@ NO_ROOM = frozenset({*TAKEN_BACK, "Server.InsufficientInstanceCapacity"})
 
 @dataclass(frozen=True)
 class InstanceFacts:
-    """`reason` says why the state is what it is, and `reason_code` which of EC2's reasons that is.
+    """`reason` says why the state is what it is, and `reason_code` which of EC2's reasons that is;
+    `launched` is the last start.
 
     `ssh_port` is there when a tag says that port 22 of the machine is reached by another one.
     """
@@ -78,6 +80,7 @@ class InstanceFacts:
     private_ip: str | None = None
     public_ip: str | None = None
     ssh_port: int | None = None
+    launched: datetime | None = None
 
     @property
     def taken_back(self) -> bool:
@@ -259,6 +262,7 @@ class Ec2:
                     private_ip=instance.get("PrivateIpAddress"),
                     public_ip=instance.get("PublicIpAddress") or None,
                     ssh_port=_port(_tags(instance.get("Tags", []))),
+                    launched=instance.get("LaunchTime"),
                 )
         raise NotFound(
             operation="DescribeInstances",
