@@ -48,12 +48,13 @@ class BucketUpload:
         """The same for a file, which is not read into memory: it may be gigabytes."""
         key = f"amibuild/artifacts/{self._bake_id}/{sha256}"
         if key not in self._stored:
-            self._own(key, sha256, lambda: self._cloud.s3.put_file(self._bucket, key, path))
+            s3 = self._cloud.s3  # made here: a session makes its clients in one thread
+            self._own(key, sha256, lambda: s3.put_file(self._bucket, key, path))
         return self._cloud.s3.presigned_get(self._bucket, key, valid_s=valid_s)
 
     def _store(self, key: str, payload: bytes) -> None:
-        digest = key[-71:-7]
-        self._own(key, digest, lambda: self._cloud.s3.put(self._bucket, key, payload))
+        digest, s3 = key[-71:-7], self._cloud.s3
+        self._own(key, digest, lambda: s3.put(self._bucket, key, payload))
 
     def _own(self, key: str, digest: str, put: Callable[[], None]) -> None:
         url = f"s3://{self._bucket}/{key}"
