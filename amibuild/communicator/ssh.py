@@ -37,7 +37,7 @@ from amibuild.communicator.ssh_channel import (
 from amibuild.communicator.ssh_link import Away, Link
 from amibuild.errors import CommandFailed, HostKeyRefused, WaitTimeout
 from amibuild.secret import masked
-from amibuild.wait import Clock, Look, Observer, SystemClock, Waiting, silent, until
+from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
 T = TypeVar("T")
 Beside = Callable[[paramiko.Channel], None]
@@ -76,7 +76,7 @@ class SshCommunicator:
     def boot_id(self, *, timeout_s: float = SHORT_S, observer: Observer = silent) -> str:
         """Another after each boot of the machine. Raises: WaitTimeout, HostKeyRefused."""
         if not (self.link.boot and self.link.is_open):
-            said = self._short("the boot id", f"cat {BOOT_ID}", timeout_s, observer).text
+            said = self._short("the boot id", f"cat {BOOT_ID}", timeout_s, observer=observer).text
             self.link.boot = said.strip()
         return self.link.boot
 
@@ -100,12 +100,12 @@ class SshCommunicator:
         at = Unit(job.name, self._new_id())
         began = self._clock.monotonic()
         boot = self.boot_id(timeout_s=job.timeout_s, observer=observer)
-        if job.is_secret:
+        if job.brings_secrets:
             made = self._short(
                 f"{job.name} (a key for its secrets)",
                 unit.make_key(at, envelope.KEY_BITS),
                 self._left_s(began, job),
-                observer,
+                observer=observer,
             )
             if made.exit_code != 0:
                 raise CommandFailed(
@@ -115,6 +115,8 @@ class SshCommunicator:
                     tail=masked(made.stderr).splitlines()[-TAIL_LINES:],
                 )
             job = envelope.with_secrets(job, made.text)
+        elif job.is_secret:
+            job = envelope.with_reader(job)
         sent = _Sent(job, at, began, boot)
         with ExitStack() as calls:
             waiting = _Waiting(self.link, sent, calls, self._clock)
@@ -142,7 +144,7 @@ class SshCommunicator:
             write(Packer(told.of(sending(channel)), level))
             channel.shutdown_write()
 
-        return self._short(what, script, TRANSFER_S, beside=hand_over)
+        return self._short(what, script, TRANSFER_S, hand_over)
 
     def download(
         self,
@@ -154,10 +156,7 @@ class SshCommunicator:
         """Runs a script whose output is a stream, again when it is cut. Raises: WaitTimeout."""
         told = Told(what, TRANSFER_S, observer, self._clock)
         return self._short(
-            what,
-            script,
-            TRANSFER_S,
-            beside=lambda channel: read(incoming(channel, told.begin())),
+            what, script, TRANSFER_S, lambda channel: read(incoming(channel, told.begin()))
         )
 
     def _collect(self, sent: _Sent, waiting: _Waiting, observer: Observer) -> CommandResult:
@@ -194,7 +193,7 @@ class SshCommunicator:
         if len(packed) < reply.size:
             rest = f"tail -c +{len(packed) + 1} {shell.quote(sent.at.folder)}/reply.tar.gz"
             what = f"{sent.job.name} (its log)"
-            packed += self._short(what, rest, timeout_s, observer).stdout
+            packed += self._short(what, rest, timeout_s, observer=observer).stdout
         if hashlib.sha256(packed).hexdigest() != reply.sha256:
             raise shell.Damaged("it is not what the machine sent")
         return packed
@@ -204,8 +203,8 @@ class SshCommunicator:
         what: str,
         script: str,
         timeout_s: float = SHORT_S,
-        observer: Observer = silent,
         beside: Beside | None = None,
+        observer: Observer = silent,
     ) -> Done:
         """What may be done twice, until the machine has answered: the observer hears while it does
         not. Raises: WaitTimeout."""
@@ -217,10 +216,7 @@ class SshCommunicator:
                 return Look(f"not reached: {away}")
             return Look(ANSWERED, done)
 
-        def hear(waiting: Waiting) -> None:
-            if waiting.state != ANSWERED:
-                observer(waiting)
-
+        hear: Observer = lambda one: None if one.state == ANSWERED else observer(one)  # noqa: E731
         return until(look, what=what, timeout_s=timeout_s, clock=self._clock, observer=hear)
 
     def _once(self, script: str, beside: Beside | None = None) -> Done:
@@ -246,16 +242,22 @@ class _Sent:
     def start(self) -> str:
         """Says what it has, and takes the rest from its input."""
         take = unit.take(self.at, shell.owners(self.job))
-        script = unit.start(self.at, unit.put(), self.job.timeout_s, secrets=self.job.is_secret)
+        script = unit.start(
+            self.at,
+            unit.put(),
+            self.job.timeout_s,
+            secrets=self.job.brings_secrets,
+            closed=self.job.is_secret,
+        )
         return f"set -eu\n{_CALLER}{self._on_this_boot}{take}{script}"
 
     @property
     def attach(self) -> str:
-        return f"{self._on_this_boot}{unit.attach(self.at, secrets=self.job.is_secret)}"
+        return f"{self._on_this_boot}{unit.attach(self.at, closed=self.job.is_secret)}"
 
     @property
     def stop(self) -> str:
-        return unit.stop(self.at, secrets=self.job.is_secret)
+        return unit.stop(self.at, closed=self.job.is_secret)
 
     @property
     def _on_this_boot(self) -> str:
