@@ -77,10 +77,11 @@ _MISSING = re.compile(r"not authorized to perform: ([\w-]+:\w+)", re.ASCII)
 _BY_A_KEY = re.compile(r"\bKMS\b|\bciphertext\b")
 # IAM calls these by another name.
 _ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
+MORE_TYPES = "name more instance types in builder.instance_types"
 _HINTS: dict[type[AwsError], str] = {
     Denied: "check the credentials and the permissions of their role for this action",
     Throttled: "the account's request limit is reached: wait, or ask AWS to raise it",
-    NoCapacity: "name more instance types in builder.instance_types",
+    NoCapacity: MORE_TYPES,
 }
 
 _OWN_HINTS = {
