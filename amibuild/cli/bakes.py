@@ -147,7 +147,7 @@ def _step_log(run: Session, recipe: Path, path: Path, step: str, *, follow: bool
 def _said(run: Session, recipe: Path, path: Path, step: str) -> None:
     """What a running step says, from its machine, until it ends; then the rest from its log."""
     from amibuild.bakes import State, facts_of, running_step
-    from amibuild.communicator.said import Withheld, follow
+    from amibuild.communicator.said import Withheld, follow, rest
     from amibuild.journal import read
     from amibuild.ui import write_bytes
 
@@ -166,7 +166,7 @@ def _said(run: Session, recipe: Path, path: Path, step: str) -> None:
             run.story.say(f"{step} has secrets: what it says is shown when it has ended")
             return
     if log.is_file():
-        write_bytes(log.read_bytes()[shown:])
+        write_bytes(rest(log.read_bytes(), shown))
 
 
 def _state_dir(recipe: Path) -> Path:

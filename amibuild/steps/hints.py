@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
+from amibuild.communicator.shell import FULL, FULL_HINT
 from amibuild.errors import CommandFailed
 
 KILLED = 128 + 9
 # What tools of Debian say (apt 3.0, dpkg 1.22, curl 8), and what to do about it.
 REASONS = (
+    (re.escape(FULL), FULL_HINT),
     (
         r": No space left on device$|\(28: No space left on device\)|don't have enough free space",
         "the disk is full: builder.volume_gib is its size",
