@@ -99,7 +99,7 @@ class SshCommunicator:
         at = Unit(job.name, self._new_id())
         began = self._clock.monotonic()
         boot = self.boot_id(timeout_s=job.timeout_s)
-        if job.is_secret:
+        if job.brings_secrets:
             made = self._short(
                 f"{job.name} (a key for its secrets)",
                 unit.make_key(at, envelope.KEY_BITS),
@@ -114,6 +114,8 @@ class SshCommunicator:
                     hint=shell.hint_before(made.stderr),
                 )
             job = envelope.with_secrets(job, made.text)
+        elif job.is_secret:
+            job = envelope.with_reader(job)
         sent = _Sent(job, at, began, boot)
         with ExitStack() as calls:
             waiting = _Waiting(self.link, sent, calls, self._clock)
@@ -230,16 +232,22 @@ class _Sent:
     def start(self) -> str:
         """Says what it has, and takes the rest from its input."""
         take = unit.take(self.at, shell.owners(self.job))
-        script = unit.start(self.at, unit.put(), self.job.timeout_s, secrets=self.job.is_secret)
+        script = unit.start(
+            self.at,
+            unit.put(),
+            self.job.timeout_s,
+            secrets=self.job.brings_secrets,
+            closed=self.job.is_secret,
+        )
         return f"set -eu\n{_CALLER}{self._on_this_boot}{take}{script}"
 
     @property
     def attach(self) -> str:
-        return f"{self._on_this_boot}{unit.attach(self.at, secrets=self.job.is_secret)}"
+        return f"{self._on_this_boot}{unit.attach(self.at, closed=self.job.is_secret)}"
 
     @property
     def stop(self) -> str:
-        return unit.stop(self.at, secrets=self.job.is_secret)
+        return unit.stop(self.at, closed=self.job.is_secret)
 
     @property
     def _on_this_boot(self) -> str:

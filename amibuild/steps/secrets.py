@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from amibuild.aws.session import Cloud
@@ -11,12 +10,6 @@ from amibuild.errors import Denied, NotFound, PlanError
 from amibuild.library.step import BuildStep
 from amibuild.recipe.model import Recipe, SecretSource
 from amibuild.secret import Secret
-
-
-def withheld(recipe: Recipe) -> dict[str, str]:
-    """Takes the recipe's variables out of the environment, which every child process would get."""
-    named = {source.env for source in recipe.secrets.values() if source.env is not None}
-    return {name: os.environ.pop(name) for name in sorted(named) if name in os.environ}
 
 
 def read_secrets(

@@ -17,7 +17,7 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.bake_keys import forget_keys, keys_file
 from amibuild.channels import find
-from amibuild.communicator.base import Communicator, RemoteJob
+from amibuild.communicator.base import Communicator, Discreet, RemoteJob
 from amibuild.errors import StepFailed, UsageError, VerifyFailed
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
@@ -241,6 +241,8 @@ def prove(
         attach_disk_copy(cloud, volume, machine, observer)
         scope.seen(volume)  # it goes with the machine
         subject.known.add_those_of(cloud)
+        if subject.known.has_secrets:
+            communicator = Discreet(communicator)
         checked = [step for step in subject.steps if step.name not in subject.not_installed]
         # The checks mostly wait, for the boot to begin with, and the disk is read meanwhile.
         with hygiene_started(
