@@ -245,7 +245,7 @@ def test_a_disk_that_takes_no_more_is_told_at_once(
     if travelled:
         (tmp_path / "blobs").mkdir()
         (tmp_path / "blobs" / SHA256).write_bytes(BODY)
-    source = {"name": "x", "sha256": SHA256, "urls": [server.url] * 2}
+    source: dict[str, object] = {"name": "x", "sha256": SHA256, "urls": [server.url] * 2}
     done = script(tmp_path, source, before="ulimit -f 100\n")  # blocks of 512 bytes
     assert done.exit_code == 1
     assert done.stderr.endswith(b"not fetched: x: can't be written: File too large\n")
@@ -257,7 +257,7 @@ def test_a_disk_that_takes_no_more_is_told_at_once(
 def test_a_disk_that_is_full_is_told_in_its_own_words(tmp_path: Path, server: Server) -> None:
     (tmp_path / "fetched").mkdir()
     small = f"mount -t tmpfs -o size=64k none {tmp_path}/fetched || exit\n"
-    source = {"name": "x", "sha256": SHA256, "urls": [server.url]}
+    source: dict[str, object] = {"name": "x", "sha256": SHA256, "urls": [server.url]}
     done = script(tmp_path, source, before=small)
     assert done.stderr.endswith(b"not fetched: x: can't be written: No space left on device\n")
     assert len(server.ranges) == 1
