@@ -113,6 +113,7 @@ class SshCommunicator:
                     exit_code=made.exit_code,
                     reason="the machine made no key for its secrets",
                     tail=masked(made.stderr).splitlines()[-TAIL_LINES:],
+                    hint=shell.hint_before(made.stderr),
                 )
             job = envelope.with_secrets(job, made.text)
         elif job.is_secret:
@@ -178,6 +179,7 @@ class SshCommunicator:
             if end
             else f"ended with exit code {done.exit_code} before it began its work",
             tail=masked(end.said if end else done.stderr).splitlines()[-TAIL_LINES:],
+            hint=None if end else shell.hint_before(done.stderr),
         )
 
     def _left_s(self, since: float, job: RemoteJob) -> float:

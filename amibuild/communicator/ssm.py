@@ -104,6 +104,7 @@ class SsmCommunicator:
             exit_code=done.exit_code,
             reason=end.reason(job.timeout_s) if end else _why(done, job.timeout_s),
             tail=masked(said).splitlines()[-TAIL_LINES:],
+            hint=None if end else shell.hint_before(said),
         )
 
     def _end(self, sent: _Sent, command: _Command, observer: Observer) -> Invocation:
@@ -303,7 +304,8 @@ def _short_end(command: _Command, observer: Observer) -> Invocation:
             what=command.what,
             exit_code=done.exit_code,
             reason=_why(done, SHORT_S),
-            tail=masked(done.stderr).splitlines()[-20:],
+            tail=masked(done.stderr).splitlines()[-TAIL_LINES:],
+            hint=shell.hint_before(done.stderr),
         )
     return done
 

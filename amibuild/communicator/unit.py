@@ -11,15 +11,12 @@ once, without asking again and again, and also when that process was killed.
 
 from __future__ import annotations
 
-from amibuild.communicator.shell import ID_PREFIX, REPLY_BYTES, RUN, Unit, quote
+from amibuild.communicator import log
+from amibuild.communicator.shell import FULL, ID_PREFIX, REPLY_BYTES, RUN, Unit, quote
 
 # The timer that ends the machine when no job comes any more: begin-lease.sh begins it.
 LEASE_UNIT = "amibuild-lease.timer"
 LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
-# Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
-LOG_LIMIT_BYTES = 8 * 1024 * 1024
-PACKED_LIMIT_BYTES = 1024 * 1024
-LOG_CUT_BYTES = 512 * 1024
 # After SIGTERM; then systemd sends SIGKILL to what is left.
 STOP_S = 5
 # Where what was sent before is while a job's files are taken, and the line that tells of it.
@@ -248,10 +245,14 @@ exec </dev/null >/dev/null 2>{at}/trouble 8>{at}/running
 flock 8
 cd {at}/work || exit
 : >{at}/began
+head -c {log.RESERVE_BYTES} /dev/zero >{at}/reserve
 {_open_envelope(at) if secrets else ""}\
 {f"mv {READER_FILE} {at}/{READER_FILE}{chr(10)}" if closed else ""}\
+{log.bounding(at)}\
+exec 6>>{at}/log
+exec 7> >(watch_log)
 (
-    exec 8>&-
+    exec 7>&- 8>&-
     . {at}/caller.sh
     . ./environment.sh
     rm -f {at}/caller.sh ./environment.sh
@@ -259,33 +260,43 @@ cd {at}/work || exit
     {f"export AMIBUILD_SECRETS={at}/secrets" if secrets else ""}
     umask 022
     exec bash run.sh
-) >{at}/log 2>&1
+) >&6 2>&6 6>&-
 code=$?
+exec 6>&- 7>&-
+wait $!
 cd {at} || exit
-rm -rf secrets key
-touch result
+note_full
+drop_middle "$(stat -c %s log)"
+rm -rf secrets key reserve
+touch log result
+[ "$code" -eq 0 ] || [ ! -e full ] || {{
+    [ -z "$(tail -c 1 log | tr '\\0' x)" ] || echo
+    echo {quote(FULL)}
+}} >>log
 mkdir -p sent
-cat result >sent/result
-cut_log() {{
-    size=$(stat -c %s log)
-    [ "$size" -gt "$1" ] || {{
-        cat log
-        return
-    }}
-    head -c $(($1 / 8)) log
-    printf '\\n... %s bytes left out ...\\n' $((size - $1))
-    tail -c $(($1 - $1 / 8)) log
+pack() {{
+    [ ! -f result ] || cat result >sent/result || return
+    cut_log "$1" >sent/log && tar -czf reply.tar.gz -C sent log result
 }}
-for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
-    cut_log $limit >sent/log
-    tar -czf reply.tar.gz -C sent log result
-    [ "$(stat -c %s reply.tar.gz)" -gt {PACKED_LIMIT_BYTES} ] || break
+: >sent/result
+for limit in {log.LOG_LIMIT_BYTES} {log.LOG_CUT_BYTES}; do
+    packed=
+    pack $limit || continue
+    packed=yes
+    [ "$(stat -c %s reply.tar.gz)" -gt {log.PACKED_LIMIT_BYTES} ] || break
 done
+note_full
+rm -r sent
+[ -n "$packed" ] || {{
+    [ ! -e full ] || echo {quote(FULL)} >&2
+    exit 1
+}}
 {_CLOSE_REPLY if closed else ""}\
 {{
-    echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
-    head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
-}} >reply.new
+    sha256=$(sha256sum <reply.tar.gz | cut -c1-64)
+    echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $sha256" &&
+        head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
+}} >reply.new || exit
 mv reply.new reply
 """
 
@@ -313,7 +324,7 @@ def _end(unit: Unit) -> str:
     return f"""\
 umask 077
 cd {at} || exit
-rm -rf secrets key work/{SECRETS_FILE}
+rm -rf secrets key work/{SECRETS_FILE} reserve
 echo "$SERVICE_RESULT ${{EXIT_STATUS:-}}" >ended.new
 mv ended.new ended
 """

@@ -267,7 +267,7 @@ def test_a_job_that_a_reboot_ended_is_told_so_and_not_begun_again(ssh: SshCommun
 def test_what_a_job_says_is_heard_while_it_goes_on(ssh: SshCommunicator) -> None:
     with ssh.started(RemoteJob("talks", "echo said; sleep 60", 60), silent):
         until(
-            lambda: Look("silent", said_since(ssh, "talks", 0) == b"said\n" or None),
+            lambda: Look("silent", said_since(ssh, "talks", 0).text == b"said\n" or None),
             what="what it says",
             timeout_s=30,
         )
