@@ -272,6 +272,16 @@ def test_two_ways_to_print_it_are_a_mistake(tmp_path: Path) -> None:
     assert "--hcl and --json are two ways" in json.loads(done.text)["error"]["message"]
 
 
+def test_one_that_iam_would_not_take_as_a_managed_policy_says_so(tmp_path: Path) -> None:
+    order = json.dumps([f"a-channel-of-many-{number}" for number in range(60)])
+    done = printed(tmp_path, f"[channels]\norder = {order}\n", flow="promote")
+    size = len("".join(done.text.split()))
+    assert size > 6144
+    assert f"note: it has {size} characters" in done.stderr.decode()
+    usual = printed(tmp_path, "", flow="promote")
+    assert "note:" not in usual.stderr.decode()
+
+
 def test_a_recipe_that_plan_refuses_is_refused_in_the_same_words(tmp_path: Path) -> None:
     more = '[publish]\nregions = ["eu-west-1"]\naccounts = ["444455556666"]\n'
     done = printed(tmp_path, more, "--json")
