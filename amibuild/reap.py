@@ -8,7 +8,7 @@ lives. One report is over all regions: one that can't be looked into does not st
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.temporary import find_temporary
 from amibuild.bake_keys import forget_keys
-from amibuild.errors import AmibuildError, Leftover, NotFound
+from amibuild.dead import Dead, DeadBake, Headless, dead_bakes
+from amibuild.errors import AmibuildError, NotFound
 from amibuild.journal import (
     KEPT_FOR_LATER,
     Abandoned,
     BakeEnded,
-    BakeStarted,
     Created,
     Journal,
     JournalBusy,
@@ -30,11 +30,11 @@ from amibuild.journal import (
     Removed,
     ResourceKind,
     Subscriber,
-    is_live,
     left_behind,
     leftover,
 )
 from amibuild.names import BakeId, Tag, parse_expiry
+from amibuild.reaped import UNKNOWN, Elsewhere, Leased, ReapReport, Thing, Unreached
 from amibuild.wait import Clock, silent
 
 # Machines first: volumes, groups and images are in use until theirs is gone.
@@ -47,74 +47,6 @@ ORDER = (
     ResourceKind.OBJECT,
     ResourceKind.LOCK,
 )
-
-
-@dataclass(frozen=True, order=True)
-class Thing:
-    """Something of a bake's, and the region that it is in."""
-
-    kind: ResourceKind
-    id: str
-    region: str
-
-
-@dataclass(frozen=True)
-class Unreached:
-    """A region that could not be looked into, to its end at least."""
-
-    region: str
-    reason: str
-    hint: str | None
-
-
-# Of a bake whose journal is damaged where it says so.
-UNKNOWN = "another target"
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """A dead bake that left something in another target or region."""
-
-    bake_id: str
-    target: str
-    region: str
-
-
-@dataclass(frozen=True)
-class Leased:
-    """What a bake has that may live, as far as the journals here go, and until when."""
-
-    thing: Thing
-    bake_id: str
-    until: datetime
-
-
-@dataclass
-class ReapReport:
-    """What went, what would go (`dry_run`), what could not; the live bakes left alone, those whose
-    journal another process has since (`busy`), those of another target or region, which only a call
-    for that one can clean, what was `kept` for a look and is still there, and what is `leased`.
-    `regions` are those that were asked for, `unreached` among them."""
-
-    regions: list[str] = field(default_factory=list)
-    removed: list[Thing] = field(default_factory=list)
-    would_remove: list[Thing] = field(default_factory=list)
-    left: list[Leftover] = field(default_factory=list)
-    live: list[str] = field(default_factory=list)
-    busy: list[str] = field(default_factory=list)
-    elsewhere: list[Elsewhere] = field(default_factory=list)
-    kept: list[Thing] = field(default_factory=list)
-    leased: list[Leased] = field(default_factory=list)
-    unreached: list[Unreached] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Dead:
-    """One thing to remove, and the token of the call that made it."""
-
-    kind: ResourceKind
-    id: str
-    token: str
 
 
 def reap(
@@ -135,7 +67,7 @@ def reap(
     """
     moment = now or datetime.now(UTC)
     report = ReapReport()
-    dead, damaged = _dead_bakes(state_dir, report)
+    dead, damaged = dead_bakes(state_dir, report)
     named = {one.started.region for one in dead if one.started.target == target}
     named |= {region for one in damaged for region in one.regions}
     report.regions += dict.fromkeys(regions or (cloud.region, *sorted(named)))
@@ -166,58 +98,6 @@ def reap(
     return report
 
 
-def _dead_bakes(state_dir: Path, report: ReapReport) -> tuple[list[_DeadBake], list[_Headless]]:
-    """Those whose journal says where they were, and the journals that are damaged there."""
-    found, damaged = list[_DeadBake](), list[_Headless]()
-    for path in sorted((state_dir / "journals").glob("*.jsonl")):
-        if is_live(path):
-            report.live.append(path.stem)
-            continue
-        remains = Remains(path)
-        if remains.started is not None:
-            found.append(_DeadBake(path, remains, remains.started))
-        elif remains.resources or remains.intents:
-            damaged.append(_Headless(path, remains))
-    return found, damaged
-
-
-@dataclass(frozen=True)
-class _Headless:
-    """A journal whose line is damaged that tells the target; its others tell their regions."""
-
-    path: Path
-    remains: Remains
-
-    @property
-    def regions(self) -> set[str]:
-        made = {one.region for one in self.remains.resources.values()}
-        return made | {one.region for one in self.remains.intents.values()}
-
-
-@dataclass(frozen=True)
-class _DeadBake:
-    path: Path
-    remains: Remains
-    started: BakeStarted
-
-    def known(self, *, kept: bool) -> list[_Dead]:
-        """What has an id and shall go. What is kept is the result, or was left for a look: then
-        its tags say until when."""
-        spared = {
-            id_
-            for id_, why in self.remains.kept.items()
-            if not (kept and why.why in KEPT_FOR_LATER)
-        }
-        return [
-            _Dead(created.kind, id_, created.token)
-            for id_, created in self.remains.resources.items()
-            if id_ not in spared
-        ]
-
-    def left_something(self, *, kept: bool) -> bool:
-        return bool(self.known(kept=kept) or self.remains.intents)
-
-
 class _Reaper:
     """Of one region."""
 
@@ -238,7 +118,7 @@ class _Reaper:
         self._subscribers = subscribers
         self._for_a_look: set[str] = set()
 
-    def from_journal(self, bake: _DeadBake, now: datetime) -> None:
+    def from_journal(self, bake: DeadBake, now: datetime) -> None:
         remains, bake_id = bake.remains, BakeId(bake.started.bake_id)
         self._for_a_look |= {
             id_ for id_, kept in remains.kept.items() if kept.why in KEPT_FOR_LATER
@@ -268,14 +148,14 @@ class _Reaper:
                 spent = max((now - bake.started.at).total_seconds(), 0.0)
                 journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
 
-    def from_damaged(self, bake: _Headless) -> None:
+    def from_damaged(self, bake: Headless) -> None:
         """Only what carries the bake's tags is here.
 
         The rest may be in another target, where "not found" here says nothing.
         """
         path, remains, region = bake.path, bake.remains, self._cloud.region
         bake_id = BakeId(path.stem)
-        here: list[_Dead] = []
+        here: list[Dead] = []
         elsewhere = Elsewhere(path.stem, UNKNOWN, region)
         for id_, created in remains.resources.items():
             if created.region != region:
@@ -283,7 +163,7 @@ class _Reaper:
             why = remains.kept.get(id_)
             if why is not None and not (self._kept and why.why in KEPT_FOR_LATER):
                 continue
-            dead = _Dead(created.kind, id_, created.token)
+            dead = Dead(created.kind, id_, created.token)
             try:
                 found = self._remover.find(dead.kind, bake_id, dead.token, dead.id)
             except AmibuildError as error:
@@ -312,7 +192,7 @@ class _Reaper:
         told = {(one.id, one.region) for one in self._report.left}
         others = {*self._report.live, *self._report.busy}
         for one in find_temporary(self._cloud):
-            dead = _Dead(one.kind, one.id, one.tags.get(Tag.TOKEN, ""))
+            dead = Dead(one.kind, one.id, one.tags.get(Tag.TOKEN, ""))
             thing = self._thing(dead)
             if thing in done or one.tags[Tag.BAKE_ID] in others:
                 continue
@@ -331,7 +211,7 @@ class _Reaper:
             else:
                 self._remove(dead, None)
 
-    def _is_proven(self, dead: _Dead) -> bool:
+    def _is_proven(self, dead: Dead) -> bool:
         """A result whose bake died before it noted that. Somebody may use it."""
         if dead.kind is not ResourceKind.IMAGE:
             return False
@@ -341,10 +221,10 @@ class _Reaper:
             return False
         return tags.get(Tag.VERIFIED) == "passed" and Tag.EXPIRES not in tags
 
-    def _thing(self, dead: _Dead) -> Thing:
+    def _thing(self, dead: Dead) -> Thing:
         return Thing(dead.kind, dead.id, self._cloud.region)
 
-    def _intended(self, remains: Remains, bake_id: BakeId, journal: Journal | None) -> list[_Dead]:
+    def _intended(self, remains: Remains, bake_id: BakeId, journal: Journal | None) -> list[Dead]:
         """What intents without an id came to, by their tokens."""
         found = []
         for token, intent in remains.intents.items():
@@ -354,9 +234,9 @@ class _Reaper:
                 ids = self._remover.find(intent.kind, bake_id, token, intent.name)
             except AmibuildError as error:
                 # One bucket that is gone must not keep the rest from going.
-                self._leave(_Dead(intent.kind, intent.name, token), error, None)
+                self._leave(Dead(intent.kind, intent.name, token), error, None)
                 continue
-            found += [_Dead(intent.kind, id_, token) for id_ in ids]
+            found += [Dead(intent.kind, id_, token) for id_ in ids]
             if journal is None:
                 continue
             for id_ in ids:
@@ -367,7 +247,7 @@ class _Reaper:
                 journal.write(Abandoned(token=token))
         return found
 
-    def _remove(self, dead: _Dead, journal: Journal | None) -> None:
+    def _remove(self, dead: Dead, journal: Journal | None) -> None:
         observer = journal.show if journal else silent
         try:
             self._remover.remove(dead.kind, dead.id, dead.token, observer)
@@ -378,7 +258,7 @@ class _Reaper:
             journal.write(Removed(kind=dead.kind, id=dead.id, region=self._cloud.region))
         self._report.removed.append(self._thing(dead))
 
-    def _leave(self, dead: _Dead, error: AmibuildError, journal: Journal | None) -> None:
+    def _leave(self, dead: Dead, error: AmibuildError, journal: Journal | None) -> None:
         command = self._remover.command(dead.kind, dead.id)
         for event in left_behind(error, dead.kind, dead.id, self._cloud.region, command):
             if journal:

@@ -18,7 +18,7 @@ from amibuild.cli.options import (
 from amibuild.cli.session import session
 
 if TYPE_CHECKING:
-    from amibuild.reap import Leased, ReapReport, Thing
+    from amibuild.reaped import Leased, ReapReport, Thing
 
 
 def reap(

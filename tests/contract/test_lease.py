@@ -19,7 +19,8 @@ from amibuild.journal import Shown, StepStarted, Subscriber
 from amibuild.library.bootstrap import lease_user_data
 from amibuild.names import Tag, parse_expiry
 from amibuild.project import Project
-from amibuild.reap import ReapReport, reap
+from amibuild.reap import reap
+from amibuild.reaped import ReapReport
 from amibuild.scope import OnError
 from amibuild.verify.boot import verify
 from amibuild.wait import SystemClock, Waiting

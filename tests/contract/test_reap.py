@@ -13,7 +13,8 @@ from amibuild.errors import CommandFailed
 from amibuild.journal import BakeStarted, Journal, ResourceKind, journal_path
 from amibuild.names import Tag, expiry, new_bake_id
 from amibuild.project import Project
-from amibuild.reap import Elsewhere, Thing, reap
+from amibuild.reap import reap
+from amibuild.reaped import Elsewhere, Thing
 from amibuild.scope import OnError
 from tests.contract import builder
 from tests.contract.account import account

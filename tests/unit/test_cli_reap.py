@@ -7,7 +7,7 @@ from dataclasses import fields
 from amibuild.cli.reap import report_json, report_text
 from amibuild.errors import Leftover
 from amibuild.journal import ResourceKind
-from amibuild.reap import Elsewhere, ReapReport, Thing
+from amibuild.reaped import Elsewhere, ReapReport, Thing
 
 
 def test_what_only_another_call_can_clean_is_in_the_json() -> None:

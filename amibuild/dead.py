@@ -1,0 +1,70 @@
+"""The journals of bakes that are dead, and what each says is there still: see amibuild/reap.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from amibuild.journal import KEPT_FOR_LATER, BakeStarted, Remains, ResourceKind, is_live
+from amibuild.reaped import ReapReport
+
+
+@dataclass(frozen=True)
+class Dead:
+    """One thing to remove, and the token of the call that made it."""
+
+    kind: ResourceKind
+    id: str
+    token: str
+
+
+def dead_bakes(state_dir: Path, report: ReapReport) -> tuple[list[DeadBake], list[Headless]]:
+    """Those whose journal says where they were, and the journals that are damaged there."""
+    found, damaged = list[DeadBake](), list[Headless]()
+    for path in sorted((state_dir / "journals").glob("*.jsonl")):
+        if is_live(path):
+            report.live.append(path.stem)
+            continue
+        remains = Remains(path)
+        if remains.started is not None:
+            found.append(DeadBake(path, remains, remains.started))
+        elif remains.resources or remains.intents:
+            damaged.append(Headless(path, remains))
+    return found, damaged
+
+
+@dataclass(frozen=True)
+class Headless:
+    """A journal whose line is damaged that tells the target; its others tell their regions."""
+
+    path: Path
+    remains: Remains
+
+    @property
+    def regions(self) -> set[str]:
+        made = {one.region for one in self.remains.resources.values()}
+        return made | {one.region for one in self.remains.intents.values()}
+
+
+@dataclass(frozen=True)
+class DeadBake:
+    path: Path
+    remains: Remains
+    started: BakeStarted
+
+    def known(self, *, kept: bool) -> list[Dead]:
+        """What has an id and shall go. What is kept is the result, or was left for a look: then
+        its tags say until when."""
+        spared = {
+            id_
+            for id_, why in self.remains.kept.items()
+            if not (kept and why.why in KEPT_FOR_LATER)
+        }
+        return [
+            Dead(created.kind, id_, created.token)
+            for id_, created in self.remains.resources.items()
+            if id_ not in spared
+        ]
+
+    def left_something(self, *, kept: bool) -> bool:
+        return bool(self.known(kept=kept) or self.remains.intents)
