@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from amibuild.journal import KEPT_FOR_LATER, BakeStarted, Remains, ResourceKind, is_live
@@ -11,11 +12,13 @@ from amibuild.reaped import ReapReport
 
 @dataclass(frozen=True)
 class Dead:
-    """One thing to remove, and the token of the call that made it."""
+    """One thing to remove, the token of the call that made it and, where a journal says so, when:
+    for a while "not found" does not mean that it is gone."""
 
     kind: ResourceKind
     id: str
     token: str
+    made: datetime | None = None
 
 
 def dead_bakes(state_dir: Path, report: ReapReport) -> tuple[list[DeadBake], list[Headless]]:
@@ -61,7 +64,7 @@ class DeadBake:
             if not (kept and why.why in KEPT_FOR_LATER)
         }
         return [
-            Dead(created.kind, id_, created.token)
+            Dead(created.kind, id_, created.token, created.at)
             for id_, created in self.remains.resources.items()
             if id_ not in spared
         ]

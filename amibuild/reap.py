@@ -35,7 +35,8 @@ from amibuild.journal import (
 )
 from amibuild.names import BakeId, Tag, parse_expiry
 from amibuild.reaped import UNKNOWN, Elsewhere, Leased, ReapReport, Thing, Unreached
-from amibuild.wait import Clock, silent
+from amibuild.scope import find_intended, may_hide_s
+from amibuild.wait import Clock, SystemClock, silent
 
 # Machines first: volumes, groups and images are in use until theirs is gone.
 ORDER = (
@@ -66,7 +67,7 @@ def reap(
     Without `regions` it is the cloud's own, and each that a journal of this target names.
     """
     moment = now or datetime.now(UTC)
-    report = ReapReport()
+    report, clock = ReapReport(), clock or SystemClock()
     dead, damaged = dead_bakes(state_dir, report)
     named = {one.started.region for one in dead if one.started.target == target}
     named |= {region for one in damaged for region in one.regions}
@@ -83,8 +84,7 @@ def reap(
             )
     for region in report.regions:
         there = cloud if region == cloud.region else cloud.in_region(region)
-        remover = CloudRemover(there, clock)
-        reaper = _Reaper(report, there, remover, dry_run, kept, tuple(subscribers))
+        reaper = _Reaper(report, there, clock, dry_run, kept, tuple(subscribers))
         try:
             for one in dead:
                 if (one.started.target, one.started.region) == (target, region):
@@ -105,14 +105,15 @@ class _Reaper:
         self,
         report: ReapReport,
         cloud: Cloud,
-        remover: CloudRemover,
+        clock: Clock,
         dry_run: bool,
         kept: bool,
         subscribers: tuple[Subscriber, ...],
     ) -> None:
         self._report = report
         self._cloud = cloud
-        self._remover = remover
+        self._remover = CloudRemover(cloud, clock)
+        self._clock = clock
         self._dry_run = dry_run
         self._kept = kept
         self._subscribers = subscribers
@@ -163,7 +164,7 @@ class _Reaper:
             why = remains.kept.get(id_)
             if why is not None and not (self._kept and why.why in KEPT_FOR_LATER):
                 continue
-            dead = Dead(created.kind, id_, created.token)
+            dead = Dead(created.kind, id_, created.token, created.at)
             try:
                 found = self._remover.find(dead.kind, bake_id, dead.token, dead.id)
             except AmibuildError as error:
@@ -225,18 +226,20 @@ class _Reaper:
         return Thing(dead.kind, dead.id, self._cloud.region)
 
     def _intended(self, remains: Remains, bake_id: BakeId, journal: Journal | None) -> list[Dead]:
-        """What intents without an id came to, by their tokens."""
+        """What intents without an id came to, by their tokens. EC2 may still hide what a bake that
+        was killed a moment ago has asked for."""
+        observer = journal.show if journal else silent
         found = []
         for token, intent in remains.intents.items():
             if intent.region != self._cloud.region:
                 continue
             try:
-                ids = self._remover.find(intent.kind, bake_id, token, intent.name)
+                ids = find_intended(self._remover, bake_id, intent, self._clock, observer)
             except AmibuildError as error:
                 # One bucket that is gone must not keep the rest from going.
                 self._leave(Dead(intent.kind, intent.name, token), error, None)
                 continue
-            found += [Dead(intent.kind, id_, token) for id_ in ids]
+            found += [Dead(intent.kind, id_, token, intent.at) for id_ in ids]
             if journal is None:
                 continue
             for id_ in ids:
@@ -249,8 +252,9 @@ class _Reaper:
 
     def _remove(self, dead: Dead, journal: Journal | None) -> None:
         observer = journal.show if journal else silent
+        hidden_s = may_hide_s(dead.made, self._clock) if dead.made else 0.0
         try:
-            self._remover.remove(dead.kind, dead.id, dead.token, observer)
+            self._remover.remove(dead.kind, dead.id, dead.token, observer, hidden_s)
         except AmibuildError as error:
             self._leave(dead, error, journal)
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
@@ -74,11 +75,16 @@ class Remover(Protocol):
         """The AWS CLI line that removes it by hand."""
 
 
+def may_hide_s(made: datetime, clock: Clock) -> float:
+    """How long EC2 may still hide what was made, or asked for, at that time."""
+    age_s = (clock.now() - made).total_seconds()
+    return min(max(SEARCH_S - age_s, 0.0), SEARCH_S)
+
+
 def find_intended(
     remover: Remover, bake_id: BakeId, intent: Intended, clock: Clock, observer: Observer
 ) -> list[str]:
     """What an intent without an id has made. For a while EC2 may hide what was just made."""
-    age_s = (clock.now() - intent.at).total_seconds()
 
     def look() -> Look[list[str]]:
         found = remover.find(intent.kind, bake_id, intent.token, intent.name)
@@ -88,7 +94,7 @@ def find_intended(
         return until(
             look,
             what=f"{intent.kind} {intent.token}",
-            timeout_s=min(max(SEARCH_S - age_s, 0.0), SEARCH_S),
+            timeout_s=may_hide_s(intent.at, clock),
             clock=clock,
             observer=observer,
         )

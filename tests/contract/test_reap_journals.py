@@ -1,0 +1,105 @@
+"""What reap makes of a dead bake's journal: young, old, damaged, or on a disk that is full."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from amibuild.journal import (
+    BakeStarted,
+    Created,
+    Event,
+    Intended,
+    Journal,
+    Remains,
+    ResourceKind,
+    journal_path,
+)
+from amibuild.names import Tag, expiry
+from amibuild.reap import reap
+from amibuild.reaped import ReapReport, Thing
+from amibuild.scope import SEARCH_S
+from tests.contract.conftest import REGION, Aws, Start
+from tests.contract.swift import swift
+
+BAKE, OTHER = "20261122-081500-a1b2c3", "20261122-091500-d4e5f6"
+TOKEN = f"{BAKE}-build-0"
+# More than the ten looks that are enough for what is old, fewer than half a minute has.
+HIDDEN = 20
+
+
+def ours(bake_id: str = BAKE, token: str = TOKEN) -> dict[str, str]:
+    """The tags of something whose end is far."""
+    end = expiry(datetime.now(UTC), timedelta(hours=1))
+    return {Tag.IMAGE: "game-host", Tag.BAKE_ID: bake_id, Tag.EXPIRES: end, Tag.TOKEN: token}
+
+
+def started(bake_id: str = BAKE) -> BakeStarted:
+    return BakeStarted(
+        bake_id=bake_id, image="game-host", digest="0" * 64, target="local", region=REGION,
+        source_ami="ami-1", recipe="amibuild.toml", pid=1, version="1",
+    )  # fmt: skip
+
+
+def intended(at: datetime, kind: ResourceKind = ResourceKind.INSTANCE) -> Intended:
+    return Intended(at=at, kind=kind, name="m", token=TOKEN, region=REGION)
+
+
+def journal(state_dir: Path, *events: Event, bake_id: str = BAKE) -> Path:
+    path = journal_path(state_dir, bake_id)
+    with Journal(path) as file:
+        for event in (started(bake_id), *events):
+            file.write(event)
+    return path
+
+
+def tag_all(kind: str, tags: dict[str, str]) -> list[dict[str, object]]:
+    return [{"ResourceType": kind, "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}]
+
+
+def machine(aws: Aws) -> str:
+    """One that runs, as the endpoint knows: none of its reads has shown it yet."""
+    return aws.launch(TagSpecifications=tag_all("instance", ours()))
+
+
+def reaped(aws: Aws, state_dir: Path, *, dry_run: bool = False) -> ReapReport:
+    return reap(aws.cloud, state_dir, target="local", dry_run=dry_run)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by its id", "by its intent"])
+def test_what_a_killed_bake_has_just_made_is_looked_for_while_ec2_may_hide_it(
+    start: Start, tmp_path: Path, known: bool
+) -> None:
+    aws = start(f"visible:instance={HIDDEN}")
+    made, now = machine(aws), datetime.now(UTC)
+    created = Created(kind=ResourceKind.INSTANCE, id=made, token=TOKEN, region=REGION)
+    path = journal(tmp_path, intended(now), *([created] if known else []))
+    with swift():
+        report = reaped(aws, tmp_path)
+    assert report.removed == [Thing(ResourceKind.INSTANCE, made, REGION)]
+    assert aws.state(made) == "terminated"
+    left = Remains(path)
+    assert (left.intents, left.resources) == ({}, {})
+
+
+def test_a_dry_run_after_a_kill_tells_what_the_next_reap_finds(
+    start: Start, tmp_path: Path
+) -> None:
+    aws = start(f"visible:instance={HIDDEN}")
+    made = machine(aws)
+    journal(tmp_path, intended(datetime.now(UTC)))
+    with swift():
+        dry = reaped(aws, tmp_path, dry_run=True)
+    assert dry.would_remove == [Thing(ResourceKind.INSTANCE, made, REGION)]
+
+
+def test_what_is_older_than_that_is_not_waited_for(aws: Aws, tmp_path: Path) -> None:
+    long_ago = datetime.now(UTC) - timedelta(seconds=SEARCH_S)
+    path = journal(tmp_path, intended(long_ago))
+    with swift() as clock:
+        began = clock.monotonic()
+        assert reaped(aws, tmp_path).removed == []
+        assert clock.monotonic() - began < SEARCH_S / 3
+    assert Remains(path).intents == {}
