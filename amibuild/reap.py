@@ -30,9 +30,8 @@ from amibuild.journal import (
     Removed,
     ResourceKind,
     Subscriber,
-    left_behind,
-    leftover,
 )
+from amibuild.left_behind import left_behind, leftover
 from amibuild.names import BakeId, Tag, parse_expiry
 from amibuild.reaped import UNKNOWN, Elsewhere, Leased, ReapReport, Thing, Unreached
 from amibuild.scope import find_intended, may_hide_s
@@ -147,7 +146,7 @@ class _Reaper:
             forget_keys(bake.path.parents[1], bake_id)
             if remains.ended is None:
                 spent = max((now - bake.started.at).total_seconds(), 0.0)
-                journal.write(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
+                journal.tell(BakeEnded(outcome=Outcome.INTERRUPTED, seconds=round(spent, 3)))
 
     def from_damaged(self, bake: Headless) -> None:
         """Only what carries the bake's tags is here.
@@ -243,11 +242,11 @@ class _Reaper:
             if journal is None:
                 continue
             for id_ in ids:
-                journal.write(
+                journal.tell(
                     Created(kind=intent.kind, id=id_, token=token, region=self._cloud.region)
                 )
             if not ids:
-                journal.write(Abandoned(token=token))
+                journal.tell(Abandoned(token=token))
         return found
 
     def _remove(self, dead: Dead, journal: Journal | None) -> None:
@@ -259,12 +258,12 @@ class _Reaper:
             self._leave(dead, error, journal)
             return
         if journal:
-            journal.write(Removed(kind=dead.kind, id=dead.id, region=self._cloud.region))
+            journal.tell(Removed(kind=dead.kind, id=dead.id, region=self._cloud.region))
         self._report.removed.append(self._thing(dead))
 
     def _leave(self, dead: Dead, error: AmibuildError, journal: Journal | None) -> None:
         command = self._remover.command(dead.kind, dead.id)
         for event in left_behind(error, dead.kind, dead.id, self._cloud.region, command):
             if journal:
-                journal.write(event)
+                journal.tell(event)
             self._report.left.append(leftover(event))

@@ -19,6 +19,7 @@ from amibuild import signals
 from amibuild.errors import (
     AmibuildError,
     AwsError,
+    HostError,
     Interrupted,
     Leftover,
     LeftoverError,
@@ -32,12 +33,10 @@ from amibuild.journal import (
     Intended,
     Journal,
     Kept,
-    LeftBehind,
     Removed,
     ResourceKind,
-    left_behind,
-    leftover,
 )
+from amibuild.left_behind import left_behind, leftover
 from amibuild.names import BakeId, client_token
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
@@ -207,7 +206,7 @@ class Scope:
         for owned in self._owned:
             if owned.id == id_:
                 owned.keep, found = why, True
-                self._journal.write(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
+                self._journal.tell(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
         return found
 
     def leave_all(self, error: AmibuildError) -> None:
@@ -279,6 +278,11 @@ class Scope:
         error.add_note(problem.message)
         if isinstance(error, AmibuildError | Interrupted):
             error.leftovers = (*error.leftovers, *problem.leftovers)
+        elif isinstance(error, OSError):
+            # Of this host, as a full disk: nothing can ride along with it as it is.
+            of_the_host = HostError(str(error))
+            of_the_host.leftovers = problem.leftovers
+            raise of_the_host from error
 
     def _keep_all(self) -> None:
         for owned in self._owned:
@@ -304,14 +308,8 @@ class Scope:
                     command = self._remover.command(owned.kind, owned.id)
                     for event in left_behind(error, owned.kind, owned.id, self._region, command):
                         left.append(leftover(event))
-                        self._tell(event)
+                        self._journal.tell(event)
                 else:
                     self._owned.remove(owned)
-                    self._tell(Removed(kind=owned.kind, id=owned.id, region=self._region))
+                    self._journal.tell(Removed(kind=owned.kind, id=owned.id, region=self._region))
         return left
-
-    def _tell(self, event: LeftBehind | Removed) -> None:
-        try:
-            self._journal.write(event)
-        except OSError as error:  # a full disk: the removals go on, `reap` finds them done
-            log.warning("the journal can't be written: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from amibuild.reaped import ReapReport, Thing
 from amibuild.scope import SEARCH_S
 from tests.contract.conftest import REGION, Aws, Start
 from tests.contract.swift import swift
+from tests.unit.fakes import disk_ends_at
 
 BAKE, OTHER = "20261122-081500-a1b2c3", "20261122-091500-d4e5f6"
 TOKEN = f"{BAKE}-build-0"
@@ -55,7 +57,7 @@ def journal(state_dir: Path, *events: Event, bake_id: str = BAKE) -> Path:
     return path
 
 
-def tag_all(kind: str, tags: dict[str, str]) -> list[dict[str, object]]:
+def tag_all(kind: str, tags: dict[str, str]) -> Any:
     return [{"ResourceType": kind, "Tags": [{"Key": k, "Value": v} for k, v in tags.items()]}]
 
 
@@ -64,8 +66,19 @@ def machine(aws: Aws) -> str:
     return aws.launch(TagSpecifications=tag_all("instance", ours()))
 
 
-def reaped(aws: Aws, state_dir: Path, *, dry_run: bool = False) -> ReapReport:
-    return reap(aws.cloud, state_dir, target="local", dry_run=dry_run)
+def volume(aws: Aws, bake_id: str = OTHER) -> str:
+    """Of another bake: only its tags tell of it."""
+    made = aws.ec2.create_volume(
+        AvailabilityZone=f"{REGION}a", Size=1,
+        TagSpecifications=tag_all("volume", ours(bake_id, f"{bake_id}-disk")),
+    )  # fmt: skip
+    return made["VolumeId"]
+
+
+def reaped(
+    aws: Aws, state_dir: Path, *, dry_run: bool = False, now: datetime | None = None
+) -> ReapReport:
+    return reap(aws.cloud, state_dir, target="local", dry_run=dry_run, now=now)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["by its id", "by its intent"])
@@ -103,3 +116,21 @@ def test_what_is_older_than_that_is_not_waited_for(aws: Aws, tmp_path: Path) -> 
         assert reaped(aws, tmp_path).removed == []
         assert clock.monotonic() - began < SEARCH_S / 3
     assert Remains(path).intents == {}
+
+
+def test_on_a_full_disk_all_goes_and_the_report_is_told(start: Start, tmp_path: Path) -> None:
+    """The journal loses its lines, not the account its clean-up; the next reap writes them."""
+    aws = start()
+    known, by_intent, by_tags = machine(aws), machine(aws), volume(aws)
+    created = Created(kind=ResourceKind.INSTANCE, id=known, token="another", region=REGION)
+    path = journal(tmp_path, created, intended(datetime.now(UTC)))
+    # What the endpoint writes meanwhile has room below that.
+    path.write_bytes(path.read_bytes() + b"." * 2_000_000)
+    with disk_ends_at(path.stat().st_size):
+        report = reaped(aws, tmp_path, now=datetime.now(UTC) + timedelta(days=1))
+    assert {one.id for one in report.removed} == {known, by_intent, by_tags}
+    assert Remains(path).resources.keys() == {known}
+    with swift():
+        reaped(aws, tmp_path)
+    left = Remains(path)
+    assert (left.intents, left.resources) == ({}, {})

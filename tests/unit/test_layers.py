@@ -70,6 +70,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.bake_keys",
         "amibuild.channel_lines",
         "amibuild.journal",
+        "amibuild.left_behind",
         "amibuild.library",
         "amibuild.line",
         "amibuild.lock",
