@@ -206,6 +206,8 @@ class _Reaper:
                 elif (dead.id, thing.region) not in told:
                     self._report.leased.append(Leased(thing, one.tags[Tag.BAKE_ID], expires))
                 continue
+            if self._is_proven(dead):
+                continue  # since they were listed
             if self._dry_run:
                 self._report.would_remove.append(thing)
             else:
