@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from amibuild.journal import KEPT_FOR_LATER, BakeStarted, Remains, ResourceKind, is_live
-from amibuild.reaped import ReapReport
+from amibuild.reaped import ReapReport, Unreached
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,35 @@ class Dead:
     made: datetime | None = None
 
 
+def unread(path: Path, error: OSError, region: str = "") -> Unreached:
+    """A journal that this host can't read or write."""
+    return Unreached(region, error.strerror or str(error), None, str(path))
+
+
 def dead_bakes(state_dir: Path, report: ReapReport) -> tuple[list[DeadBake], list[Headless]]:
     """Those whose journal says where they were, and the journals that are damaged there."""
     found, damaged = list[DeadBake](), list[Headless]()
     for path in sorted((state_dir / "journals").glob("*.jsonl")):
-        if is_live(path):
-            report.live.append(path.stem)
+        try:
+            if is_live(path):
+                report.live.append(path.stem)
+                continue
+            remains = Remains(path)
+        except OSError as error:  # a folder of that name, or one that may not be read
+            report.unreached.append(unread(path, error))
             continue
-        remains = Remains(path)
-        if remains.started is not None:
+        headless = Headless(path, remains)
+        if remains.started is not None and headless.regions <= {remains.started.region}:
             found.append(DeadBake(path, remains, remains.started))
-        elif remains.resources or remains.intents:
-            damaged.append(Headless(path, remains))
+        elif headless.regions:
+            damaged.append(headless)
     return found, damaged
 
 
 @dataclass(frozen=True)
 class Headless:
-    """A journal whose line is damaged that tells the target; its others tell their regions."""
+    """A journal whose line is damaged that tells the target, or one of those that tell the region:
+    all that a bake makes is in one."""
 
     path: Path
     remains: Remains

@@ -24,6 +24,7 @@ from amibuild.channel_lines import Moved, Moving, Pruning, Revoking
 from amibuild.errors import AmibuildError, WaitTimeout
 from amibuild.line import Line
 from amibuild.recipe.ssh import Ssh
+from amibuild.recipe.values import REGION
 from amibuild.secret import all_masked
 from amibuild.wait import Look, Waiting, until
 
@@ -341,7 +342,10 @@ def is_live(path: Path) -> bool:
 
 
 class Remains:
-    """What a journal says still exists: intents that never got an id, and ids never removed."""
+    """What a journal says still exists: intents that never got an id, and ids never removed.
+
+    A line whose region is none is damaged there, and counts as if it could not be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.started: BakeStarted | None = None
@@ -350,6 +354,9 @@ class Remains:
         self.resources: dict[str, Created] = {}
         self.kept: dict[str, Kept] = {}
         for event in read(path):
+            region = getattr(event, "region", None)
+            if region is not None and not REGION.fullmatch(region):
+                continue
             match event:
                 case BakeStarted():
                     self.started, self.ended = event, None

@@ -7,7 +7,8 @@ lives. One report is over all regions: one that can't be looked into does not st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.aws.temporary import find_temporary
 from amibuild.bake_keys import forget_keys
-from amibuild.dead import Dead, DeadBake, Headless, dead_bakes
+from amibuild.dead import Dead, DeadBake, Headless, dead_bakes, unread
 from amibuild.errors import AmibuildError, NotFound
 from amibuild.journal import (
     KEPT_FOR_LATER,
@@ -87,14 +88,25 @@ def reap(
         try:
             for one in dead:
                 if (one.started.target, one.started.region) == (target, region):
-                    reaper.from_journal(one, moment)
+                    with _by_itself(report, one.path, region):
+                        reaper.from_journal(one, moment)
             for headless in damaged:
                 if region in headless.regions:
-                    reaper.from_damaged(headless)
+                    with _by_itself(report, headless.path, region):
+                        reaper.from_damaged(headless)
             reaper.from_tags(moment)
         except AmibuildError as error:
             report.unreached.append(Unreached(region, error.message, error.hint))
     return report
+
+
+@contextmanager
+def _by_itself(report: ReapReport, path: Path, region: str) -> Iterator[None]:
+    """A journal that this host refuses does not stop the others."""
+    try:
+        yield
+    except OSError as error:
+        report.unreached.append(unread(path, error, region))
 
 
 class _Reaper:
@@ -119,14 +131,15 @@ class _Reaper:
         self._for_a_look: set[str] = set()
 
     def from_journal(self, bake: DeadBake, now: datetime) -> None:
-        remains, bake_id = bake.remains, BakeId(bake.started.bake_id)
+        # By its name: a byte of a line may be damaged.
+        remains, bake_id = bake.remains, BakeId(bake.path.stem)
         self._for_a_look |= {
             id_ for id_, kept in remains.kept.items() if kept.why in KEPT_FOR_LATER
         }
         if not bake.left_something(kept=self._kept):
             return
-        todo = [dead for dead in bake.known(kept=self._kept) if not self._is_proven(dead)]
         if self._dry_run:
+            todo = self._unproven(bake.known(kept=self._kept))
             todo += self._intended(remains, bake_id, None)
             self._report.would_remove += map(self._thing, todo)
             return
@@ -139,7 +152,7 @@ class _Reaper:
             # Again: somebody may have gone on with it, and ended, while others were reaped.
             bake = replace(bake, remains=Remains(bake.path))
             remains = bake.remains
-            todo = [dead for dead in bake.known(kept=self._kept) if not self._is_proven(dead)]
+            todo = self._unproven(bake.known(kept=self._kept))
             todo += self._intended(remains, bake_id, journal)
             for dead in sorted(todo, key=lambda one: ORDER.index(one.kind)):
                 self._remove(dead, journal)
@@ -170,7 +183,7 @@ class _Reaper:
                 self._leave(dead, error, None)
                 continue
             if dead.id in found:
-                here += [] if self._is_proven(dead) else [dead]
+                here += self._unproven([dead])
             elif elsewhere not in self._report.elsewhere:
                 self._report.elsewhere.append(elsewhere)
         here += self._intended(remains, bake_id, None)
@@ -212,6 +225,16 @@ class _Reaper:
                 self._report.would_remove.append(thing)
             else:
                 self._remove(dead, None)
+
+    def _unproven(self, known: Sequence[Dead]) -> list[Dead]:
+        """Without the results among them. One that can't be looked at is left, and told."""
+        doomed = []
+        for dead in known:
+            try:
+                doomed += [] if self._is_proven(dead) else [dead]
+            except AmibuildError as error:
+                self._leave(dead, error, None)
+        return doomed
 
     def _is_proven(self, dead: Dead) -> bool:
         """A result whose bake died before it noted that. Somebody may use it."""

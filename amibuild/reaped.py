@@ -20,11 +20,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class Unreached:
-    """A region that could not be looked into, to its end at least."""
+    """A region that could not be looked into, to its end at least; or a `journal`, whose region is
+    "" when it could not even be read."""
 
     region: str
     reason: str
     hint: str | None
+    journal: str = ""
 
 
 # Of a bake whose journal is damaged where it says so.

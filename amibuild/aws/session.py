@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
@@ -158,12 +158,7 @@ class Cloud:
     @cached_property
     def ec2_at_once(self) -> Ec2:
         """For what must not hold up a clean-up: a call that is not answered in seconds is none."""
-        client: EC2Client = self._session.client(
-            "ec2",
-            region_name=self.region,
-            endpoint_url=self._endpoint("ec2"),
-            config=self._config().merge(AT_ONCE),
-        )
+        client: EC2Client = self._client("ec2", AT_ONCE)
         client.meta.events.unregister("needs-retry", self._patience.hear)  # type: ignore[arg-type]
         return Ec2(client, self.region)
 
@@ -173,44 +168,40 @@ class Cloud:
 
     @cached_property
     def ssm(self) -> Ssm:
-        client: SSMClient = self._session.client(
-            "ssm", self.region, endpoint_url=self._endpoint("ssm"), config=self._config()
-        )
+        client: SSMClient = self._client("ssm")
         return Ssm(client, self.region)
 
     @cached_property
     def s3(self) -> S3:
-        client: S3Client = self._session.client(
-            "s3",
-            self.region,
-            endpoint_url=self._endpoint("s3"),
-            config=self._config().merge(Config(signature_version="s3v4")),
-        )
+        client: S3Client = self._client("s3", Config(signature_version="s3v4"))
         return S3(client, self.region)
 
     @cached_property
     def secrets_manager(self) -> SecretsManager:
-        client: SecretsManagerClient = self._session.client(
-            "secretsmanager",
-            self.region,
-            endpoint_url=self._endpoint("secretsmanager"),
-            config=self._config(),
-        )
+        client: SecretsManagerClient = self._client("secretsmanager")
         return SecretsManager(client, self.region)
 
     @cached_property
     def iam(self) -> Iam:
-        client: IAMClient = self._session.client(
-            "iam", self.region, endpoint_url=self._endpoint("iam"), config=self._config()
-        )
+        client: IAMClient = self._client("iam")
         return Iam(client, self.region)
 
     @cached_property
     def _ec2(self) -> EC2Client:
-        client: EC2Client = self._session.client(
-            "ec2", self.region, endpoint_url=self._endpoint("ec2"), config=self._config()
-        )
+        client: EC2Client = self._client("ec2")
         return client
+
+    def _client(self, service: Any, more: Config | None = None) -> Any:
+        """Raises: HostError, as for settings of this host that botocore can't work with."""
+        try:
+            return self._session.client(
+                service,
+                region_name=self.region,
+                endpoint_url=self._endpoint(service),
+                config=self._config().merge(more or Config()),
+            )
+        except BotoCoreError as error:
+            raise HostError(f"{service} in {self.region} can't be called: {error}") from error
 
     @property
     def url(self) -> str:

@@ -116,7 +116,7 @@ def leased_text(leased: Leased) -> str:
 
 
 def unreached_text(report: ReapReport) -> str:
-    lines = [f"\n{one.region}: {one.reason}" for one in report.unreached]
+    lines = [f"\n{one.journal or one.region}: {one.reason}" for one in report.unreached]
     return "what is left could not be seen everywhere:" + "".join(lines)
 
 
@@ -162,6 +162,7 @@ def report_json(report: ReapReport) -> dict[str, Any]:
             for x in report.leased
         ],
         "unreached": [
-            {"region": x.region, "reason": x.reason, "hint": x.hint} for x in report.unreached
+            {"region": x.region, "reason": x.reason, "hint": x.hint, "journal": x.journal}
+            for x in report.unreached
         ],
     }

@@ -156,8 +156,7 @@ def test_nothing_that_only_looks_like_ours_is_reaped(start: Start, tmp_path: Pat
                 FUTURE,
             )
         ),
-        {key: value for key, value in OURS.items() if key != Tag.EXPIRES}
-        | {Tag.VERIFIED: "passed"},
+        {**without_end, Tag.VERIFIED: "passed"},
         {**OURS, Tag.EXPIRES: FUTURE, Tag.VERIFIED: "passed"},
         {**OURS, Tag.BAKE_ID: live},
     ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -134,3 +137,88 @@ def test_on_a_full_disk_all_goes_and_the_report_is_told(start: Start, tmp_path: 
         reaped(aws, tmp_path)
     left = Remains(path)
     assert (left.intents, left.resources) == ({}, {})
+
+
+def flipped(whole: bytes) -> Iterator[bytes]:
+    """Each bit of what says where and whose it is, and some of the rest."""
+    first = whole.index(b"\n")
+    region, bake = whole.index(b'"us-east-1'), whole.index(b'"2026')
+    there = whole.index(b'"us-east-1', first)
+    picked = [
+        *range(region, region + 11, 3),
+        *range(bake, bake + 22, 7),
+        *range(there, there + 11, 2),
+    ]
+    luck = random.Random(7)
+    for at in (*picked, *(luck.randrange(len(whole)) for _ in range(8))):
+        raw = bytearray(whole)
+        raw[at] ^= 1 << luck.randrange(8)
+        yield bytes(raw)
+
+
+def test_a_flipped_bit_in_one_journal_keeps_no_other_from_being_reaped(
+    aws: Aws, tmp_path: Path
+) -> None:
+    """Nor is what that one made called gone, except where it is its id that is damaged."""
+    token = f"{BAKE}-disk"
+    made = aws.ec2.create_volume(
+        AvailabilityZone=f"{REGION}a", Size=1,
+        TagSpecifications=tag_all("volume", ours(BAKE, token)),
+    )["VolumeId"]  # fmt: skip
+    created = Created(kind=ResourceKind.VOLUME, id=made, token=token, region=REGION)
+    path = journal(tmp_path, created)
+    whole = path.read_bytes()
+    for number, raw in enumerate(flipped(whole)):
+        path.write_bytes(raw)
+        other = volume(aws)
+        after = Created(kind=ResourceKind.VOLUME, id=other, token="t", region=REGION)
+        journal(tmp_path, after, bake_id=OTHER)
+        with swift():
+            report = reaped(aws, tmp_path)
+        assert Thing(ResourceKind.VOLUME, other, REGION) in report.removed, number
+        assert {one.region for one in report.removed} == {REGION}, number
+        if Thing(ResourceKind.VOLUME, made, REGION) in report.removed:
+            made = aws.ec2.create_volume(
+                AvailabilityZone=f"{REGION}a", Size=1,
+                TagSpecifications=tag_all("volume", ours(BAKE, token)),
+            )["VolumeId"]  # fmt: skip
+            whole = re.sub(rb"vol-[0-9a-f]+", made.encode(), whole)
+        else:
+            named = {one.thing.id for one in report.leased} | {one.id for one in report.left}
+            assert made in named, number
+
+
+def test_what_is_no_file_among_the_journals_is_told_and_in_nobodys_way(
+    aws: Aws, tmp_path: Path
+) -> None:
+    odd = journal_path(tmp_path, "20260101-000000-aaaaaa")
+    odd.mkdir(parents=True)
+    made = volume(aws)
+    created = Created(kind=ResourceKind.VOLUME, id=made, token="t", region=REGION)
+    journal(tmp_path, created, bake_id=OTHER)
+    report = reaped(aws, tmp_path)
+    assert [one.id for one in report.removed] == [made]
+    (told,) = report.unreached
+    assert (told.journal, told.reason) == (str(odd), "Is a directory")
+
+
+def test_an_image_whose_id_is_damaged_is_told_and_stops_nothing(aws: Aws, tmp_path: Path) -> None:
+    made = volume(aws)
+    odd = Created(kind=ResourceKind.IMAGE, id="ami-0zz", token="a", region=REGION)
+    created = Created(kind=ResourceKind.VOLUME, id=made, token="t", region=REGION)
+    journal(tmp_path, odd, created)
+    report = reaped(aws, tmp_path)
+    assert [one.id for one in report.removed] == [made]
+    assert [one.id for one in report.left] == ["ami-0zz"]
+    assert report.unreached == []
+
+
+def test_a_region_that_botocore_refuses_is_told_like_one_that_aws_does(
+    aws: Aws, tmp_path: Path
+) -> None:
+    made = volume(aws)
+    created = Created(kind=ResourceKind.VOLUME, id=made, token="t", region=REGION)
+    journal(tmp_path, created, bake_id=OTHER)
+    report = reap(aws.cloud, tmp_path, target="local", dry_run=False, regions=["us-east,1", REGION])
+    assert [one.id for one in report.removed] == [made]
+    assert [one.region for one in report.unreached] == ["us-east,1"]
