@@ -7,7 +7,7 @@ lives. One report is over all regions: one that can't be looked into does not st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from amibuild.journal import (
     Removed,
     ResourceKind,
     Subscriber,
+    is_live,
 )
 from amibuild.left_behind import left_behind, leftover
 from amibuild.names import BakeId, Tag, parse_expiry
@@ -82,9 +83,11 @@ def reap(
             report.elsewhere.append(
                 Elsewhere(one.path.stem, one.started.target, one.started.region)
             )
+    paths = [one.path for one in dead] + [one.path for one in damaged]
+    journals = {path.stem: path for path in paths}
     for region in report.regions:
         there = cloud if region == cloud.region else cloud.in_region(region)
-        reaper = _Reaper(report, there, clock, dry_run, kept, tuple(subscribers))
+        reaper = _Reaper(report, journals, there, clock, dry_run, kept, tuple(subscribers))
         try:
             for one in dead:
                 if (one.started.target, one.started.region) == (target, region):
@@ -115,6 +118,7 @@ class _Reaper:
     def __init__(
         self,
         report: ReapReport,
+        journals: Mapping[str, Path],
         cloud: Cloud,
         clock: Clock,
         dry_run: bool,
@@ -122,6 +126,7 @@ class _Reaper:
         subscribers: tuple[Subscriber, ...],
     ) -> None:
         self._report = report
+        self._journals = journals
         self._cloud = cloud
         self._remover = CloudRemover(cloud, clock)
         self._clock = clock
@@ -209,6 +214,8 @@ class _Reaper:
             thing = self._thing(dead)
             if thing in done or one.tags[Tag.BAKE_ID] in others:
                 continue
+            if (dead.id, thing.region) in told:
+                continue  # not twice: it could not be removed a moment ago
             try:
                 expires = parse_expiry(one.tags[Tag.EXPIRES])
             except ValueError:
@@ -216,15 +223,24 @@ class _Reaper:
             if expires > now:
                 if dead.id in self._for_a_look:
                     self._report.kept.append(thing)
-                elif (dead.id, thing.region) not in told:
+                else:
                     self._report.leased.append(Leased(thing, one.tags[Tag.BAKE_ID], expires))
                 continue
-            if self._is_proven(dead):
+            if self._is_alive(one.tags[Tag.BAKE_ID]) or self._is_proven(dead):
                 continue  # since they were listed
             if self._dry_run:
                 self._report.would_remove.append(thing)
             else:
                 self._remove(dead, None)
+
+    def _is_alive(self, bake_id: str) -> bool:
+        """Again: one that was dead at first may have been resumed while others were reaped."""
+        path = self._journals.get(bake_id)
+        if path is None or not path.exists() or not is_live(path):
+            return False
+        if bake_id not in self._report.live:
+            self._report.live.append(bake_id)
+        return True
 
     def _unproven(self, known: Sequence[Dead]) -> list[Dead]:
         """Without the results among them. One that can't be looked at is left, and told."""

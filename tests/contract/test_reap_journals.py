@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from amibuild.aws.removal import IN_USE_S
 from amibuild.journal import (
     BakeStarted,
     Created,
@@ -18,7 +20,9 @@ from amibuild.journal import (
     Intended,
     Journal,
     Remains,
+    Removed,
     ResourceKind,
+    Shown,
     journal_path,
 )
 from amibuild.names import Tag, expiry
@@ -222,3 +226,39 @@ def test_a_region_that_botocore_refuses_is_told_like_one_that_aws_does(
     report = reap(aws.cloud, tmp_path, target="local", dry_run=False, regions=["us-east,1", REGION])
     assert [one.id for one in report.removed] == [made]
     assert [one.region for one in report.unreached] == ["us-east,1"]
+
+
+def test_what_can_not_be_removed_is_tried_once_and_told_once(start: Start, tmp_path: Path) -> None:
+    aws = start("DeleteVolume:*=VolumeInUse")
+    made = volume(aws, BAKE)
+    created = Created(kind=ResourceKind.VOLUME, id=made, token="t", region=REGION)
+    journal(tmp_path, created)
+    with swift() as clock:
+        began = clock.monotonic()
+        report = reaped(aws, tmp_path, now=datetime.now(UTC) + timedelta(days=1))
+        spent = clock.monotonic() - began
+    assert [one.id for one in report.left] == [made]
+    assert spent < 1.5 * IN_USE_S
+
+
+def test_a_bake_that_is_resumed_while_others_are_reaped_loses_nothing(
+    aws: Aws, tmp_path: Path
+) -> None:
+    """Its end is past, and at first it was dead."""
+    resumed = volume(aws)
+    late = journal(tmp_path, bake_id=OTHER)
+    first = volume(aws, BAKE)
+    journal(tmp_path, Created(kind=ResourceKind.VOLUME, id=first, token="t", region=REGION))
+    with ExitStack() as while_it_lives:
+
+        def resume(shown: Shown) -> None:
+            if isinstance(shown, Removed):
+                while_it_lives.enter_context(Journal(late))
+
+        report = reap(
+            aws.cloud, tmp_path, target="local", dry_run=False, subscribers=(resume,),
+            now=datetime.now(UTC) + timedelta(days=1),
+        )  # fmt: skip
+    assert [one.id for one in report.removed] == [first]
+    assert report.live == [OTHER]
+    assert aws.cloud.ec2.volume_state(resumed) == "available"
