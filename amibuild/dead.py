@@ -66,6 +66,10 @@ class DeadBake:
     remains: Remains
     started: BakeStarted
 
+    def is_of(self, account: str) -> bool:
+        """False only where both are known."""
+        return not (account and self.started.account) or account == self.started.account
+
     def known(self, *, kept: bool) -> list[Dead]:
         """What has an id and shall go. What is kept is the result, or was left for a look: then
         its tags say until when."""

@@ -77,6 +77,8 @@ class BakeStarted(Line):
     launched_as: str = ""
     # How its machines are reached: by their agent and SSM where this is None.
     ssh: Ssh | None = None
+    # "" where it was not recorded, or nobody told.
+    account: str = ""
     fresh_over_ssh: bool = False
 
 

@@ -110,11 +110,15 @@ class Partition:
 
 @dataclass(frozen=True)
 class EndpointAccess:
-    """Where an EC2-like API listens and how to sign for it, when it is not AWS itself."""
+    """Where an EC2-like API listens and how to sign for it, when it is not AWS itself.
+
+    `place` tells those apart that say they have the same account.
+    """
 
     url: str
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
+    place: str = field(default="", kw_only=True)
 
     def is_gone(self) -> bool:
         """True once it is known that it will never answer again: no use in trying."""

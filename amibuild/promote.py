@@ -289,6 +289,7 @@ def started(
         digest=image.digest,
         target=target,
         region=cloud.region,
+        account=cloud.account,
         source_ami=image.id,
         recipe=str(path),
         pid=os.getpid(),

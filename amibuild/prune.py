@@ -188,6 +188,7 @@ def _carry_out(
         digest="",
         target=target,
         region=cloud.region,
+        account=cloud.account,
         source_ami="",
         recipe=str(path),
         pid=os.getpid(),

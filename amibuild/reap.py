@@ -70,18 +70,21 @@ def reap(
     moment = now or datetime.now(UTC)
     report, clock = ReapReport(), clock or SystemClock()
     dead, damaged = dead_bakes(state_dir, report)
-    named = {one.started.region for one in dead if one.started.target == target}
+    account = cloud.account if any(one.started.account for one in dead) else ""
+    ours = [one for one in dead if one.started.target == target and one.is_of(account)]
+    named = {one.started.region for one in ours}
     named |= {region for one in damaged for region in one.regions}
     report.regions += dict.fromkeys(regions or (cloud.region, *sorted(named)))
     for headless in damaged:
         for region in sorted(headless.regions.difference(report.regions)):
             report.elsewhere.append(Elsewhere(headless.path.stem, UNKNOWN, region))
     for one in dead:
-        reachable = one.started.target == target and one.started.region in report.regions
+        reachable = one in ours and one.started.region in report.regions
         if not reachable and one.left_something(kept=kept):
             # There its ids mean nothing, and "not found" would be taken for "gone".
+            other = "" if one.is_of(account) else one.started.account
             report.elsewhere.append(
-                Elsewhere(one.path.stem, one.started.target, one.started.region)
+                Elsewhere(one.path.stem, one.started.target, one.started.region, other)
             )
     paths = [one.path for one in dead] + [one.path for one in damaged]
     journals = {path.stem: path for path in paths}
@@ -89,8 +92,8 @@ def reap(
         there = cloud if region == cloud.region else cloud.in_region(region)
         reaper = _Reaper(report, journals, there, clock, dry_run, kept, tuple(subscribers))
         try:
-            for one in dead:
-                if (one.started.target, one.started.region) == (target, region):
+            for one in ours:
+                if one.started.region == region:
                     with _by_itself(report, one.path, region):
                         reaper.from_journal(one, moment)
             for headless in damaged:

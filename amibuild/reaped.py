@@ -35,11 +35,12 @@ UNKNOWN = "another target"
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A dead bake that left something in another target or region."""
+    """A dead bake that left something in another target, region or account, where one is named."""
 
     bake_id: str
     target: str
     region: str
+    account: str = ""
 
 
 @dataclass(frozen=True)

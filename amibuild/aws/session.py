@@ -5,6 +5,7 @@ Which endpoint it is changes nothing above this file.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ from amibuild.aws.patience import Patience
 from amibuild.aws.s3 import S3
 from amibuild.aws.secrets_manager import SecretsManager
 from amibuild.aws.ssm import Ssm
-from amibuild.errors import HostError, UsageError
+from amibuild.aws.sts import Sts
+from amibuild.errors import AmibuildError, HostError, UsageError
 from amibuild.names import EndpointAccess, Region
 from amibuild.recipe.model import Aws
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
+
+log = logging.getLogger(__name__)
 
 # Adaptive slows down by itself when the account is throttled; ten tries are about a minute. What
 # answered before and can't be reached is tried for longer: patience.py.
@@ -150,6 +155,22 @@ class Cloud:
             ) from error
         named = {"the secret access key": keys.secret_key, "the session token": keys.token}
         return {f"{name} of who baked": value for name, value in named.items() if value}
+
+    @cached_property
+    def account(self) -> str:
+        """The account of these calls and, where several places have the same one, which of them.
+
+        "" where nobody tells: a network may have no way to STS, which nothing else here needs.
+        """
+        if self._endpoints and "sts" not in self._endpoints:
+            return ""
+        try:
+            client: STSClient = self._client("sts", AT_ONCE)
+            account = Sts(client, self.region).account()
+        except AmibuildError as error:
+            log.debug("whose account this is is not known", exc_info=error)
+            return ""
+        return f"{account} {self._access.place}".strip() if self._access else account
 
     @cached_property
     def ec2(self) -> Ec2:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from amibuild.aws.removal import IN_USE_S
+from amibuild.errors import CommandFailed
 from amibuild.journal import (
     BakeStarted,
     Created,
@@ -25,11 +26,15 @@ from amibuild.journal import (
     Shown,
     journal_path,
 )
+from amibuild.local.overlay.desk import ACCOUNT
 from amibuild.names import Tag, expiry
 from amibuild.reap import reap
-from amibuild.reaped import ReapReport, Thing
+from amibuild.reaped import Elsewhere, ReapReport, Thing
 from amibuild.scope import SEARCH_S
+from tests.contract import builder
+from tests.contract.builder import Answers, new_project
 from tests.contract.conftest import REGION, Aws, Start
+from tests.contract.place import Place
 from tests.contract.swift import swift
 from tests.unit.fakes import disk_ends_at
 
@@ -262,3 +267,55 @@ def test_a_bake_that_is_resumed_while_others_are_reaped_loses_nothing(
     assert [one.id for one in report.removed] == [first]
     assert report.live == [OTHER]
     assert aws.cloud.ec2.volume_state(resumed) == "available"
+
+
+def of_account(state_dir: Path, account: str, made: str) -> Path:
+    """The journal of a dead bake there that has left this volume."""
+    path = journal_path(state_dir, BAKE)
+    with Journal(path) as file:
+        file.write(started().model_copy(update={"account": account}))
+        file.write(Created(kind=ResourceKind.VOLUME, id=made, token="t", region=REGION))
+    return path
+
+
+def test_a_bake_of_another_account_is_left_for_a_call_with_that(aws: Aws, tmp_path: Path) -> None:
+    """Here its ids are not found, which does not mean that they are gone."""
+    assert aws.cloud.account == ACCOUNT
+    path = of_account(tmp_path, "444455556666", "vol-0123456789abcdef0")
+    text = path.read_text()
+    for dry_run in (True, False):
+        report = reaped(aws, tmp_path, dry_run=dry_run)
+        assert report.elsewhere == [Elsewhere(BAKE, "local", REGION, "444455556666")]
+        assert (report.removed, report.would_remove) == ([], [])
+    assert path.read_text() == text
+
+
+def test_whose_account_it_is_need_not_be_known(start: Start, tmp_path: Path) -> None:
+    """In a network without a way to STS all is as it was before that was asked."""
+    aws = start("GetCallerIdentity:*=AccessDenied")
+    assert aws.cloud.account == ""
+    made = volume(aws)
+    of_account(tmp_path, "444455556666", made)
+    assert [one.id for one in reaped(aws, tmp_path).removed] == [made]
+
+
+def test_a_bake_says_in_which_account_it_is(start: Start, tmp_path: Path) -> None:
+    aws = start(script=Answers(exit_codes={"os": 3}))
+    project = new_project(tmp_path / "project")
+    with pytest.raises(CommandFailed):
+        builder.run(project, aws.cloud)
+    (path,) = (project.state_dir / "journals").iterdir()
+    begun = Remains(path).started
+    assert begun is not None and begun.account == ACCOUNT
+
+
+def test_the_stores_of_the_local_target_are_told_apart(here: Place) -> None:
+    """They all have the same account."""
+    state_dir, store = here.folder / ".amibuild", (here.folder / "data" / "none").resolve()
+    here.run("local", "up", "--machine", "none")
+    for place, elsewhere in (("/another", [f"{ACCOUNT} /another"]), (str(store), [])):
+        path = of_account(state_dir, f"{ACCOUNT} {place}", "vol-0123456789abcdef0")
+        said = here.ask("reap")
+        assert [one["account"] for one in said["elsewhere"]] == elsewhere
+        assert bool(Remains(path).resources) is bool(elsewhere)
+        path.unlink()

@@ -42,6 +42,8 @@ BESIDES = {
     "kms:ReEncryptFrom",
     "kms:ReEncryptTo",
 }
+# Who calls may always ask who that is (STS API reference, GetCallerIdentity).
+WITHOUT_PERMISSION = "sts:GetCallerIdentity"
 # Only reap looks beyond the recipe's region.
 OF_REAP = {"ec2:DescribeRegions"}
 # Only what moves channels and revokes images.
@@ -60,6 +62,7 @@ SERVICES = {
     "s3.py": "s3",
     "iam.py": "iam",
     "secrets_manager.py": "secretsmanager",
+    "sts.py": "sts",
 }
 AWS = Partition("aws", "amazonaws.com")
 
@@ -106,7 +109,7 @@ def calls() -> set[str]:
             ):
                 operation = str(node.args[0].value)
                 found.add(ACTIONS.get(operation, f"{SERVICES[path.name]}:{operation}"))
-    return found
+    return found - {WITHOUT_PERMISSION}
 
 
 def actions(wanted: Wanted, flow: Flow) -> set[str]:
