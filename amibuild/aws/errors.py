@@ -59,17 +59,25 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "NoSuchBucket": NotFound,
     "NoSuchEntity": NotFound,
     "NoSuchKey": NotFound,
+    "NoSuchUpload": NotFound,
     "ParameterNotFound": NotFound,
     "ResourceNotFoundException": NotFound,  # Secrets Manager
     "ServiceSettingNotFound": NotFound,
 }
-_OF_S3 = {"HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"}
+_OF_S3 = {
+    *("HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"),
+    *("ListMultipartUploads", "AbortMultipartUpload"),
+}
 _OF_PROMOTION = {"DisableImage", "EnableImageDeprecation", "GetParameterHistory", "GetParameters"}
 _OF_BOTH = {"GetParametersByPath", "PutParameter"}
 # Of prune too.
 _OF_REMOVAL = {"DeleteSnapshot", "DeregisterImage"}
 # IAM calls these by another name.
-_ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
+_ACTIONS = {
+    "HeadBucket": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+}
 _HINTS: dict[type[AwsError], str] = {
     Denied: "check the credentials and the permissions of their role for this action",
     Throttled: "the account's request limit is reached: wait, or ask AWS to raise it",

@@ -42,6 +42,7 @@ ACTIONS = {
     "s3:HeadBucket": "s3:ListBucket",
     "s3:HeadObject": "s3:GetObject",
     "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:ListMultipartUploads": "s3:ListBucketMultipartUploads",
 }
 FAILURES = {"it ends well": "", "a step fails": "os", "the look at the disk fails": "hygiene"}
 

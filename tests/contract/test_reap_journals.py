@@ -42,6 +42,7 @@ BAKE, OTHER = "20261122-081500-a1b2c3", "20261122-091500-d4e5f6"
 TOKEN = f"{BAKE}-build-0"
 # More than the ten looks that are enough for what is old, fewer than half a minute has.
 HIDDEN = 20
+BUCKET = "a-bucket-of-ours"
 
 
 def ours(bake_id: str = BAKE, token: str = TOKEN) -> dict[str, str]:
@@ -319,3 +320,46 @@ def test_the_stores_of_the_local_target_are_told_apart(here: Place) -> None:
         assert [one["account"] for one in said["elsewhere"]] == elsewhere
         assert bool(Remains(path).resources) is bool(elsewhere)
         path.unlink()
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["never there", "there from an earlier try"])
+def test_the_parts_of_an_upload_that_was_killed_go(aws: Aws, tmp_path: Path, whole: bool) -> None:
+    """They are no object, and are paid for until somebody ends the upload."""
+    aws.s3.create_bucket(Bucket=BUCKET)
+    key, beside = f"amibuild/artifacts/{BAKE}/5e5e", f"amibuild/artifacts/{BAKE}/5e5e5e"
+    for one in (key, beside):
+        upload = aws.s3.create_multipart_upload(Bucket=BUCKET, Key=one)["UploadId"]
+        aws.s3.upload_part(Bucket=BUCKET, Key=one, UploadId=upload, PartNumber=1, Body=b"part")
+    if whole:
+        aws.s3.put_object(Bucket=BUCKET, Key=key, Body=b"an earlier try")
+    intent = intended(datetime.now(UTC), ResourceKind.OBJECT)
+    url = f"s3://{BUCKET}/{key}"
+    path = journal(tmp_path, intent.model_copy(update={"name": url}))
+    with swift():
+        report = reaped(aws, tmp_path)
+    assert report.removed == [Thing(ResourceKind.OBJECT, url, REGION)]
+    assert [one["Key"] for one in aws.s3.list_multipart_uploads(Bucket=BUCKET)["Uploads"]] == [
+        beside
+    ]
+    assert "Contents" not in aws.s3.list_objects_v2(Bucket=BUCKET)
+    assert Remains(path).intents == {}
+
+
+def test_who_may_not_look_for_parts_is_told_so_of_an_upload_that_did_not_end(
+    start: Start, tmp_path: Path
+) -> None:
+    """A whole object goes all the same: a role may be older than that look."""
+    aws = start("ListMultipartUploads:*=AccessDenied")
+    aws.s3.create_bucket(Bucket=BUCKET)
+    aws.s3.put_object(Bucket=BUCKET, Key="whole", Body=b"all of it")
+    url, other = f"s3://{BUCKET}/whole", f"s3://{BUCKET}/not-ended"
+    created = Created(kind=ResourceKind.OBJECT, id=url, token="t", region=REGION)
+    intent = intended(datetime.now(UTC), ResourceKind.OBJECT)
+    path = journal(tmp_path, created, intent.model_copy(update={"name": other}))
+    with swift():
+        report = reaped(aws, tmp_path)
+    assert [one.id for one in report.removed] == [url]
+    (left,) = report.left
+    assert left.id == other
+    assert "ListMultipartUploads" in left.reason
+    assert Remains(path).intents.keys() == {TOKEN}

@@ -28,13 +28,11 @@ from amibuild.steps.preflight import refuse
 from tests.unit.samples import build_step
 
 # What else a call needs: the tags in a creating call, the role of EC2's own for spot machines, the
-# role that a machine is given, a bucket that is looked for, an upload in parts, and the key of a
-# disk.
+# role that a machine is given, a bucket that is looked for, and the key of a disk.
 BESIDES = {
     "ec2:CreateTags",
     "iam:CreateServiceLinkedRole",
     "iam:PassRole",
-    "s3:AbortMultipartUpload",
     "kms:CreateGrant",
     "kms:Decrypt",
     "kms:DescribeKey",
@@ -54,7 +52,11 @@ OF_PROMOTE = {
 # Only what looks for old images that nothing uses.
 OF_PRUNE = {"ec2:DescribeImageReferences"}
 # IAM calls these by another name.
-ACTIONS = {"HeadBucket": "s3:ListBucket", "ListObjectsV2": "s3:ListBucket"}
+ACTIONS = {
+    "HeadBucket": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}
 SERVICES = {
     "ec2.py": "ec2",
     "images.py": "ec2",
@@ -377,7 +379,7 @@ def test_whatever_changes_something_is_bound_to_a_tag_or_to_a_name(
             assert "amibuild:" in str(one.condition) or one.sid in UNBOUND, one.sid
 
 
-REMOVAL = ("Describe", "List", "Delete", "Deregister", "Terminate")
+REMOVAL = ("Abort", "Describe", "List", "Delete", "Deregister", "Terminate")
 LOOKS = ("Describe", "Get", "List", "CancelCommand")
 # What is used and stays as it is; what can be tagged only while amibuild makes it; and what the
 # names of a profile, a service, a bucket and an image bind.
