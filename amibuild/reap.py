@@ -8,9 +8,9 @@ lives. One report is over all regions: one that can't be looked into does not st
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from amibuild.aws.removal import CloudRemover
@@ -34,9 +34,10 @@ from amibuild.journal import (
     is_live,
 )
 from amibuild.left_behind import left_behind, leftover
-from amibuild.names import BakeId, Tag, parse_expiry
+from amibuild.names import BakeId, Tag, began_at, parse_expiry
 from amibuild.reaped import UNKNOWN, Elsewhere, Leased, ReapReport, Thing, Unreached
 from amibuild.scope import find_intended, may_hide_s
+from amibuild.steps.upload import ARTIFACTS, PAYLOADS
 from amibuild.wait import Clock, SystemClock, silent
 
 # Machines first: volumes, groups and images are in use until theirs is gone.
@@ -50,6 +51,9 @@ ORDER = (
     ResourceKind.LOCK,
 )
 
+# More than the longest lease that a recipe can have, which is two weeks.
+STALE = timedelta(days=30)
+
 
 def reap(
     cloud: Cloud,
@@ -59,13 +63,15 @@ def reap(
     dry_run: bool,
     kept: bool = False,
     regions: Sequence[str] | None = None,
+    bucket: str | None = None,
     subscribers: Sequence[Subscriber] = (),
     now: datetime | None = None,
     clock: Clock | None = None,
 ) -> ReapReport:
     """`kept` removes also what `--on-error keep` left for a look, before its time is over.
 
-    Without `regions` it is the cloud's own, and each that a journal of this target names.
+    Without `regions` it is the cloud's own, and each that a journal of this target names. The
+    `bucket` is that of the cloud's own.
     """
     moment = now or datetime.now(UTC)
     report, clock = ReapReport(), clock or SystemClock()
@@ -101,6 +107,8 @@ def reap(
                     with _by_itself(report, headless.path, region):
                         reaper.from_damaged(headless)
             reaper.from_tags(moment)
+            if bucket and region == cloud.region:
+                reaper.from_bucket(bucket, moment)
         except AmibuildError as error:
             report.unreached.append(Unreached(region, error.message, error.hint))
     return report
@@ -113,6 +121,13 @@ def _by_itself(report: ReapReport, path: Path, region: str) -> Iterator[None]:
         yield
     except OSError as error:
         report.unreached.append(unread(path, error, region))
+
+
+def _is_stale(bake_id: str, now: datetime) -> bool:
+    try:
+        return began_at(bake_id) + STALE < now
+    except ValueError:  # not a name that we gave
+        return False
 
 
 class _Reaper:
@@ -137,6 +152,7 @@ class _Reaper:
         self._kept = kept
         self._subscribers = subscribers
         self._for_a_look: set[str] = set()
+        self._leasing: set[str] = set()
 
     def from_journal(self, bake: DeadBake, now: datetime) -> None:
         # By its name: a byte of a line may be damaged.
@@ -224,6 +240,7 @@ class _Reaper:
             except ValueError:
                 continue  # not a date that we wrote: not ours to remove
             if expires > now:
+                self._leasing.add(one.tags[Tag.BAKE_ID])
                 if dead.id in self._for_a_look:
                     self._report.kept.append(thing)
                 else:
@@ -235,6 +252,29 @@ class _Reaper:
                 self._report.would_remove.append(thing)
             else:
                 self._remove(dead, None)
+
+    def from_bucket(self, bucket: str, now: datetime) -> None:
+        """What bakes without a journal here have put there: objects have no end by a tag, so it is
+        after a while that nothing else of the bake is there whose end is still to come."""
+        others = {*self._report.live, *self._report.busy, *self._leasing}
+        seen = {*self._report.removed, *self._report.would_remove}
+        told = {one.id for one in self._report.left}
+        with suppress(NotFound):  # a bucket that nobody has made yet
+            keys = [
+                key for at in (PAYLOADS, ARTIFACTS) for key in self._cloud.s3.keys_below(bucket, at)
+            ]
+            for key in sorted(keys):
+                bake_id = key.split("/")[2]
+                dead = Dead(ResourceKind.OBJECT, f"s3://{bucket}/{key}", "")
+                thing = self._thing(dead)
+                if not _is_stale(bake_id, now) or thing in seen or dead.id in told:
+                    continue
+                if bake_id in others or self._is_alive(bake_id):
+                    continue
+                if self._dry_run:
+                    self._report.would_remove.append(thing)
+                else:
+                    self._remove(dead, None)
 
     def _is_alive(self, bake_id: str) -> bool:
         """Again: one that was dead at first may have been resumed while others were reaped."""

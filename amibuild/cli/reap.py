@@ -62,6 +62,7 @@ def reap(
                 dry_run=dry_run,
                 kept=kept,
                 regions=opened.cloud.ec2.enabled_regions() if all_regions else regions,
+                bucket=opened.recipe.aws.bucket,
                 subscribers=(run.story.show,),
             )
         for bake_id in report.live:

@@ -27,8 +27,8 @@ from amibuild.journal import (
     journal_path,
 )
 from amibuild.local.overlay.desk import ACCOUNT
-from amibuild.names import Tag, expiry
-from amibuild.reap import reap
+from amibuild.names import Tag, began_at, expiry, new_bake_id
+from amibuild.reap import STALE, reap
 from amibuild.reaped import Elsewhere, ReapReport, Thing
 from amibuild.scope import SEARCH_S
 from tests.contract import builder
@@ -89,9 +89,14 @@ def volume(aws: Aws, bake_id: str = OTHER) -> str:
 
 
 def reaped(
-    aws: Aws, state_dir: Path, *, dry_run: bool = False, now: datetime | None = None
+    aws: Aws,
+    state_dir: Path,
+    *,
+    dry_run: bool = False,
+    now: datetime | None = None,
+    bucket: str | None = None,
 ) -> ReapReport:
-    return reap(aws.cloud, state_dir, target="local", dry_run=dry_run, now=now)
+    return reap(aws.cloud, state_dir, target="local", dry_run=dry_run, now=now, bucket=bucket)
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["by its id", "by its intent"])
@@ -363,3 +368,44 @@ def test_who_may_not_look_for_parts_is_told_so_of_an_upload_that_did_not_end(
     assert left.id == other
     assert "ListMultipartUploads" in left.reason
     assert Remains(path).intents.keys() == {TOKEN}
+
+
+def test_files_of_a_bake_without_a_journal_go_when_it_can_not_live(
+    aws: Aws, tmp_path: Path
+) -> None:
+    aws.s3.create_bucket(Bucket=BUCKET)
+    now = began_at(BAKE) + STALE + timedelta(hours=1)
+    young = str(new_bake_id(began_at(BAKE) + timedelta(hours=2)))
+    names = [f"{folder}/{one}/5e" for folder in ("payloads", "artifacts") for one in (BAKE, young)]
+    odd = ["amibuild/manifests/game-host-1.json", f"amibuild/payloads/a-{BAKE}/5e",
+           f"other/payloads/{BAKE}/5e", "amibuild/payloads/20261399-000000-a1b2c3/5e"]  # fmt: skip
+    for key in (*(f"amibuild/{name}" for name in names), *odd):
+        aws.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+    parts = f"amibuild/artifacts/{BAKE}/parts"
+    aws.s3.create_multipart_upload(Bucket=BUCKET, Key=parts)
+    theirs = {
+        f"s3://{BUCKET}/{key}" for key in (f"amibuild/{names[0]}", f"amibuild/{names[2]}", parts)
+    }
+    for dry_run in (True, False):
+        report = reaped(aws, tmp_path, dry_run=dry_run, now=now, bucket=BUCKET)
+        assert {one.id for one in (*report.would_remove, *report.removed)} == theirs
+    left = {one["Key"] for one in aws.s3.list_objects_v2(Bucket=BUCKET)["Contents"]}
+    assert left == {f"amibuild/{names[1]}", f"amibuild/{names[3]}", *odd}
+    assert "Uploads" not in aws.s3.list_multipart_uploads(Bucket=BUCKET)
+
+
+def test_files_of_a_bake_that_still_has_something_stay(aws: Aws, tmp_path: Path) -> None:
+    """It may go on for longer than anybody thought: it moves its end on."""
+    aws.s3.create_bucket(Bucket=BUCKET)
+    for one in (BAKE, OTHER):
+        aws.s3.put_object(Bucket=BUCKET, Key=f"amibuild/payloads/{one}/5e", Body=b"x")
+    now = began_at(OTHER) + STALE + timedelta(hours=1)
+    made = volume(aws)
+    aws.cloud.images.tag([made], {Tag.EXPIRES: expiry(now, timedelta(hours=1))})
+    report = reaped(aws, tmp_path, now=now, bucket=BUCKET)
+    assert [one.id for one in report.removed] == [f"s3://{BUCKET}/amibuild/payloads/{BAKE}/5e"]
+
+
+def test_a_bucket_that_is_not_there_has_nothing_of_dead_bakes(aws: Aws, tmp_path: Path) -> None:
+    report = reaped(aws, tmp_path, bucket=BUCKET)
+    assert (report.removed, report.left, report.unreached) == ([], [], [])
