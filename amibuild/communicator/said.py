@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.communicator.shell import ID_PREFIX, WORK, quote
@@ -19,6 +21,25 @@ AGAIN_S = 3.0
 
 class Withheld(Exception):
     """The job has secrets, and what it says may be one: it comes back closed, at its end."""
+
+
+class LogLeft:
+    """The log that a job leaves here once it has ended. One that was there before is of an earlier
+    try of it, which may stay the last: a machine that is lost leaves none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = self._written()
+
+    def _written(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            found = self._path.stat()
+            return found.st_ino, found.st_mtime_ns
+        return None
+
+    def rest(self, shown: int) -> bytes:
+        """What stands behind so many bytes of it."""
+        return b"" if self._written() in {None, self._before} else self._path.read_bytes()[shown:]
 
 
 def said_since(communicator: Communicator, job: str, offset: int) -> bytes:

@@ -36,12 +36,14 @@ _OF_THE_COMMAND = (
 _LAST_LINES = 'tail -n 20 "$at/log" | cut -c1-390'
 
 
-def start(unit: Unit, unpack: str, timeout_s: int, *, secrets: bool = False) -> str:
+def start(
+    unit: Unit, unpack: str, timeout_s: int, *, secrets: bool = False, closed: bool = False
+) -> str:
     """Runs the job and replies. The last command's exit code is what SSM reports.
 
     `unpack` are the lines that put its files down. With `secrets` those are there, in memory, while
-    it runs, and only the reader of the reply learns what the job said. What the agent has in its
-    environment, such as a proxy, the job has too.
+    it runs. Of a `closed` one, as one with secrets is, only the reader of the reply learns what it
+    said. What the agent has in its environment, such as a proxy, the job has too.
     """
     return f"""\
 {_renew_lease(unit)}\
@@ -60,7 +62,7 @@ SCRIPT
     export -p
 ) >"$at/caller.sh"
 cat >"$at/begin.sh" <<'SCRIPT'
-{_begin(unit, secrets=secrets)}\
+{_begin(unit, secrets=secrets, closed=closed)}\
 SCRIPT
 systemd-run --quiet --collect --unit="$unit" --service-type=exec \\
     --property=RuntimeMaxSec={timeout_s} --property=TimeoutStopSec={STOP_S} \\
@@ -69,7 +71,7 @@ systemd-run --quiet --collect --unit="$unit" --service-type=exec \\
 rm -rf "$at/pieces" "$at/payload.tar.gz" "$at/has" "$at"/new.*
 fi
 exec 9>&-
-{_reply(secrets=secrets)}"""
+{_reply(closed=closed)}"""
 
 
 def take(unit: Unit, owners: str) -> str:
@@ -119,7 +121,7 @@ def put() -> str:
     return 'rmdir "$at/work"\nmv "$new" "$at/work"\n'
 
 
-def attach(unit: Unit, *, secrets: bool = False) -> str:
+def attach(unit: Unit, *, closed: bool = False) -> str:
     """Waits for a job that was begun and replies, as its start does; it begins nothing."""
     return f"""\
 {_renew_lease(unit)}\
@@ -127,13 +129,14 @@ loaded || [ -e "$at/began" ] || {{
     echo "amibuild-ended unknown"
     exit 1
 }}
-{_reply(secrets=secrets)}"""
+{_reply(closed=closed)}"""
 
 
-def stop(unit: Unit, *, secrets: bool = False) -> str:
-    """Ends the job with all that it started, and prints its last lines. With `secrets` nothing is
-    printed, and nothing but a mark is left: that its start, should it still arrive, comes late."""
-    forget = _empty("$at") if secrets else ""
+def stop(unit: Unit, *, closed: bool = False) -> str:
+    """Ends the job with all that it started, and prints its last lines. Of a `closed` one nothing
+    is printed, and nothing but a mark is left: that its start, should it still arrive, comes
+    late."""
+    forget = _empty("$at") if closed else ""
     return f"""\
 {_place(unit)}\
 mkdir -p "$at"
@@ -236,7 +239,7 @@ def _keep_earlier(unit: Unit) -> str:
     return _stop_earlier(unit, keep)
 
 
-def _begin(unit: Unit, *, secrets: bool) -> str:
+def _begin(unit: Unit, *, secrets: bool, closed: bool) -> str:
     """The unit's main process. It makes the reply too, so that each who waits finds the same."""
     at = quote(unit.folder)
     return f"""\
@@ -246,6 +249,7 @@ flock 8
 cd {at}/work || exit
 : >{at}/began
 {_open_envelope(at) if secrets else ""}\
+{f"mv {READER_FILE} {at}/{READER_FILE}{chr(10)}" if closed else ""}\
 (
     exec 8>&-
     . {at}/caller.sh
@@ -277,7 +281,7 @@ for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
     tar -czf reply.tar.gz -C sent log result
     [ "$(stat -c %s reply.tar.gz)" -gt {PACKED_LIMIT_BYTES} ] || break
 done
-{_CLOSE_REPLY if secrets else ""}\
+{_CLOSE_REPLY if closed else ""}\
 {{
     echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
     head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
@@ -300,7 +304,6 @@ openssl cms -decrypt -inform DER -in {SECRETS_FILE} -inkey {at}/key/key.pem \\
     -recip {at}/key/certificate.pem -out {at}/secrets/all.tar || exit
 tar -xf {at}/secrets/all.tar -C {at}/secrets || exit
 rm -rf {at}/key {at}/secrets/all.tar {SECRETS_FILE}
-mv {READER_FILE} {at}/{READER_FILE}
 """
 
 
@@ -316,7 +319,7 @@ mv ended.new ended
 """
 
 
-def _reply(*, secrets: bool) -> str:
+def _reply(*, closed: bool) -> str:
     """Until the unit has ended. Only what is killed has no reply, and is ended by systemd."""
     return f"""\
 until [ -e "$at/began" ] || ! loaded; do sleep 0.05; done
@@ -324,12 +327,12 @@ until [ -e "$at/began" ] || ! loaded; do sleep 0.05; done
 until [ -e "$at/reply" ] || [ -e "$at/ended" ] || ! loaded; do sleep 0.1; done
 if [ -e "$at/reply" ]; then
     cat "$at/reply"
-    {"" if secrets else f"{_LAST_LINES} >&2"}
+    {"" if closed else f"{_LAST_LINES} >&2"}
     read -r _ code _ <"$at/reply"
     exit "$code"
 fi
 echo "amibuild-ended $(cat "$at/ended" 2>/dev/null || echo gone)"
-{"" if secrets else f"[ ! -e $at/log ] || {_LAST_LINES}"}
+{"" if closed else f"[ ! -e $at/log ] || {_LAST_LINES}"}
 [ ! -e "$at/trouble" ] || head -c 4000 "$at/trouble"
 exit 1
 """
