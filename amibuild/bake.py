@@ -228,6 +228,7 @@ def _bake(
         digest=plan.digest,
         target=target,
         region=cloud.region,
+        account=cloud.account,
         source_ami=plan.source.id,
         recipe=str(project.path),
         pid=os.getpid(),

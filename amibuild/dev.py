@@ -170,6 +170,7 @@ def opened(
         digest=plan.digest,
         target=target,
         region=cloud.region,
+        account=cloud.account,
         source_ami=plan.source.id,
         recipe=str(project.path),
         pid=os.getpid(),

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,9 @@ def open_endpoint(
     """
     folder = data or data_dir()
     with _opened(folder, Settings(machine=machine), base, progress) as (endpoint, _):
+        store = folder / folder_of(endpoint.machine)
         try:
-            yield endpoint
+            yield replace(endpoint, place=str(store.resolve()))
         except Exception as error:  # not an interrupt, which cleans up: nothing is kept then
             if keep() or _waits_for_more(error):
                 with suppress(HostError):  # the body's own failure is the one to tell

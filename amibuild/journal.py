@@ -9,6 +9,7 @@ While a bake lives, its process holds a lock on the file: that is how `reap` kno
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -20,11 +21,14 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from amibuild.channel_lines import Moved, Moving, Pruning, Revoking
-from amibuild.errors import AmibuildError, Leftover, LeftoverError, WaitTimeout
+from amibuild.errors import AmibuildError, WaitTimeout
 from amibuild.line import Line
 from amibuild.recipe.ssh import Ssh
+from amibuild.recipe.values import REGION
 from amibuild.secret import all_masked
 from amibuild.wait import Look, Waiting, until
+
+log = logging.getLogger(__name__)
 
 # Why something was kept that is no result: `reap` and the story go by it.
 KEPT_FOR_A_LOOK = "--on-error keep"
@@ -73,6 +77,8 @@ class BakeStarted(Line):
     launched_as: str = ""
     # How its machines are reached: by their agent and SSM where this is None.
     ssh: Ssh | None = None
+    # "" where it was not recorded, or nobody told.
+    account: str = ""
     fresh_over_ssh: bool = False
 
 
@@ -265,7 +271,8 @@ class Journal:
     def _end_torn_line(self) -> None:
         """A line cut off by a kill must not swallow the next one."""
         if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
-            os.write(self._file, b"\n")
+            with suppress(OSError):  # on a full disk; `read` tells the two apart all the same
+                os.write(self._file, b"\n")
 
     def __enter__(self) -> Journal:
         return self
@@ -289,9 +296,23 @@ class Journal:
     def write(self, event: Event) -> None:
         """On the disk when this returns, then shown."""
         event = _masked(event)
-        os.write(self._file, event.model_dump_json().encode() + b"\n")
+        self._put(event.model_dump_json().encode() + b"\n")
         os.fsync(self._file)
         self.show(event)
+
+    def tell(self, event: Event) -> None:
+        """The same, where to go on matters more than the line: a full disk is a warning."""
+        try:
+            self.write(event)
+        except OSError as error:
+            log.warning("the journal can't be written: %s", error)
+            with suppress(OSError):
+                self.show(_masked(event))
+
+    def _put(self, line: bytes) -> None:
+        """Of what has no room any more the first part is written, and the next call refused."""
+        while line:
+            line = line[os.write(self._file, line) :]
 
     def show(self, shown: Shown) -> None:
         """Only shown: a look of a polling loop is nothing that anybody reads later."""
@@ -330,7 +351,10 @@ def is_live(path: Path) -> bool:
 
 
 class Remains:
-    """What a journal says still exists: intents that never got an id, and ids never removed."""
+    """What a journal says still exists: intents that never got an id, and ids never removed.
+
+    A line whose region is none is damaged there, and counts as if it could not be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self.started: BakeStarted | None = None
@@ -339,6 +363,9 @@ class Remains:
         self.resources: dict[str, Created] = {}
         self.kept: dict[str, Kept] = {}
         for event in read(path):
+            region = getattr(event, "region", None)
+            if region is not None and not REGION.fullmatch(region):
+                continue
             match event:
                 case BakeStarted():
                     self.started, self.ended = event, None
@@ -359,29 +386,6 @@ class Remains:
                     self.ended = event
                 case _:
                     pass
-
-
-def leftover(event: LeftBehind) -> Leftover:
-    return Leftover(event.kind, event.id, event.region, event.reason, event.command)
-
-
-def left_behind(
-    error: Exception, kind: ResourceKind, id_: str, region: str, command: str
-) -> list[LeftBehind]:
-    """What a failed removal of `id_` has left: that, or what the error names instead."""
-    if not isinstance(error, LeftoverError):
-        reason = str(error)
-        return [LeftBehind(kind=kind, id=id_, region=region, reason=reason, command=command)]
-    return [
-        LeftBehind(
-            kind=ResourceKind(one.kind),
-            id=one.id,
-            region=one.region,
-            reason=one.reason,
-            command=one.command,
-        )
-        for one in error.leftovers
-    ]
 
 
 def journal_path(state_dir: Path, bake_id: str) -> Path:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from amibuild.aws.session import Cloud
 from amibuild.aws.temporary import extend
 from amibuild.errors import AmibuildError
-from amibuild.journal import Shown
+from amibuild.journal import ResourceKind, Shown, StepStarted
 from amibuild.names import BakeId, Tag, expiry
 from amibuild.wait import Clock
 
@@ -46,17 +46,21 @@ class Lease(Mapping[str, str]):
         self._clock = clock
         self._expires = expiry(clock.now(), length)
         self._due = clock.now() + length * 2 / 3
+        self._without_end: tuple[ResourceKind, ...] = ()
 
-    def hear(self, _: Shown) -> None:
+    def hear(self, shown: Shown) -> None:
         """Moves the end of all that the flow has, when it is time."""
         if self._clock.now() >= self._due:
             self.renew()
+        if isinstance(shown, StepStarted) and shown.step == "distribute":
+            # Its end goes now. EC2 may show it a while longer, and it must not come back.
+            self._without_end = (ResourceKind.IMAGE, ResourceKind.SNAPSHOT)
 
     def renew(self) -> None:
         now = self._clock.now()
         expires = expiry(now, self._length)
         try:
-            extend(self._cloud, self._bake_id, expires)
+            extend(self._cloud, self._bake_id, expires, but=self._without_end)
         except AmibuildError as error:
             log.warning("what is made here can't be given a later end yet: %s", error.message)
             self._due = now + AGAIN_AFTER

@@ -21,6 +21,7 @@ SnapshotId = NewType("SnapshotId", str)
 # EC2 allows 3 to 128 of these in an AMI name (CreateImage, parameter Name); the version needs 16.
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,99}")
 VERSION = re.compile(r"(?P<date>\d{4}\.\d{2}\.\d{2})\.(?P<counter>\d+)")
+BAKE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 EXPIRY = "%Y-%m-%dT%H:%M:%SZ"
 # Ends the name of a check that ran before the image was captured.
 ON_BUILDER = " on the builder"
@@ -50,6 +51,13 @@ def new_bake_id(now: datetime | None = None) -> BakeId:
     """`20261122-101500-a1b2c3`: sorts by time, short enough to type, unlikely to meet another."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     return BakeId(f"{moment:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
+
+
+def began_at(bake_id: str) -> datetime:
+    """When a bake with that id began. Raises: ValueError for what `new_bake_id` can't have made."""
+    if not BAKE_ID.fullmatch(bake_id):
+        raise ValueError(f"{bake_id!r} is no bake's id")
+    return datetime.strptime(bake_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
 
 
 def expiry(began: datetime, lease: timedelta) -> str:
@@ -110,11 +118,15 @@ class Partition:
 
 @dataclass(frozen=True)
 class EndpointAccess:
-    """Where an EC2-like API listens and how to sign for it, when it is not AWS itself."""
+    """Where an EC2-like API listens and how to sign for it, when it is not AWS itself.
+
+    `place` tells those apart that say they have the same account.
+    """
 
     url: str
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
+    place: str = field(default="", kw_only=True)
 
     def is_gone(self) -> bool:
         """True once it is known that it will never answer again: no use in trying."""

@@ -105,6 +105,8 @@ REFERENCE_LOOKS = (
 )
 REFERENCE_CHECK = "ec2-images.amazonaws.com"
 PRUNE_LOOKS = ("ec2:DescribeImageReferences", "ec2:DescribeImages", "ec2:DescribeSnapshots")
+UPLOADS_FOUND = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
+UPLOADS_END = ("s3:AbortMultipartUpload", "s3:DeleteObject")
 
 
 def statements(wanted: Wanted, flow: Flow, channels: Sequence[str] = ()) -> tuple[Statement, ...]:
@@ -137,9 +139,9 @@ def _reap(wanted: Wanted) -> Iterator[Statement]:
     yield Statement("ReleaseLocks", ("ssm:PutParameter",), locks[1:], {})
     if bucket := wanted.recipe.aws.bucket:
         find = (wanted.arn("s3", literal(bucket)),)
-        yield Statement("FindUploads", ("s3:ListBucket",), find, {})
+        yield Statement("FindUploads", UPLOADS_FOUND, find, {})
         uploads = object_arns(wanted, "payloads/*", "artifacts/*")
-        yield Statement("RemoveUploads", ("s3:DeleteObject",), uploads, {})
+        yield Statement("RemoveUploads", UPLOADS_END, uploads, {})
 
 
 def _look(wanted: Wanted) -> Iterator[Statement]:
@@ -346,7 +348,7 @@ def _bucket(wanted: Wanted) -> Iterator[Statement]:
     bucket = wanted.recipe.aws.bucket
     if bucket is None:
         return
-    yield Statement("FindTheBucket", ("s3:ListBucket",), (wanted.arn("s3", literal(bucket)),), {})
+    yield Statement("FindTheBucket", UPLOADS_FOUND, (wanted.arn("s3", literal(bucket)),), {})
     actions = ("s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject")
     yield Statement("UseItsObjects", actions, object_arns(wanted, "*"), {})
 

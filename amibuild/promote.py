@@ -290,6 +290,7 @@ def started(
         digest=image.digest,
         target=target,
         region=cloud.region,
+        account=cloud.account,
         source_ami=image.id,
         recipe=str(path),
         pid=os.getpid(),

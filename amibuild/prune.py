@@ -29,9 +29,8 @@ from amibuild.journal import (
     ResourceKind,
     Subscriber,
     journal_path,
-    left_behind,
-    leftover,
 )
+from amibuild.left_behind import left_behind, leftover
 from amibuild.names import Tag, new_bake_id
 from amibuild.promote import way_back
 from amibuild.recipe.model import Recipe
@@ -189,6 +188,7 @@ def _carry_out(
         digest="",
         target=target,
         region=cloud.region,
+        account=cloud.account,
         source_ami="",
         recipe=str(path),
         pid=os.getpid(),
@@ -279,8 +279,8 @@ class _Pruner:
         except AmibuildError as error:
             command = self.remover.command(kind, id_)
             for event in left_behind(error, kind, id_, self.cloud.region, command):
-                self.journal.write(event)
+                self.journal.tell(event)
                 self.report.left.append(leftover(event))
             return False
-        self.journal.write(Removed(kind=kind, id=id_, region=self.cloud.region))
+        self.journal.tell(Removed(kind=kind, id=id_, region=self.cloud.region))
         return True

@@ -6,7 +6,6 @@ in the meantime can't be gone on with.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,7 +40,7 @@ from amibuild.journal import (
 )
 from amibuild.library.load import SEAL
 from amibuild.library.step import StepKind
-from amibuild.names import BakeId, InstanceId, Tag, purpose_of
+from amibuild.names import BAKE_ID, BakeId, InstanceId, Tag, purpose_of
 from amibuild.plan import Plan
 from amibuild.project import Project
 from amibuild.recipe.ssh import Ssh
@@ -53,7 +52,6 @@ from amibuild.steps.provision import Inventory, StepRun
 from amibuild.steps.reach import ssh_of
 from amibuild.verify.report import CheckResult
 
-BAKE_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 ALIVE = frozenset({"pending", "running", "stopping", "stopped"})
 # What a bake goes through besides its steps.
 STAGES = frozenset(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
@@ -18,6 +19,7 @@ from amibuild import signals
 from amibuild.errors import (
     AmibuildError,
     AwsError,
+    HostError,
     Interrupted,
     Leftover,
     LeftoverError,
@@ -31,13 +33,11 @@ from amibuild.journal import (
     Intended,
     Journal,
     Kept,
-    LeftBehind,
     Noted,
     Removed,
     ResourceKind,
-    left_behind,
-    leftover,
 )
+from amibuild.left_behind import left_behind, leftover
 from amibuild.names import BakeId, client_token
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 
@@ -75,11 +75,16 @@ class Remover(Protocol):
         """The AWS CLI line that removes it by hand."""
 
 
+def may_hide_s(made: datetime, clock: Clock) -> float:
+    """How long EC2 may still hide what was made, or asked for, at that time."""
+    age_s = (clock.now() - made).total_seconds()
+    return min(max(SEARCH_S - age_s, 0.0), SEARCH_S)
+
+
 def find_intended(
     remover: Remover, bake_id: BakeId, intent: Intended, clock: Clock, observer: Observer
 ) -> list[str]:
     """What an intent without an id has made. For a while EC2 may hide what was just made."""
-    age_s = (clock.now() - intent.at).total_seconds()
 
     def look() -> Look[list[str]]:
         found = remover.find(intent.kind, bake_id, intent.token, intent.name)
@@ -89,7 +94,7 @@ def find_intended(
         return until(
             look,
             what=f"{intent.kind} {intent.token}",
-            timeout_s=min(max(SEARCH_S - age_s, 0.0), SEARCH_S),
+            timeout_s=may_hide_s(intent.at, clock),
             clock=clock,
             observer=observer,
         )
@@ -204,7 +209,7 @@ class Scope:
         for owned in self._owned:
             if owned.id == id_:
                 owned.keep, found = why, True
-                self._journal.write(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
+                self._journal.tell(Kept(kind=owned.kind, id=id_, region=self._region, why=why))
         return found
 
     def leave_all(self, error: AmibuildError) -> None:
@@ -276,6 +281,11 @@ class Scope:
         error.add_note(problem.message)
         if isinstance(error, AmibuildError | Interrupted):
             error.leftovers = (*error.leftovers, *problem.leftovers)
+        elif isinstance(error, OSError):
+            # Of this host, as a full disk: nothing can ride along with it as it is.
+            of_the_host = HostError(str(error))
+            of_the_host.leftovers = problem.leftovers
+            raise of_the_host from error
 
     def _keep_all(self) -> None:
         for owned in self._owned:
@@ -301,14 +311,8 @@ class Scope:
                     command = self._remover.command(owned.kind, owned.id)
                     for event in left_behind(error, owned.kind, owned.id, self._region, command):
                         left.append(leftover(event))
-                        self._tell(event)
+                        self._journal.tell(event)
                 else:
                     self._owned.remove(owned)
-                    self._tell(Removed(kind=owned.kind, id=owned.id, region=self._region))
+                    self._journal.tell(Removed(kind=owned.kind, id=owned.id, region=self._region))
         return left
-
-    def _tell(self, event: LeftBehind | Removed) -> None:
-        try:
-            self._journal.write(event)
-        except OSError as error:  # a full disk: the removals go on, `reap` finds them done
-            log.warning("the journal can't be written: %s", error)

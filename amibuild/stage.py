@@ -54,7 +54,7 @@ class Stages:
             yield
         except BaseException as error:
             spent = round(self._clock.monotonic() - began, 3)
-            self._journal.write(StepFailed(step=name, seconds=spent, error=str(error)))
+            self._journal.tell(StepFailed(step=name, seconds=spent, error=str(error)))
             raise
         spent = round(self._clock.monotonic() - began, 3)
         self.seconds[name] = spent
@@ -74,7 +74,7 @@ def told(
     try:
         yield
     except BaseException as error:
-        journal.write(BakeEnded(outcome=_outcome(error, on_error()), seconds=stages.total_s))
+        journal.tell(BakeEnded(outcome=_outcome(error, on_error()), seconds=stages.total_s))
         raise
     journal.write(BakeEnded(outcome=Outcome.DONE, seconds=stages.total_s))
 

@@ -60,11 +60,15 @@ _BY_CODE: dict[str, type[AwsError]] = {
     "NoSuchBucket": NotFound,
     "NoSuchEntity": NotFound,
     "NoSuchKey": NotFound,
+    "NoSuchUpload": NotFound,
     "ParameterNotFound": NotFound,
     "ResourceNotFoundException": NotFound,  # Secrets Manager
     "ServiceSettingNotFound": NotFound,
 }
-_OF_S3 = {"HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"}
+_OF_S3 = {
+    *("HeadBucket", "PutObject", "GetObject", "DeleteObject", "ListObjectsV2"),
+    *("ListMultipartUploads", "AbortMultipartUpload"),
+}
 _OF_PROMOTION = {"DisableImage", "EnableImageDeprecation", "GetParameterHistory", "GetParameters"}
 _OF_BOTH = {"GetParametersByPath", "PutParameter"}
 # Of prune too.
@@ -76,7 +80,11 @@ _MISSING = re.compile(r"not authorized to perform: ([\w-]+:\w+)", re.ASCII)
 # to access." Neither says what was asked of the key: whoever reads has it decrypt.
 _BY_A_KEY = re.compile(r"\bKMS\b|\bciphertext\b")
 # IAM calls these by another name.
-_ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
+_ACTIONS = {
+    "HeadBucket": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+}
 MORE_TYPES = "name more instance types in builder.instance_types"
 _HINTS: dict[type[AwsError], str] = {
     Denied: "check the credentials and the permissions of their role for this action",

@@ -8,7 +8,15 @@ from typing import assert_never
 
 from amibuild import lock
 from amibuild.aws.session import Cloud
-from amibuild.errors import AmibuildError, AwsError, InUse, Leftover, LeftoverError, NotFound
+from amibuild.errors import (
+    AmibuildError,
+    AwsError,
+    Denied,
+    InUse,
+    Leftover,
+    LeftoverError,
+    NotFound,
+)
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, Tag
 from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
@@ -54,7 +62,7 @@ class CloudRemover:
             case ResourceKind.SNAPSHOT:
                 return self._cloud.images.snapshots_tagged(tags)
             case ResourceKind.OBJECT:
-                return [name] if self._cloud.s3.exists(*_bucket_and_key(name)) else []
+                return [name] if self._is_stored(name) else []
             case ResourceKind.LOCK:
                 found = self._cloud.ssm.parameters_below(name.rpartition("/")[0])
                 return [name] if lock.is_of(found.get(name, ""), bake_id) else []
@@ -94,12 +102,25 @@ class CloudRemover:
             case ResourceKind.SNAPSHOT:
                 self._cloud.images.delete_snapshot(id_)
             case ResourceKind.OBJECT:
-                self._cloud.s3.delete(*_bucket_and_key(id_))
+                self._delete_object(*_bucket_and_key(id_))
             case ResourceKind.LOCK:
                 # Without a look: a generation that is no longer the highest is nobody's.
                 self._cloud.ssm.overwrite_parameter(id_, lock.RELEASED)
             case _:
                 assert_never(kind)
+
+    def _is_stored(self, url: str) -> bool:
+        """Whole, or in parts: a killed upload of a large file leaves these."""
+        at, s3 = _bucket_and_key(url), self._cloud.s3
+        return s3.exists(*at) or bool(s3.unfinished(*at))
+
+    def _delete_object(self, bucket: str, key: str) -> None:
+        s3 = self._cloud.s3
+        s3.delete(bucket, key)
+        with suppress(Denied):  # of a whole one there are none, and others `find` was to look for
+            for upload in s3.unfinished(bucket, key):
+                with suppress(NotFound):
+                    s3.abort(bucket, key, upload)
 
     def _is_there(self, kind: ResourceKind, id_: str) -> bool:
         """By a read of its own, where the answer of its removal got lost."""
@@ -116,7 +137,7 @@ class CloudRemover:
                 case ResourceKind.SNAPSHOT:
                     return self._cloud.images.has_snapshot(id_)
                 case ResourceKind.OBJECT:
-                    return self._cloud.s3.exists(*_bucket_and_key(id_))
+                    return self._is_stored(id_)
                 case ResourceKind.LOCK:
                     folder = id_.rpartition("/")[0]
                     held = self._cloud.ssm.parameters_below(folder).get(id_, lock.RELEASED)

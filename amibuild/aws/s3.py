@@ -57,6 +57,28 @@ class S3:
             found = self._client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
         return any(item["Key"] == key for item in found.get("Contents", []))
 
+    def keys_below(self, bucket: str, prefix: str) -> set[str]:
+        """Of whole objects, and of uploads that nobody ended."""
+        at = f"s3://{bucket}/{prefix}"
+        with calling("ListObjectsV2", self._region, at):
+            whole = self._client.get_paginator("list_objects_v2")
+            pages = whole.paginate(Bucket=bucket, Prefix=prefix)
+            keys = {item["Key"] for page in pages for item in page.get("Contents", [])}
+        with calling("ListMultipartUploads", self._region, at):
+            parts = self._client.get_paginator("list_multipart_uploads")
+            begun = parts.paginate(Bucket=bucket, Prefix=prefix)
+            return keys | {item["Key"] for page in begun for item in page.get("Uploads", [])}
+
+    def unfinished(self, bucket: str, key: str) -> list[str]:
+        """The uploads of it that nobody ended. Their parts are no object, and cost as one does."""
+        with calling("ListMultipartUploads", self._region, f"s3://{bucket}/{key}"):
+            found = self._client.list_multipart_uploads(Bucket=bucket, Prefix=key)
+        return [one["UploadId"] for one in found.get("Uploads", []) if one["Key"] == key]
+
+    def abort(self, bucket: str, key: str, upload_id: str) -> None:
+        with calling("AbortMultipartUpload", self._region, f"s3://{bucket}/{key}"):
+            self._client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id)
+
     def delete(self, bucket: str, key: str) -> None:
         with calling("DeleteObject", self._region, f"s3://{bucket}/{key}"):
             self._client.delete_object(Bucket=bucket, Key=key)

@@ -5,9 +5,10 @@ Which endpoint it is changes nothing above this file.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
@@ -26,7 +27,8 @@ from amibuild.aws.patience import Patience
 from amibuild.aws.s3 import S3
 from amibuild.aws.secrets_manager import SecretsManager
 from amibuild.aws.ssm import Ssm
-from amibuild.errors import HostError, UsageError
+from amibuild.aws.sts import Sts
+from amibuild.errors import AmibuildError, HostError, UsageError
 from amibuild.names import EndpointAccess, Region
 from amibuild.recipe.model import Aws
 
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
+
+log = logging.getLogger(__name__)
 
 # Adaptive slows down by itself when the account is throttled; ten tries are about a minute. What
 # answered before and can't be reached is tried for longer: patience.py.
@@ -152,18 +157,29 @@ class Cloud:
         return {f"{name} of who baked": value for name, value in named.items() if value}
 
     @cached_property
+    def account(self) -> str:
+        """The account of these calls and, where several places have the same one, which of them.
+
+        "" where nobody tells: a network may have no way to STS, which nothing else here needs.
+        """
+        if self._endpoints and "sts" not in self._endpoints:
+            return ""
+        try:
+            client: STSClient = self._client("sts", AT_ONCE)
+            account = Sts(client, self.region).account()
+        except AmibuildError as error:
+            log.debug("whose account this is is not known", exc_info=error)
+            return ""
+        return f"{account} {self._access.place}".strip() if self._access else account
+
+    @cached_property
     def ec2(self) -> Ec2:
         return Ec2(self._ec2, self.region)
 
     @cached_property
     def ec2_at_once(self) -> Ec2:
         """For what must not hold up a clean-up: a call that is not answered in seconds is none."""
-        client: EC2Client = self._session.client(
-            "ec2",
-            region_name=self.region,
-            endpoint_url=self._endpoint("ec2"),
-            config=self._config().merge(AT_ONCE),
-        )
+        client: EC2Client = self._client("ec2", AT_ONCE)
         client.meta.events.unregister("needs-retry", self._patience.hear)  # type: ignore[arg-type]
         return Ec2(client, self.region)
 
@@ -173,44 +189,40 @@ class Cloud:
 
     @cached_property
     def ssm(self) -> Ssm:
-        client: SSMClient = self._session.client(
-            "ssm", self.region, endpoint_url=self._endpoint("ssm"), config=self._config()
-        )
+        client: SSMClient = self._client("ssm")
         return Ssm(client, self.region)
 
     @cached_property
     def s3(self) -> S3:
-        client: S3Client = self._session.client(
-            "s3",
-            self.region,
-            endpoint_url=self._endpoint("s3"),
-            config=self._config().merge(Config(signature_version="s3v4")),
-        )
+        client: S3Client = self._client("s3", Config(signature_version="s3v4"))
         return S3(client, self.region)
 
     @cached_property
     def secrets_manager(self) -> SecretsManager:
-        client: SecretsManagerClient = self._session.client(
-            "secretsmanager",
-            self.region,
-            endpoint_url=self._endpoint("secretsmanager"),
-            config=self._config(),
-        )
+        client: SecretsManagerClient = self._client("secretsmanager")
         return SecretsManager(client, self.region)
 
     @cached_property
     def iam(self) -> Iam:
-        client: IAMClient = self._session.client(
-            "iam", self.region, endpoint_url=self._endpoint("iam"), config=self._config()
-        )
+        client: IAMClient = self._client("iam")
         return Iam(client, self.region)
 
     @cached_property
     def _ec2(self) -> EC2Client:
-        client: EC2Client = self._session.client(
-            "ec2", self.region, endpoint_url=self._endpoint("ec2"), config=self._config()
-        )
+        client: EC2Client = self._client("ec2")
         return client
+
+    def _client(self, service: Any, more: Config | None = None) -> Any:
+        """Raises: HostError, as for settings of this host that botocore can't work with."""
+        try:
+            return self._session.client(
+                service,
+                region_name=self.region,
+                endpoint_url=self._endpoint(service),
+                config=self._config().merge(more or Config()),
+            )
+        except BotoCoreError as error:
+            raise HostError(f"{service} in {self.region} can't be called: {error}") from error
 
     @property
     def url(self) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from amibuild.aws.session import Cloud
@@ -21,7 +21,8 @@ class Temporary:
 
 
 def find_temporary(cloud: Cloud) -> list[Temporary]:
-    """All of the region that has both a bake's id and an end. What is verified has none."""
+    """All of the region that has both a bake's id and an end. A result has none: what is marked as
+    verified and has one is of a bake that died between the two calls."""
     ec2, images = cloud.ec2, cloud.images
     unproven = images.search(owners=["self"], filters={"tag-key": [Tag.EXPIRES]})
     found: dict[ResourceKind, Mapping[str, Mapping[str, str]]] = {
@@ -35,12 +36,16 @@ def find_temporary(cloud: Cloud) -> list[Temporary]:
         Temporary(kind, id_, tags)
         for kind, things in found.items()
         for id_, tags in things.items()
-        if Tag.BAKE_ID in tags and tags.get(Tag.VERIFIED) != "passed"
+        if Tag.BAKE_ID in tags
     ]
 
 
-def extend(cloud: Cloud, bake_id: BakeId, expires: str) -> None:
-    """Gives all that this bake has by now a later end."""
-    ids = [one.id for one in find_temporary(cloud) if one.tags[Tag.BAKE_ID] == bake_id]
+def extend(cloud: Cloud, bake_id: BakeId, expires: str, but: Collection[ResourceKind] = ()) -> None:
+    """Gives all that this bake has by now a later end, `but` not these kinds."""
+    ids = [
+        one.id
+        for one in find_temporary(cloud)
+        if one.tags[Tag.BAKE_ID] == bake_id and one.kind not in but
+    ]
     if ids:
         cloud.images.tag(ids, {Tag.EXPIRES: expires})

@@ -18,7 +18,7 @@ from amibuild.cli.options import (
 from amibuild.cli.session import session
 
 if TYPE_CHECKING:
-    from amibuild.reap import Leased, ReapReport, Thing
+    from amibuild.reaped import Elsewhere, Leased, ReapReport, Thing
 
 
 def reap(
@@ -62,6 +62,7 @@ def reap(
                 dry_run=dry_run,
                 kept=kept,
                 regions=opened.cloud.ec2.enabled_regions() if all_regions else regions,
+                bucket=opened.recipe.aws.bucket,
                 subscribers=(run.story.show,),
             )
         for bake_id in report.live:
@@ -69,10 +70,7 @@ def reap(
         for bake_id in report.busy:
             run.story.say(f"another process has the journal of bake {bake_id}: left to that one")
         for one in report.elsewhere:
-            run.story.say(
-                f"bake {one.bake_id} ({one.target}, {one.region}) left something elsewhere: "
-                "call reap for that one"
-            )
+            run.story.say(elsewhere_text(one))
         if report.kept:
             names = ", ".join(map(told, report.kept))
             run.story.say(f"kept for a look: {names}; --kept removes it before its time is over")
@@ -115,8 +113,14 @@ def leased_text(leased: Leased) -> str:
     )
 
 
+def elsewhere_text(one: Elsewhere) -> str:
+    account = f", account {one.account}" if one.account else ""
+    where = f"{one.target}, {one.region}{account}"
+    return f"bake {one.bake_id} ({where}) left something elsewhere: call reap for that one"
+
+
 def unreached_text(report: ReapReport) -> str:
-    lines = [f"\n{one.region}: {one.reason}" for one in report.unreached]
+    lines = [f"\n{one.journal or one.region}: {one.reason}" for one in report.unreached]
     return "what is left could not be seen everywhere:" + "".join(lines)
 
 
@@ -148,7 +152,8 @@ def report_json(report: ReapReport) -> dict[str, Any]:
         "live": list(report.live),
         "busy": list(report.busy),
         "elsewhere": [
-            {"bake_id": x.bake_id, "target": x.target, "region": x.region} for x in report.elsewhere
+            {"bake_id": x.bake_id, "target": x.target, "region": x.region, "account": x.account}
+            for x in report.elsewhere
         ],
         "kept": each(report.kept),
         "leased": [
@@ -162,6 +167,7 @@ def report_json(report: ReapReport) -> dict[str, Any]:
             for x in report.leased
         ],
         "unreached": [
-            {"region": x.region, "reason": x.reason, "hint": x.hint} for x in report.unreached
+            {"region": x.region, "reason": x.reason, "hint": x.hint, "journal": x.journal}
+            for x in report.unreached
         ],
     }

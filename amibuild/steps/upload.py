@@ -13,6 +13,8 @@ from amibuild.names import BakeId
 from amibuild.scope import Scope
 from amibuild.wait import Look, Observer, SystemClock, until
 
+# Below them each bake has a folder by its id. Its objects have no tags: the name alone says whose.
+PAYLOADS, ARTIFACTS = "amibuild/payloads/", "amibuild/artifacts/"
 # As long as the longest step may wait for its turn, and no longer.
 URL_VALID_S = 3600
 # For a file of any size, over any line.
@@ -39,14 +41,14 @@ class BucketUpload:
 
     def __call__(self, payload: bytes) -> str:
         digest = hashlib.sha256(payload).hexdigest()
-        key = f"amibuild/payloads/{self._bake_id}/{digest}.tar.gz"
+        key = f"{PAYLOADS}{self._bake_id}/{digest}.tar.gz"
         if key not in self._stored:
             self._store(key, payload)
         return self._cloud.s3.presigned_get(self._bucket, key, valid_s=URL_VALID_S)
 
     def file(self, path: Path, sha256: str, *, valid_s: int) -> str:
         """The same for a file, which is not read into memory: it may be gigabytes."""
-        key = f"amibuild/artifacts/{self._bake_id}/{sha256}"
+        key = f"{ARTIFACTS}{self._bake_id}/{sha256}"
         if key not in self._stored:
             s3 = self._cloud.s3  # made here: a session makes its clients in one thread
             self._own(key, sha256, lambda: s3.put_file(self._bucket, key, path))

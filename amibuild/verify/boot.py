@@ -155,6 +155,7 @@ def verify(
         digest=facts.digest,
         target=target,
         region=cloud.region,
+        account=cloud.account,
         source_ami=image.id,
         recipe=str(project.path),
         pid=os.getpid(),

@@ -102,6 +102,7 @@ _CODES = {
     "ssm": ("ThrottlingException", "InternalServerError", "AccessDeniedException"),
     "s3": ("SlowDown", "InternalError", "AccessDenied"),
     "iam": ("Throttling", "InternalFailure", "AccessDenied"),
+    "sts": ("Throttling", "InternalFailure", "AccessDenied"),
 }
 # After these a bake ends as it would without a fault.
 PASSING = frozenset({Kind.THROTTLED, Kind.SERVER, Kind.LOST})

@@ -13,7 +13,8 @@ import pytest
 from amibuild.errors import CommandFailed
 from amibuild.journal import Journal, Shown
 from amibuild.project import Project
-from amibuild.reap import UNKNOWN, Elsewhere, reap
+from amibuild.reap import reap
+from amibuild.reaped import UNKNOWN, Elsewhere
 from amibuild.scope import OnError
 from tests.contract import builder
 from tests.contract.account import account

@@ -120,9 +120,10 @@ def test_after_kill_9_at_any_moment_reap_finds_it_all(
     assert ended == -signal.SIGKILL, (folder / "said").read_text()
     await_ends(aws)
     there = account(aws)
-    dry = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
-    assert account(aws) == there, "a dry run changes nothing"
-    report = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=False)
+    with swift():  # for half a minute EC2 may hide what the killed one asked for
+        dry = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=True)
+        assert account(aws) == there, "a dry run changes nothing"
+        report = reap(aws.cloud, folder / ".amibuild", target="local", dry_run=False)
     assert report.left == []
     assert sorted(report.removed) == sorted(dry.would_remove)
     after = account(aws)

@@ -16,10 +16,12 @@ import pytest
 
 from amibuild.bake import BakeResult, bake
 from amibuild.journal import Shown, StepStarted, Subscriber
+from amibuild.lease import Lease
 from amibuild.library.bootstrap import lease_user_data
-from amibuild.names import Tag, parse_expiry
+from amibuild.names import Tag, new_bake_id, parse_expiry
 from amibuild.project import Project
-from amibuild.reap import ReapReport, reap
+from amibuild.reap import reap
+from amibuild.reaped import ReapReport
 from amibuild.scope import OnError
 from amibuild.verify.boot import verify
 from amibuild.wait import SystemClock, Waiting
@@ -153,6 +155,23 @@ def test_a_bake_that_outlives_its_lease_loses_nothing_to_reap(
     assert [report.removed for report in elsewhere.reports if report.removed] == []
     image = aws.cloud.images.image(result.image_id)
     assert not {image.id, *image.snapshots} & ends(aws).keys(), "a result has no end"
+
+
+def test_an_end_that_goes_is_not_moved_on_by_who_still_sees_it(start: Start) -> None:
+    """And before that also what was marked as verified by an earlier run of the same bake."""
+    aws, clock, bake_id = start(), Leaping(), new_bake_id()
+    lease = Lease(aws.cloud, bake_id, {}, timedelta(hours=6), clock)
+    image = aws.image()
+    group = aws.ec2.create_security_group(GroupName="g", Description="of a bake")["GroupId"]
+    tags = {Tag.BAKE_ID: str(bake_id), Tag.EXPIRES: lease[Tag.EXPIRES], Tag.VERIFIED: "passed"}
+    aws.cloud.images.tag([image, group], tags)
+    seen = []
+    for stage in ("verify", "distribute", "record"):
+        clock.ahead += timedelta(hours=5)
+        lease.hear(StepStarted(step=stage, what="goes on"))
+        seen.append((ends(aws)[image], ends(aws)[group]))
+    verify, distribute, record = seen
+    assert verify[0] == verify[1] < distribute[0] == distribute[1] == record[0] < record[1]
 
 
 def test_what_is_made_after_the_end_was_moved_on_has_the_later_one(

@@ -13,7 +13,8 @@ from amibuild.errors import CommandFailed
 from amibuild.journal import BakeStarted, Journal, ResourceKind, journal_path
 from amibuild.names import Tag, expiry, new_bake_id
 from amibuild.project import Project
-from amibuild.reap import Elsewhere, Thing, reap
+from amibuild.reap import reap
+from amibuild.reaped import Elsewhere, Thing
 from amibuild.scope import OnError
 from tests.contract import builder
 from tests.contract.account import account
@@ -139,6 +140,7 @@ def test_nothing_that_only_looks_like_ours_is_reaped(start: Start, tmp_path: Pat
     aws = start()
     live = str(new_bake_id())
     without_bake = {key: value for key, value in OURS.items() if key != Tag.BAKE_ID}
+    without_end = {key: value for key, value in OURS.items() if key != Tag.EXPIRES}
     foreign = {key.replace("amibuild:", "notamibuild:"): value for key, value in OURS.items()}
     without_zone = PAST.removesuffix("Z")
     marks: list[dict[str, str]] = [
@@ -154,7 +156,8 @@ def test_nothing_that_only_looks_like_ours_is_reaped(start: Start, tmp_path: Pat
                 FUTURE,
             )
         ),
-        {**OURS, Tag.VERIFIED: "passed"},
+        {**without_end, Tag.VERIFIED: "passed"},
+        {**OURS, Tag.EXPIRES: FUTURE, Tag.VERIFIED: "passed"},
         {**OURS, Tag.BAKE_ID: live},
     ]
     source = volume(aws)
@@ -184,7 +187,8 @@ def test_nothing_that_only_looks_like_ours_is_reaped(start: Start, tmp_path: Pat
     ahead = [one for one in report.leased if one.bake_id == BAKE]
     assert ahead == report.leased
     assert sorted(one.thing.kind for one in ahead) == sorted(
-        (
+        2
+        * (
             ResourceKind.INSTANCE,
             ResourceKind.VOLUME,
             ResourceKind.SNAPSHOT,
@@ -193,6 +197,23 @@ def test_nothing_that_only_looks_like_ours_is_reaped(start: Start, tmp_path: Pat
         )
     )
     assert {one.until for one in ahead} == {NOW + timedelta(hours=1)}
+
+
+def test_an_image_whose_bake_died_before_its_end_went_is_nobodys_when_that_is_past(
+    start: Start, tmp_path: Path
+) -> None:
+    """It is marked as verified, and nobody takes it for a result: see ImageFacts.proven."""
+    aws = start()
+    made = aws.image()
+    snapshots = aws.cloud.images.image(made).snapshots
+    mark(aws, {**OURS, Tag.EXPIRES: FUTURE, Tag.VERIFIED: "passed"}, made, *snapshots)
+    assert reap(aws.cloud, tmp_path, target="local", dry_run=False, now=NOW).removed == []
+    mark(aws, {Tag.EXPIRES: PAST}, made, *snapshots)
+    report = reap(aws.cloud, tmp_path, target="local", dry_run=False, now=NOW)
+    assert Thing(ResourceKind.IMAGE, made, HERE) in report.removed
+    there = account(aws)
+    assert made not in there["images"]
+    assert not there["snapshots"] & set(snapshots)
 
 
 def test_what_a_bake_of_another_machine_still_has_is_told_and_not_called_nothing(

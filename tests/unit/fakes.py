@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +26,17 @@ STARTED = BakeStarted(
     pid=7,
     version="0.1.0",
 )
+
+
+@contextmanager
+def disk_ends_at(size_bytes: int) -> Iterator[None]:
+    """No file of this process gets larger: the first part of a write is, the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 class FakeClock:

@@ -7,12 +7,13 @@ from dataclasses import fields
 from amibuild.cli.reap import report_json, report_text
 from amibuild.errors import Leftover
 from amibuild.journal import ResourceKind
-from amibuild.reap import Elsewhere, ReapReport, Thing
+from amibuild.reaped import Elsewhere, ReapReport, Thing
 
 
 def test_what_only_another_call_can_clean_is_in_the_json() -> None:
     said = report_json(ReapReport(elsewhere=[Elsewhere("20261122-1", "aws", "eu-west-1")]))
-    assert said["elsewhere"] == [{"bake_id": "20261122-1", "target": "aws", "region": "eu-west-1"}]
+    told = {"bake_id": "20261122-1", "target": "aws", "region": "eu-west-1", "account": ""}
+    assert said["elsewhere"] == [told]
 
 
 def test_the_json_leaves_out_nothing_of_the_report() -> None:

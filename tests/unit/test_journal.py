@@ -18,6 +18,7 @@ from amibuild.journal import (
     is_live,
     read,
 )
+from tests.unit.fakes import disk_ends_at
 
 INTENT = Intended(kind=ResourceKind.INSTANCE, name="m", token="t-1", region="us-east-1")
 MADE = Created(kind=ResourceKind.INSTANCE, id="i-1", token="t-1", region="us-east-1")
@@ -66,6 +67,38 @@ def test_writing_goes_on_after_a_torn_line(path: Path) -> None:
     with Journal(path) as journal:
         journal.write(MADE)
     assert list(read(path)) == [INTENT, MADE]
+
+
+@pytest.mark.parametrize("fits", [0, 1, 60])
+def test_a_line_that_does_not_fit_on_the_disk_is_an_error_and_hides_no_later_one(
+    path: Path, fits: int
+) -> None:
+    """Of a line that has no room the first part is written, and that is no error of the call."""
+    with Journal(path) as journal:
+        journal.write(INTENT)
+        with disk_ends_at(path.stat().st_size + fits), pytest.raises(OSError):
+            journal.write(MADE)
+        journal.write(GONE)
+    assert list(read(path)) == [INTENT, GONE]
+
+
+def test_a_journal_with_a_torn_end_is_opened_on_a_full_disk(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.write(INTENT)
+    path.write_bytes(path.read_bytes() + b'{"at": "2026')
+    with disk_ends_at(path.stat().st_size):
+        journal = Journal(path)
+    with journal:
+        journal.write(MADE)
+    assert list(read(path)) == [INTENT, MADE]
+
+
+def test_what_is_told_on_a_full_disk_is_shown_and_no_error(path: Path) -> None:
+    heard: list[object] = []
+    with Journal(path, (heard.append,)) as journal, disk_ends_at(10):
+        journal.tell(INTENT)
+    assert heard == [INTENT]
+    assert list(read(path)) == []
 
 
 def test_a_journal_is_live_while_it_is_open_and_has_one_writer(path: Path) -> None:

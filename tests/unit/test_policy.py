@@ -29,19 +29,19 @@ from tests.iam import Asked, allows
 from tests.unit.samples import build_step
 
 # What else a call needs: the tags in a creating call, the role of EC2's own for spot machines, the
-# role that a machine is given, a bucket that is looked for, an upload in parts, and the key of a
-# disk.
+# role that a machine is given, a bucket that is looked for, and the key of a disk.
 BESIDES = {
     "ec2:CreateTags",
     "iam:CreateServiceLinkedRole",
     "iam:PassRole",
-    "s3:AbortMultipartUpload",
     "kms:CreateGrant",
     "kms:Decrypt",
     "kms:DescribeKey",
     "kms:GenerateDataKeyWithoutPlaintext",
     "kms:ReEncrypt*",
 }
+# Who calls may always ask who that is (STS API reference, GetCallerIdentity).
+WITHOUT_PERMISSION = "sts:GetCallerIdentity"
 # Only reap looks beyond the recipe's region.
 OF_REAP = {"ec2:DescribeRegions"}
 # Only what moves channels and revokes images.
@@ -52,7 +52,11 @@ OF_PROMOTE = {
 # Only what looks for old images that nothing uses.
 OF_PRUNE = {"ec2:DescribeImageReferences"}
 # IAM calls these by another name.
-ACTIONS = {"HeadBucket": "s3:ListBucket", "ListObjectsV2": "s3:ListBucket"}
+ACTIONS = {
+    "HeadBucket": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}
 SERVICES = {
     "ec2.py": "ec2",
     "images.py": "ec2",
@@ -60,6 +64,7 @@ SERVICES = {
     "s3.py": "s3",
     "iam.py": "iam",
     "secrets_manager.py": "secretsmanager",
+    "sts.py": "sts",
 }
 AWS = Partition("aws", "amazonaws.com")
 
@@ -106,7 +111,7 @@ def calls() -> set[str]:
             ):
                 operation = str(node.args[0].value)
                 found.add(ACTIONS.get(operation, f"{SERVICES[path.name]}:{operation}"))
-    return found
+    return found - {WITHOUT_PERMISSION}
 
 
 def actions(wanted: Wanted, flow: Flow) -> set[str]:
@@ -384,7 +389,7 @@ def test_whatever_changes_something_is_bound_to_a_tag_or_to_a_name(
             assert "amibuild:" in str(one.condition) or one.sid in UNBOUND, one.sid
 
 
-REMOVAL = ("Describe", "List", "Delete", "Deregister", "Terminate")
+REMOVAL = ("Abort", "Describe", "List", "Delete", "Deregister", "Terminate")
 LOOKS = ("Describe", "Get", "List", "CancelCommand")
 # What is used and stays as it is; what can be tagged only while amibuild makes it; and what the
 # names of a profile, a service, a document, a bucket, a secret and an image bind.

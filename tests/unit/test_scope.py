@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from amibuild import signals
-from amibuild.errors import AwsError, Interrupted, LeftoverError
-from amibuild.journal import Journal, Remains, ResourceKind, read
+from amibuild.errors import AmibuildError, AwsError, Interrupted, LeftoverError
+from amibuild.journal import Journal, Kept, Noted, Remains, ResourceKind, Shown, read
 from amibuild.names import BakeId
 from amibuild.scope import SEARCH_S, OnError, Scope
+from amibuild.stage import Stages, told
 from amibuild.wait import Observer
-from tests.unit.fakes import FakeClock
+from tests.unit.fakes import STARTED, FakeClock, disk_ends_at
 
 BAKE = BakeId("20261122-101500-a1b2c3")
 GROUP, MACHINE = ResourceKind.SECURITY_GROUP, ResourceKind.INSTANCE
@@ -173,6 +175,45 @@ def test_the_first_error_wins_and_carries_the_leftovers(account: Account, path: 
         owner.own(MACHINE, "builder", "m", account.make("i-1"))
         raise refused("Broken")
     assert [x.id for x in caught.value.leftovers] == ["i-1"]
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["first a refusal", "first a full disk"])
+def test_what_is_left_is_told_also_where_the_disk_is_full(
+    account: Account, path: Path, full: bool
+) -> None:
+    account.stuck.add("i-1")
+    with (
+        Journal(path) as journal,
+        pytest.raises(AmibuildError) as caught,
+        ExitStack() as after_the_bake,
+        told(journal, stages := Stages(journal), STARTED),
+        scope(journal, account) as owner,
+        stages.run("os", "a step"),
+    ):
+        owner.own(GROUP, "access", "g", account.make("sg-1"))
+        owner.own(MACHINE, "builder", "m", account.make("i-1"))
+        after_the_bake.enter_context(disk_ends_at(path.stat().st_size))
+        if full:
+            journal.write(Noted(text="no room for this"))
+        raise refused("Broken")
+    assert ("Broken" in str(caught.value)) is not full
+    assert [x.id for x in caught.value.leftovers] == ["i-1"]
+    assert list(account.there) == ["i-1"]
+
+
+def test_a_machine_that_is_kept_on_a_full_disk_is_kept(account: Account, path: Path) -> None:
+    heard: list[Shown] = []
+    with (
+        Journal(path, (heard.append,)) as journal,
+        pytest.raises(AwsError),
+        ExitStack() as after_the_bake,
+        scope(journal, account, OnError.KEEP) as owner,
+    ):
+        owner.own(MACHINE, "builder", "m", account.make("i-1"))
+        after_the_bake.enter_context(disk_ends_at(path.stat().st_size))
+        raise refused("Broken")
+    assert list(account.there) == ["i-1"]
+    assert [one.id for one in heard if isinstance(one, Kept)] == ["i-1"]
 
 
 def test_on_error_keep_keeps_after_a_failure_but_not_after_an_interrupt(
