@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import re
+import secrets
 import shlex
 import tarfile
 import zlib
@@ -72,6 +73,11 @@ class Unit:
     @property
     def name(self) -> str:
         return f"{self.names}{self.id}.service"
+
+
+def random_id() -> str:
+    """Of one sending of a job."""
+    return secrets.token_hex(8)
 
 
 class Damaged(Exception):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -60,13 +59,9 @@ unset SUDO_USER SUDO_UID SUDO_GID SUDO_COMMAND SUDO_HOME SSH_CLIENT SSH_CONNECTI
 """
 
 
-def random_id() -> str:
-    return secrets.token_hex(8)
-
-
 class SshCommunicator:
     def __init__(
-        self, link: Link, *, clock: Clock | None = None, new_id: Callable[[], str] = random_id
+        self, link: Link, *, clock: Clock | None = None, new_id: Callable[[], str] = shell.random_id
     ) -> None:
         """`new_id` names each job that is sent: two are never the same."""
         self.link = link

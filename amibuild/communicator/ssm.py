@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -48,10 +47,6 @@ Upload = Callable[[bytes], str]
 """Stores a payload in the bucket and answers with a URL that fetches it."""
 
 
-def random_id() -> str:
-    return secrets.token_hex(8)
-
-
 class SsmCommunicator:
     def __init__(
         self,
@@ -60,7 +55,7 @@ class SsmCommunicator:
         *,
         upload: Upload | None = None,
         clock: Clock | None = None,
-        new_id: Callable[[], str] = random_id,
+        new_id: Callable[[], str] = shell.random_id,
     ) -> None:
         """`new_id` names each job that is sent: two are never the same."""
         self._ssm = ssm

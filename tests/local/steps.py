@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from amibuild.communicator import shell, unit
 from amibuild.communicator.base import RemoteJob
-from amibuild.communicator.shell import Unit
-from amibuild.communicator.ssm import random_id
+from amibuild.communicator.shell import Unit, random_id
 from amibuild.library.step import BuildStep
 
 
