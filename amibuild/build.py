@@ -109,8 +109,9 @@ def build(
     with stages.run("launch", what):
         builder = taken or launch_builder(cloud, scope, journal, bake_id, _launch(order))
         watch = LossWatch(cloud, builder, journal.show) if order.may_be_on_spot else journal.show
-        with order.needing(cloud, builder):
-            wait_until_running(cloud, builder, timeout_s=limits.launch_timeout_s, observer=watch)
+        if taken is not None:
+            with order.needing(cloud, taken):
+                wait_until_running(cloud, taken, timeout_s=limits.launch_timeout_s, observer=watch)
     console = order.logs / "builder-console.log"
     with order.needing(cloud, builder), console_kept(cloud, builder, console):
         with stages.run("connect", f"to {builder} over {order.way.name}"):
@@ -279,6 +280,7 @@ def _launch(order: Order) -> Launch:
         public_ip=recipe.aws.public_ip,
         user_data=order.user_data,
         tags=order.tags,
+        timeout_s=recipe.builder.launch_timeout_s,
         spot=order.spot,
     )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from amibuild.communicator.base import Communicator, RemoteJob, check
 from amibuild.communicator.shell import CUT, ID_PREFIX, WORK, quote
@@ -22,6 +24,27 @@ GAP = re.compile(CUT.pattern.encode())
 
 class Withheld(Exception):
     """The job has secrets, and what it says may be one: it comes back closed, at its end."""
+
+
+class LogLeft:
+    """The log that a job leaves here once it has ended. One that was there before is of an earlier
+    try of it, which may stay the last: a machine that is lost leaves none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = self._written()
+
+    def _written(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            found = self._path.stat()
+            return found.st_ino, found.st_mtime_ns
+        return None
+
+    def rest(self, shown: int) -> bytes:
+        """What stands behind so many bytes of it."""
+        if self._written() in {None, self._before}:
+            return b""
+        return rest(self._path.read_bytes(), shown)
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,24 @@ def test_a_value_written_where_its_address_belongs_is_not_repeated(
     assert VALUE not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("ssm", "GetParameter:*=ValidationException"),
+        ("ssm", "GetParameter:*=InvalidKeyId"),
+        ("secretsmanager", "GetSecretValue:*=DecryptionFailure"),
+    ],
+)
+def test_whatever_else_is_answered_repeats_it_neither(
+    start: Start, tmp_path: Path, place: str, fault: str
+) -> None:
+    made = project(tmp_path, f'token = {{ {place} = "{VALUE}" }}')
+    with pytest.raises(PlanError) as caught:
+        read(start(fault), made)
+    code = fault.partition("=")[2]
+    assert caught.value.message == f"secrets.token: it could not be read ({code})"
+
+
 def test_one_that_stands_in_a_step_in_clear_is_refused(aws: Aws, tmp_path: Path) -> None:
     made = project(tmp_path, 'token = { env = "TOKEN" }', script=f"curl -H 'Token: {VALUE}'")
     with pytest.raises(PlanError) as caught:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
-from amibuild.communicator.said import Withheld, follow, rest
+from amibuild.communicator.said import LogLeft, Withheld, follow, rest
 from amibuild.errors import CommandFailed, NotFound, WaitTimeout
+from amibuild.files import write_atomically
 from amibuild.wait import Observer
 from tests.unit.fakes import FakeClock
 
@@ -80,6 +82,18 @@ def test_nobody_who_reads_is_told_no_more() -> None:
 def test_a_step_with_secrets_is_withheld() -> None:
     with pytest.raises(Withheld):
         followed(Saying(b"secret"))
+
+
+def test_the_rest_is_of_the_log_that_it_left_and_of_no_earlier_one(tmp_path: Path) -> None:
+    log = tmp_path / "os.log"
+    first = LogLeft(log)
+    assert first.rest(0) == b""
+    write_atomically(log, "one two")
+    assert first.rest(4) == b"two"
+    second = LogLeft(log)
+    assert second.rest(1) == b""
+    write_atomically(log, "its own")
+    assert second.rest(4) == b"own"
 
 
 def test_what_the_machine_dropped_meanwhile_is_told_and_not_asked_for_again() -> None:
