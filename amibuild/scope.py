@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
@@ -131,6 +132,8 @@ class Scope:
         self._region = region
         self._on_error = on_error
         self._owned: list[_Owned] = []
+        # What a call may have made whose answer was lost: kind, token and name.
+        self._unseen: list[tuple[ResourceKind, str, str]] = []
 
     def own(self, kind: ResourceKind, purpose: str, name: str, create: Callable[[str], str]) -> str:
         """The id that `create(client_token)` returned, with its removal armed.
@@ -241,15 +244,27 @@ class Scope:
         except WaitTimeout:
             if not lost:
                 self._journal.write(Abandoned(token=token))
-            # Else the intent stays in the journal without an id: `reap` looks again.
+                return
+            # The intent stays in the journal without an id: the scope's end and `reap` look again.
+            self._unseen.append((kind, token, name))
         except AmibuildError as search_error:
             error.add_note(f"whether {kind} {token} exists is not known: {search_error.message}")
             if kind is ResourceKind.OBJECT:
                 # Its name is its id, and S3 removes what is not there as well.
                 self._arm(kind, name, token)
+            else:
+                self._unseen.append((kind, token, name))
         else:
             for id_ in found:
                 self._arm(kind, id_, token)
+
+    def _look_again(self) -> None:
+        with signals.hold(deliver=False):
+            for kind, token, name in self._unseen:
+                with suppress(AmibuildError):
+                    found = set(self._remover.find(kind, self._bake_id, token, name))
+                    for id_ in found.difference(owned.id for owned in self._owned):
+                        self._arm(kind, id_, token)
 
     def __enter__(self) -> Self:
         return self
@@ -260,6 +275,7 @@ class Scope:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._look_again()
         failed = error is not None and not isinstance(error, Interrupted)
         if failed and self._on_error is OnError.KEEP:
             self._keep_all()

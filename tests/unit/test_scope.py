@@ -136,6 +136,28 @@ def test_a_reply_that_got_lost_leaves_nothing(account: Account, path: Path) -> N
     assert Remains(path).resources == {}
 
 
+def test_what_shows_up_late_of_a_lost_reply_goes_at_the_end(account: Account, path: Path) -> None:
+    clock = FakeClock()
+
+    def lose(_: str) -> str:
+        raise AwsError(
+            operation="Do", code="Lost", message="no", region="us-east-1", answered=False
+        )
+
+    with (
+        Journal(path) as journal,
+        Scope(journal, account, bake_id=BAKE, region="us-east-1", clock=clock) as owner,
+    ):
+        with pytest.raises(AwsError, match="Lost"):
+            owner.own(ResourceKind.IMAGE, "image", "n", lose)
+        (intent,) = Remains(path).intents.values()
+        account.there["ami-late"] = intent.token
+        owner.own(MACHINE, "builder", "m", account.make("i-1"))
+    assert account.log == ["ami-late", "i-1"]
+    assert Remains(path).intents == {}
+    assert Remains(path).resources == {}
+
+
 def test_a_refused_creation_closes_its_intent(account: Account, path: Path) -> None:
     def refuse(_: str) -> str:
         raise refused("UnauthorizedOperation")
