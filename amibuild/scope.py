@@ -177,11 +177,13 @@ class Scope:
             if owned.id == id_:
                 self._begin(owned)
 
-    def _begin(self, owned: _Owned) -> None:
+    def _begin(self, owned: _Owned) -> bool:
         try:
             self._remover.begin(owned.kind, owned.id)
         except AwsError as error:
             log.debug("removal of %s did not begin", owned.id, exc_info=error)
+            return False
+        return True
 
     def seen(self, id_: str) -> None:
         """EC2 shows it: when it is not found from now on, it is gone."""
@@ -301,9 +303,9 @@ class Scope:
         doomed = doomed[::-1]
         with signals.hold(deliver=False):
             # All machines at once: their ends take the longest, and free what else is to go.
-            for owned in doomed:
-                self._begin(owned)
-            for owned in doomed:
+            begun = [owned for owned in doomed if self._begin(owned)]
+            # First what could not begin: of the others some may wait for its end.
+            for owned in (*(one for one in doomed if one not in begun), *begun):
                 hidden_s = max(owned.shown_at - self._clock.monotonic(), 0.0)
                 try:
                     self._remover.remove(

@@ -29,6 +29,7 @@ from amibuild.errors import (
     VerifyFailed,
 )
 from amibuild.journal import Noted, Remains, ResourceKind, Shown, StepStarted, read
+from amibuild.local.faults import Fault
 from amibuild.project import Project
 from amibuild.reap import reap
 from amibuild.registry import list_images
@@ -502,6 +503,19 @@ def test_what_was_kept_for_a_look_goes_when_asked_or_when_its_time_is_over(
         assert reap(aws.cloud, project.state_dir, target="local", dry_run=False).removed == []
         reap(aws.cloud, project.state_dir, target="local", dry_run=False, **more)
         assert account(aws) == before
+
+
+def test_a_machine_that_ends_though_no_answer_says_so_is_not_told_as_left(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers(exit_codes={"os": 3}))
+    with pytest.raises(CommandFailed):
+        builder.run(project, aws.cloud, on_error=OnError.KEEP)
+    aws.service.scripted.faults.order([Fault.parse("TerminateInstances:*=InternalError:after")])
+    with swift():
+        report = reap(aws.cloud, project.state_dir, target="local", dry_run=False, kept=True)
+    assert report.left == []
+    assert {one.kind for one in report.removed} >= {ResourceKind.INSTANCE}
 
 
 def test_nothing_without_our_tags_is_ever_reaped(start: Start, project: Project) -> None:

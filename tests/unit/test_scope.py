@@ -32,6 +32,7 @@ class Account:
         self.there: dict[str, str] = {}  # id -> token
         self.stuck: set[str] = set()
         self.begun: list[str] = []
+        self.not_begun: set[str] = set()
         self.log: list[str] = []
         self.hidden_s: dict[str, float] = {}
 
@@ -47,6 +48,8 @@ class Account:
         return [id_ for id_, made_by in self.there.items() if made_by == token]
 
     def begin(self, kind: ResourceKind, id_: str) -> None:
+        if id_ in self.not_begun:
+            raise refused("InvalidInstanceID.NotFound")
         self.begun.append(id_)
 
     def remove(
@@ -99,6 +102,16 @@ def test_what_was_just_made_and_not_seen_yet_may_be_hidden(account: Account, pat
         owner.own(MACHINE, "builder", "m", account.make("i-new"))
         clock.sleep(10)
     assert account.hidden_s == {"i-new": SEARCH_S - 10, "vol-seen": 0, "sg-old": 0}
+
+
+def test_a_removal_that_did_not_begin_comes_first(account: Account, path: Path) -> None:
+    """A disk is in use until its machine is gone, and the machine's end has not begun."""
+    account.not_begun.add("i-1")
+    with Journal(path) as journal, scope(journal, account) as owner:
+        owner.own(GROUP, "access", "g", account.make("sg-1"))
+        owner.own(MACHINE, "builder", "m", account.make("i-1"))
+        owner.own(ResourceKind.VOLUME, "disk", "v", account.make("vol-1"))
+    assert account.log == ["i-1", "vol-1", "sg-1"]
 
 
 def test_what_is_kept_stays(account: Account, path: Path) -> None:
