@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from amibuild.aws.session import Cloud
 from amibuild.errors import AmibuildError, UsageError
 from amibuild.library.artifact import Artifact, bucket_and_key, name_of, not_pinned, shown
-from amibuild.library.every_service.fetch import FetchFailed, fetch, sha256_of
+from amibuild.library.every_service.fetch import FetchFailed, NotWritten, fetch, sha256_of
 from amibuild.library.every_service.unpack import BROKEN, entries, parts_of
 from amibuild.library.step import BuildStep, Source
 from amibuild.steps.artifacts import Places, check_file, check_regular
@@ -191,7 +191,8 @@ def _as_ours(source: Source) -> Iterator[None]:
     try:
         yield
     except FetchFailed as error:
+        mirror = "the recipe may name a mirror: [artifacts] mirror"
         raise ArtifactError(
             f"{shown(source.url)} was not fetched: {error}",
-            hint="the recipe may name a mirror: [artifacts] mirror",
+            hint=None if isinstance(error, NotWritten) else mirror,
         ) from error

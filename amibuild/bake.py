@@ -51,7 +51,7 @@ from amibuild.stage import Stages, told
 from amibuild.steps.access import admit_alone, make_access
 from amibuild.steps.artifacts import ArtifactSources, Places
 from amibuild.steps.distribute import distribute, mark, share
-from amibuild.steps.lock import Overtaken, take, wait_until_free
+from amibuild.steps.lock import LEASE, Overtaken, take, wait_until_free
 from amibuild.steps.preflight import preflight, refuse
 from amibuild.steps.reach import admission, is_proven_over_ssh, ssh_of, ways
 from amibuild.steps.secrets import read_secrets
@@ -257,7 +257,7 @@ def _bake(
         Scope(
             journal, remover, bake_id=bake_id, region=cloud.region, attempt=attempt, clock=clock
         ) as locking,
-        take(cloud, locking, journal, bake_id, free, lease=project.lease, clock=clock) as held,
+        take(cloud, locking, journal, bake_id, free, lease=LEASE, clock=clock) as held,
         Scope(
             journal,
             remover,
@@ -282,7 +282,7 @@ def _bake(
                 journal.write(Noted(text=note))
             admitted = admission(cloud, recipe)
             bucket = recipe.aws.bucket
-            upload = BucketUpload(cloud, scope, bucket, bake_id) if bucket else None
+            upload = BucketUpload(cloud, scope, bucket, bake_id, watch) if bucket else None
             ending.callback(forget_keys, project.state_dir, bake_id)
             keys = keys_file(project.state_dir, bake_id)
             machine = earlier.machine if earlier else None

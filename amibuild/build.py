@@ -17,9 +17,9 @@ from amibuild.attended import Attended
 from amibuild.aws.ec2 import Network, Spot
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
-from amibuild.communicator.base import Communicator
+from amibuild.communicator.base import Communicator, Discreet
 from amibuild.errors import AmibuildError, StepFailed, TakenBack, WaitTimeout
-from amibuild.journal import Found, Journal, Noted, StepRan
+from amibuild.journal import Found, Given, Journal, Noted, StepRan
 from amibuild.library.step import BuildStep, StepKind
 from amibuild.names import BakeId, InstanceId, Tag
 from amibuild.plan import Plan
@@ -109,8 +109,9 @@ def build(
     with stages.run("launch", what):
         builder = taken or launch_builder(cloud, scope, journal, bake_id, _launch(order))
         watch = LossWatch(cloud, builder, journal.show) if order.may_be_on_spot else journal.show
-        with order.needing(cloud, builder):
-            wait_until_running(cloud, builder, timeout_s=limits.launch_timeout_s, observer=watch)
+        if taken is not None:
+            with order.needing(cloud, taken):
+                wait_until_running(cloud, taken, timeout_s=limits.launch_timeout_s, observer=watch)
     console = order.logs / "builder-console.log"
     with order.needing(cloud, builder), console_kept(cloud, builder, console):
         with stages.run("connect", f"to {builder} over {order.way.name}"):
@@ -119,9 +120,10 @@ def build(
             )
             wait_for_first_boot(communicator, order.lease, watch)
         order.attended.sustained = communicator
-        marks = {name: one.fingerprint(bake_id) for name, one in order.secrets.items()}
-        runs = _Runs(journal, builder, done, marks)
+        runs = _Runs(bake_id, journal, builder, done)
         failed = _provision(cloud, stages, communicator, order, runs, watch)
+        if order.secrets:
+            communicator = Discreet(communicator)
         if failed and order.kept_when_failed:
             raise _first_of(failed)
         *provisioning, seal = order.plan.steps
@@ -217,15 +219,15 @@ class _Runs:
 
     def __init__(
         self,
+        bake_id: BakeId,
         journal: Journal,
         builder: InstanceId,
         before: Mapping[str, StepRun],
-        fingerprints: Mapping[str, str],
     ) -> None:
+        self._bake_id = bake_id
         self._journal = journal
         self.builder = builder
         self._before = before
-        self._fingerprints = fingerprints
         self._all: list[StepRun] = []
 
     @property
@@ -238,6 +240,12 @@ class _Runs:
             return False
         self._all.append(self._before[name])
         return True
+
+    def gives(self, step: BuildStep, secrets: Mapping[str, Secret]) -> None:
+        """Before it runs: a value that was there once is looked for on the finished disk."""
+        marks = {name: secrets[name].fingerprint(self._bake_id) for name in step.secrets}
+        if marks:
+            self._journal.write(Given(machine=self.builder, step=step.name, secrets=marks))
 
     def add(self, ran: StepRun) -> None:
         self._all.append(ran)
@@ -253,7 +261,6 @@ class _Runs:
                 log=str(ran.log),
                 notes=ran.notes,
                 installed_bytes=ran.installed_bytes,
-                secrets={name: self._fingerprints[name] for name in ran.step.secrets},
             )
         )
 
@@ -273,6 +280,7 @@ def _launch(order: Order) -> Launch:
         public_ip=recipe.aws.public_ip,
         user_data=order.user_data,
         tags=order.tags,
+        timeout_s=recipe.builder.launch_timeout_s,
         spot=order.spot,
     )
 
@@ -288,6 +296,8 @@ def _provision(
     """Each step but seal, in order; the services that did not end well, by name."""
     failed: dict[str, StepFailed] = {}
     for step in order.plan.steps[:-1]:
+        if step.secrets and not isinstance(communicator, Discreet):
+            communicator = Discreet(communicator)
         if runs.had(step.name):
             continue
         try:
@@ -314,6 +324,7 @@ def _run(
         # Nobody is asked about a step that failed with its machine.
         with order.needing(cloud, runs.builder), stages.run(step.name, step.purpose):
             sources = order.sources(step)
+            runs.gives(step, order.secrets)
             ran = run_step(communicator, step, order.logs, watch, sources, order.secrets)
             if step.reboots:
                 timeout_s = order.recipe.builder.connect_timeout_s

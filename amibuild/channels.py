@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from amibuild.aws.session import Cloud
 from amibuild.aws.ssm import ParameterVersion
-from amibuild.errors import NotFound, UsageError
+from amibuild.errors import AwsError, NotFound, UsageError
 from amibuild.names import Region, channel_parameter
 from amibuild.recipe.model import Recipe
 from amibuild.registry import ImageFacts, list_images, named
@@ -216,17 +216,19 @@ def pointing_at(channels: Sequence[Channel], image_id: str) -> tuple[Channel, ..
 
 @dataclass(frozen=True)
 class Seen:
-    """A channel in one region; `image` is None where it is empty, or what it has is gone."""
+    """A channel in one region; `image` is None where it is empty, or what it has is gone or is no
+    image of the recipe: then `foreign` is the name of that."""
 
     channel: Channel
     image: ImageFacts | None
+    foreign: str = ""
 
     @property
     def version(self) -> str:
         """Of the image, by which regions compare: its id is another in each."""
         if self.channel.current is None:
             return "nothing"
-        return self.image.version if self.image else "gone"
+        return self.image.version if self.image else self.foreign or "gone"
 
 
 def survey(cloud: Cloud, recipe: Recipe) -> dict[str, tuple[Seen, ...]]:
@@ -236,10 +238,22 @@ def survey(cloud: Cloud, recipe: Recipe) -> dict[str, tuple[Seen, ...]]:
         there = cloud if region == cloud.region else cloud.in_region(region)
         known = {one.id: one for one in list_images(there, recipe.image.name)}
         found[str(region)] = tuple(
-            Seen(channel, known.get(channel.image_id or ""))
+            _seen(there, channel, known.get(channel.image_id or ""))
             for channel in read_channels(there, recipe).values()
         )
     return found
+
+
+def _seen(cloud: Cloud, channel: Channel, image: ImageFacts | None) -> Seen:
+    if image is not None or channel.image_id is None:
+        return Seen(channel, image)
+    try:
+        return Seen(channel, None, cloud.images.image(channel.image_id).name)
+    except AwsError as error:
+        # Whoever wrote it may have written anything.
+        if not error.code.startswith("InvalidAMIID."):
+            raise
+    return Seen(channel, None)
 
 
 def drift(regions: Mapping[str, Sequence[Seen]], number: int) -> dict[str, str]:

@@ -50,7 +50,7 @@ from amibuild.stage import Stages, told
 from amibuild.steps.access import admit_alone, make_access
 from amibuild.steps.artifacts import Places
 from amibuild.steps.connect import wait_for_first_boot
-from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
+from amibuild.steps.launch import Launch, Purpose, launch
 from amibuild.steps.preflight import preflight
 from amibuild.steps.reach import Way, admission, ssh_of, ways
 from amibuild.steps.secrets import read_secrets
@@ -188,7 +188,7 @@ def opened(
         Scope(journal, CloudRemover(cloud, clock), bake_id=run_id, region=cloud.region) as scope,
     ):
         bucket = recipe.aws.bucket
-        upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
+        upload = BucketUpload(cloud, scope, bucket, run_id, journal.show) if bucket else None
         ending.callback(forget_keys, project.state_dir, run_id)
         keys = keys_file(project.state_dir, run_id)
         there = earlier.machine if earlier else None
@@ -314,11 +314,9 @@ def _launched(
             public_ip=recipe.aws.public_ip,
             user_data=way.user_data(bootstrap),
             tags=tags,
+            timeout_s=recipe.builder.launch_timeout_s,
         )
-        machine = launch(cloud, scope, run_id, wanted)
-        limit_s = recipe.builder.launch_timeout_s
-        wait_until_running(cloud, machine, timeout_s=limit_s, observer=journal.show)
-    return machine
+        return launch(cloud, scope, run_id, wanted, journal.show).id
 
 
 def develop(

@@ -53,6 +53,10 @@ class UsageError(AmibuildError):
     exit_code = 2
 
 
+# Of one part of a message about a file.
+LONGEST = 1000
+
+
 @dataclass(frozen=True)
 class Excerpt:
     """A line of a file as it can be shown, and which characters of it are meant."""
@@ -75,10 +79,16 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line else str(self.path)
-        what = f"{self.key}: {self.problem}" if self.key else self.problem
-        told = f"{where}: {what}" + (f"; {self.suggestion}" if self.suggestion else "")
+        problem, suggestion = _short(self.problem), _short(self.suggestion or "")
+        what = f"{_short(self.key)}: {problem}" if self.key else problem
+        told = f"{where}: {what}" + (f"; {suggestion}" if suggestion else "")
         # A file may hold what a terminal obeys.
         return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in told)
+
+
+def _short(text: str) -> str:
+    """What stands in a file may be as long as a file."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 class RecipeError(UsageError):

@@ -96,11 +96,18 @@ class StepFailed(Line):
     error: str
 
 
-class StepRan(Line):
-    """A build step ended well on that machine: a resumed bake need not do it again.
+class Given(Line):
+    """A step is about to get secrets on that machine, and whether it ends well or not, they may be
+    there from now on. `secrets` are fingerprints by name, which tell another value from it."""
 
-    `secrets` are fingerprints by name, which tell that a value is another one by now.
-    """
+    event: Literal["given"] = "given"
+    machine: str
+    step: str
+    secrets: dict[str, str]
+
+
+class StepRan(Line):
+    """A build step ended well on that machine: a resumed bake need not do it again."""
 
     event: Literal["step-ran"] = "step-ran"
     machine: str
@@ -111,7 +118,6 @@ class StepRan(Line):
     log: str
     notes: tuple[str, ...] = ()
     installed_bytes: int | None = None
-    secrets: dict[str, str] = Field(default={})
 
 
 class Found(Line):
@@ -193,6 +199,7 @@ Event = (
     | StepStarted
     | StepEnded
     | StepFailed
+    | Given
     | StepRan
     | Found
     | Intended

@@ -50,10 +50,15 @@ class Statement:
         told: dict[str, Any] = {
             "Sid": self.sid,
             "Effect": "Allow",
-            "Action": sorted(self.actions),
-            "Resource": list(self.resources),
+            "Action": _alone(sorted(self.actions)),
+            "Resource": _alone(list(self.resources)),
         }
         return {**told, "Condition": self.condition} if self.condition else told
+
+
+def _alone(values: list[str]) -> str | list[str]:
+    """As IAM takes it too, and a policy has an end."""
+    return values[0] if len(values) == 1 else values
 
 
 def object_arns(wanted: Wanted, *patterns: str) -> tuple[str, ...]:
@@ -62,10 +67,11 @@ def object_arns(wanted: Wanted, *patterns: str) -> tuple[str, ...]:
     return tuple(wanted.arn("s3", f"{bucket}/amibuild/{pattern}") for pattern in patterns)
 
 
-def on_ec2(wanted: Wanted, *kinds: str) -> tuple[str, ...]:
-    """Images and snapshots of AWS itself have no account in their ARN."""
+def on_ec2(wanted: Wanted, *kinds: str, region: str | None = None) -> tuple[str, ...]:
+    """Of the recipe's region. Images and snapshots of AWS itself have no account in their ARN."""
     named = (kind if kind == "*" else f"{kind}/*" for kind in kinds)
-    return tuple(wanted.arn("ec2", one, region="*", account="*") for one in named)
+    there = region or wanted.recipe.aws.region
+    return tuple(wanted.arn("ec2", one, region=there, account="*") for one in named)
 
 
 def literal(text: str) -> str:
@@ -86,4 +92,10 @@ def in_region(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 
 def tagged_as_ours(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Of the recipe's image, proven or not."""
     return {"StringEquals": {f"aws:ResourceTag/{Tag.IMAGE}": recipe.image.name}}
+
+
+def has_an_end(key: str = f"aws:ResourceTag/{Tag.EXPIRES}") -> dict[str, str]:
+    """For the operator Null: what is temporary still. A result has no such tag any longer."""
+    return {key: "false"}

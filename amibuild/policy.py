@@ -18,6 +18,7 @@ from amibuild.names import Tag, channel_parameter
 from amibuild.permission import (
     Statement,
     Wanted,
+    has_an_end,
     in_region,
     literal,
     lock_arns,
@@ -25,6 +26,7 @@ from amibuild.permission import (
     on_ec2,
     tagged_as_ours,
 )
+from amibuild.policy_keys import key_of_disks, keys_of_secrets, named_secrets, secure_parameters
 from amibuild.recipe.model import Communicator, Recipe
 
 VERSION = "2012-10-17"
@@ -55,7 +57,8 @@ BAKE_LOOKS = (
     "ssm:DescribeInstanceInformation",
     "ssm:GetCommandInvocation",
 )
-# Of what carries the image's tag, and nothing else: no other machine or image of the account.
+# Of what carries the image's tag and has an end, and nothing else: no other machine or image of the
+# account, and none that is proven.
 REMOVES = (
     "ec2:DeleteSecurityGroup",
     "ec2:DeleteSnapshot",
@@ -67,16 +70,22 @@ BAKE_USES = (
     *REMOVES,
     "ec2:AttachVolume",
     "ec2:CreateImage",
-    "ec2:CreateTags",
-    "ec2:DeleteTags",
     "ec2:GetConsoleOutput",
     "ec2:StopInstances",
 )
+# A volume from any snapshot too, which may be started from as well.
+MAKES = ("ec2:CreateImage", "ec2:CreateSecurityGroup", "ec2:CreateVolume")
 SHARES = ("ec2:ModifyImageAttribute", "ec2:ModifySnapshotAttribute")
 OPENS = ("ec2:AuthorizeSecurityGroupIngress", "ec2:RevokeSecurityGroupIngress")
 LOCK_LOOKS = ("ssm:GetParametersByPath",)
 LOCK_USES = ("ssm:DeleteParameters", "ssm:PutParameter")
 CHANNEL_READS = ("ssm:GetParameters",)
+PARAMETER_READS = ("ssm:GetParameter", *CHANNEL_READS, *LOCK_LOOKS)
+PROFILE_LOOKS = (
+    "iam:GetInstanceProfile",
+    "iam:ListAttachedRolePolicies",
+    "iam:ListRolePolicies",
+)
 CHANNEL_LOOKS = ("ssm:GetParameterHistory", *CHANNEL_READS)
 # The first write of a parameter gives it its tags.
 CHANNEL_USES = ("ssm:AddTagsToResource", "ssm:PutParameter")
@@ -96,7 +105,6 @@ REFERENCE_LOOKS = (
 )
 REFERENCE_CHECK = "ec2-images.amazonaws.com"
 PRUNE_LOOKS = ("ec2:DescribeImageReferences", "ec2:DescribeImages", "ec2:DescribeSnapshots")
-CREATING = ("CreateImage", "CreateSecurityGroup", "CreateVolume", "RunInstances")
 
 
 def statements(wanted: Wanted, flow: Flow, channels: Sequence[str] = ()) -> tuple[Statement, ...]:
@@ -122,7 +130,7 @@ def document(wanted: Wanted, flow: Flow, channels: Sequence[str] = ()) -> dict[s
 def _reap(wanted: Wanted) -> Iterator[Statement]:
     # Of whatever region: there may be journals of others, and --all-regions looks into all.
     yield Statement("Look", (*LOOKS, "ec2:DescribeRegions"), ("*",), {})
-    yield Statement("RemoveWhatIsOurs", REMOVES, on_ec2(wanted, "*"), _temporary())
+    yield Statement("RemoveWhatIsOurs", REMOVES, on_ec2(wanted, "*", region="*"), _temporary())
     locks = lock_arns(wanted, "*", region="*")
     yield Statement("LookAtLocks", LOCK_LOOKS, locks, {})
     # A lock is released by a last word, not removed.
@@ -158,11 +166,11 @@ def _promote(wanted: Wanted, alone: Sequence[str]) -> Iterator[Statement]:
     yield Statement("MoveChannels", CHANNEL_USES, _channels(wanted, (region,), moved), {})
     yield from _channel_locks(wanted, moved)
     if not alone:
-        ours = {**tagged_as_ours(recipe), **in_region(recipe)}
+        ours = tagged_as_ours(recipe)
         yield Statement("Revoke", REVOKES, on_ec2(wanted, "image"), ours)
         # No other mark: who moves a channel does not say that an image is proven.
-        one_key = {"ForAllValues:StringEquals": {"aws:TagKeys": str(Tag.REVOKED)}}
-        yield Statement("MarkAsRevoked", MARKS, on_ec2(wanted, "image"), {**ours, **one_key})
+        marked = {**ours, **_only(Tag.REVOKED)}
+        yield Statement("MarkAsRevoked", MARKS, on_ec2(wanted, "image"), marked)
 
 
 def _channels(wanted: Wanted, regions: Sequence[str], channels: Sequence[str]) -> tuple[str, ...]:
@@ -187,14 +195,13 @@ def _channel_locks(wanted: Wanted, channels: Sequence[str]) -> Iterator[Statemen
 def _prune(wanted: Wanted) -> Iterator[Statement]:
     """A flow of its own: what it removes has no end, and so nothing that `reap` may remove."""
     recipe = wanted.recipe
-    region = in_region(recipe)
-    yield Statement("Look", PRUNE_LOOKS, ("*",), region)
+    yield Statement("Look", PRUNE_LOOKS, ("*",), in_region(recipe))
     called = {"ForAnyValue:StringEquals": {"aws:CalledVia": REFERENCE_CHECK}}
     yield Statement("LookForUses", REFERENCE_LOOKS, ("*",), called)
     here = _channels(wanted, (recipe.aws.region,), recipe.channels.order)
     yield Statement("LookAtChannels", CHANNEL_LOOKS, here, {})
     yield from _channel_locks(wanted, recipe.channels.order)
-    ours = {**tagged_as_ours(recipe), **region}
+    ours = tagged_as_ours(recipe)
     removes = ("ec2:DeleteSnapshot", "ec2:DeregisterImage")
     yield Statement("RemoveWhatIsOurs", removes, on_ec2(wanted, "image", "snapshot"), ours)
 
@@ -202,93 +209,110 @@ def _prune(wanted: Wanted) -> Iterator[Statement]:
 def _bake(wanted: Wanted) -> Iterator[Statement]:
     recipe, here = wanted.recipe, wanted.recipe.aws.region
     ours, new = tagged_as_ours(recipe), _request_tag(recipe)
-    region = in_region(recipe)
-    yield Statement("Look", BAKE_LOOKS, ("*",), region)
-    if recipe.source.ssm:
-        # AWS's own have no account in their ARN.
-        name = literal(recipe.source.ssm.lstrip("/"))
-        parameter = wanted.arn("ssm", f"parameter/{name}", region=here, account="*")
-        yield Statement("FindTheSource", ("ssm:GetParameter",), (parameter,), {})
-    setting = wanted.arn("ssm", f"servicesetting/{HOST_MANAGEMENT}", region=here, account="*")
-    yield Statement("AskForHostManagement", ("ssm:GetServiceSetting",), (setting,), {})
+    yield Statement("Look", BAKE_LOOKS, ("*",), in_region(recipe))
+    yield _by_name(wanted)
     yield from _profile(wanted)
-    found = on_ec2(wanted, "image", "snapshot", "subnet")
-    yield Statement("StartFrom", ("ec2:RunInstances",), found, region)
+    found = on_ec2(wanted, "image", "snapshot", "subnet", "vpc")
+    yield Statement("StartFrom", ("ec2:CreateSecurityGroup", "ec2:RunInstances"), found, {})
     # In one, for a policy has an end: a volume has no group, and any snapshot may be started from.
     yield Statement(
         "StartBehindAndCopyOurs",
         ("ec2:CreateVolume", "ec2:RunInstances"),
         on_ec2(wanted, "security-group", "snapshot"),
-        {**ours, **region},
+        ours,
     )
-    yield Statement("MakeGroupsIn", ("ec2:CreateSecurityGroup",), on_ec2(wanted, "vpc"), region)
     spot = ("spot-instances-request",) if recipe.builder.spot else ()
     born = on_ec2(wanted, "instance", "volume", "network-interface", *spot)
-    yield Statement(
-        "StartAsOurs", ("ec2:RunInstances",), born, {**new, **region, **_with_profile(wanted)}
-    )
-    yield Statement(
-        "MakeAsOurs",
-        ("ec2:CreateSecurityGroup", "ec2:CreateVolume"),
-        on_ec2(wanted, "security-group", "volume"),
-        {**new, **region},
-    )
-    captured = on_ec2(wanted, "image", "snapshot")
-    yield Statement("CaptureAsOurs", ("ec2:CreateImage",), captured, new)
-    yield Statement(
-        "TagWhatIsMade",
-        ("ec2:CreateTags",),
-        on_ec2(wanted, "*"),
-        {"StringEquals": {"ec2:CreateAction": list(CREATING)}},
-    )
-    shares = SHARES if recipe.publish.accounts else ()
-    opens = OPENS if recipe.builder.communicator is Communicator.SSH else ()
-    used = (*BAKE_USES, *shares, *opens)
-    yield Statement("UseWhatIsOurs", used, on_ec2(wanted, "*"), {**ours, **region})
-    yield Statement(
-        "RunStepsOnOurs",
-        ("ssm:SendCommand",),
-        (wanted.arn("ec2", "instance/*", region=here, account="*"),),
-        {"StringEquals": {f"ssm:resourceTag/{Tag.IMAGE}": recipe.image.name}},
-    )
-    yield Statement(
-        "RunThemByShell",
-        ("ssm:SendCommand",),
-        (wanted.arn("ssm", f"document/{RUN_SHELL}", region=here),),
-        {},
-    )
+    yield Statement("StartAsOurs", ("ec2:RunInstances",), born, {**new, **_with_profile(wanted)})
+    made = on_ec2(wanted, "image", "security-group", "snapshot", "volume")
+    yield Statement("MakeAsOurs", MAKES, made, new)
+    # Only in the call that makes it, and what a role may make is above.
+    creating = {"Null": {"ec2:CreateAction": "false"}}
+    yield Statement("TagWhatIsMade", MARKS, on_ec2(wanted, "*"), creating)
+    yield from _use(wanted)
     yield from _spot(wanted)
-    yield from _secrets(wanted)
+    yield from keys_of_secrets(wanted)
     locks = lock_arns(wanted, literal(recipe.image.name), region=here)
-    # `verify @CHANNEL` proves the image that one has. By one name for all of them: a policy has an
-    # end, and they are only read.
-    pattern, image = recipe.channels.parameter.lstrip("/"), recipe.image.name
-    each = "*".join(map(literal, channel_parameter(pattern, image, "\0").split("\0")))
-    channels = wanted.arn("ssm", f"parameter/{each}", region=here, account="*")
-    looks = (*LOCK_LOOKS, *CHANNEL_READS)
-    yield Statement("LookAtLockAndChannels", looks, (*locks, channels), {})
     yield Statement("TakeTheLock", LOCK_USES, locks[1:], {})
     yield from _bucket(wanted)
     yield from _artifacts(wanted)
-    yield from _key(wanted)
+    yield from key_of_disks(wanted)
+
+
+def _by_name(wanted: Wanted) -> Statement:
+    """What is read, and run, by its name. In one, for a policy has an end: the actions are of
+    different types of resources, and those of parameters all read them."""
+    recipe, here = wanted.recipe, wanted.recipe.aws.region
+    source, profile = recipe.source.ssm, recipe.aws.instance_profile
+    names = [literal(source.lstrip("/"))] if source else []
+    # `verify @CHANNEL` proves the image that one has. By one name for all of them.
+    pattern, image = recipe.channels.parameter.lstrip("/"), recipe.image.name
+    names.append("*".join(map(literal, channel_parameter(pattern, image, "\0").split("\0"))))
+    # AWS's own have no account in their ARN.
+    parameters = (
+        *(wanted.arn("ssm", f"parameter/{name}", region=here, account="*") for name in names),
+        *lock_arns(wanted, literal(image), region=here),
+        *secure_parameters(wanted),
+    )
+    setting = wanted.arn("ssm", f"servicesetting/{HOST_MANAGEMENT}", region=here, account="*")
+    shell = wanted.arn("ssm", f"document/{RUN_SHELL}", region=here)
+    # IAM names the role of a profile nowhere in its ARN.
+    roles = (_profile_arn(wanted, profile), _any_role(wanted)) if profile else ()
+    parts = {
+        PARAMETER_READS: parameters,
+        ("ssm:GetServiceSetting", "ssm:SendCommand"): (setting, shell),
+        ("secretsmanager:GetSecretValue",): named_secrets(wanted),
+        PROFILE_LOOKS: roles,
+    }
+    actions = tuple(action for one, resources in parts.items() if resources for action in one)
+    resources = dict.fromkeys(arn for some in parts.values() for arn in some)
+    return Statement("LookAndRunByName", actions, tuple(resources), {})
+
+
+def _use(wanted: Wanted) -> Iterator[Statement]:
+    """All that a bake makes has an end until it is proven, and only while it has one may it be
+    changed or removed, or its end be moved. Nothing gets one later, so nobody can remove a proven
+    image this way: that may only be marked and shared."""
+    recipe, ours = wanted.recipe, tagged_as_ours(wanted.recipe)
+    opens = OPENS if recipe.builder.communicator is Communicator.SSH else ()
+    temporary = {**ours, "Null": has_an_end()}
+    yield Statement("UseOurs", (*BAKE_USES, *opens), on_ec2(wanted, "*"), temporary)
+    yield Statement(
+        "RunStepsOnOurs",
+        ("ssm:SendCommand",),
+        (wanted.arn("ec2", "instance/*", region=recipe.aws.region, account="*"),),
+        {
+            "StringEquals": {f"ssm:resourceTag/{Tag.IMAGE}": recipe.image.name},
+            "Null": has_an_end(f"ssm:resourceTag/{Tag.EXPIRES}"),
+        },
+    )
+    # DeleteTags without a key takes them all, and then no key is there to compare.
+    yield Statement(
+        "MoveOrTakeTheEnd",
+        ("ec2:CreateTags", "ec2:DeleteTags"),
+        on_ec2(wanted, "*"),
+        {
+            **ours,
+            **_only(Tag.EXPIRES),
+            "Null": {**has_an_end(), "aws:TagKeys": "false"},
+        },
+    )
+    # To share is no matter of keys, and "all of none" is true.
+    shares = SHARES if recipe.publish.accounts else ()
+    yield Statement(
+        "MarkOurs",
+        (*MARKS, *shares),
+        on_ec2(wanted, "*"),
+        {**ours, **_only(Tag.VERIFIED)},
+    )
 
 
 def _profile(wanted: Wanted) -> Iterator[Statement]:
-    """IAM names the role of a profile nowhere in its ARN, so that may be any that EC2 is given."""
-    profile = wanted.recipe.aws.instance_profile
-    if profile is None:
+    """That may be any role that EC2 is given."""
+    if wanted.recipe.aws.instance_profile is None:
         return
-    yield Statement(
-        "LookAtTheProfile",
-        ("iam:GetInstanceProfile",),
-        (_profile_arn(wanted, profile),),
-        {},
-    )
-    looks = ("iam:ListAttachedRolePolicies", "iam:ListRolePolicies")
-    roles = (wanted.arn("iam", "role/*", account="*"),)
-    yield Statement("LookAtItsRole", looks, roles, {})
     to_ec2 = {"StringEquals": {"iam:PassedToService": wanted.host("ec2")}}
-    yield Statement("GiveItsRole", ("iam:PassRole",), roles, to_ec2)
+    yield Statement("GiveItsRole", ("iam:PassRole",), (_any_role(wanted),), to_ec2)
 
 
 def _spot(wanted: Wanted) -> Iterator[Statement]:
@@ -310,36 +334,12 @@ def _with_profile(wanted: Wanted) -> dict[str, dict[str, Any]]:
     return {"ArnLikeIfExists": {"ec2:InstanceProfile": _profile_arn(wanted, profile)}}
 
 
-def _secrets(wanted: Wanted) -> Iterator[Statement]:
-    """Under a KMS key of one's own, that key's policy must let the role decrypt too."""
-    sources = wanted.recipe.secrets.values()
-    parameters = [one.ssm for one in sources if one.ssm is not None]
-    names = [one.secretsmanager for one in sources if one.secretsmanager is not None]
-    resources = tuple(_parameter(wanted, name) for name in parameters)
-    yield Statement("ReadSecureParameters", ("ssm:GetParameter",), resources, {})
-    resources = tuple(_secret(wanted, name) for name in names)
-    yield Statement("ReadSecrets", ("secretsmanager:GetSecretValue",), resources, {})
-
-
-def _parameter(wanted: Wanted, name: str) -> str:
-    """Without the version or label that a name may end in."""
-    if name.startswith("arn:"):
-        return literal(":".join(name.split(":")[:6]))
-    path = literal(name.partition(":")[0].lstrip("/"))
-    return wanted.arn("ssm", f"parameter/{path}", region=wanted.recipe.aws.region, account="*")
-
-
-def _secret(wanted: Wanted, name: str) -> str:
-    """An ARN ends in six characters that nobody chooses, and may be given without them."""
-    if name.startswith("arn:"):
-        return f"{literal(name)}*"
-    region = wanted.recipe.aws.region
-    path = f"secret:{literal(name)}-??????"
-    return wanted.arn("secretsmanager", path, region=region, account="*")
-
-
 def _profile_arn(wanted: Wanted, profile: str) -> str:
     return wanted.arn("iam", f"instance-profile/{literal(profile)}", account="*")
+
+
+def _any_role(wanted: Wanted) -> str:
+    return wanted.arn("iam", "role/*", account="*")
 
 
 def _bucket(wanted: Wanted) -> Iterator[Statement]:
@@ -367,30 +367,16 @@ def _artifacts(wanted: Wanted) -> Iterator[Statement]:
     yield Statement("FindItsArtifacts", ("s3:ListBucket",), tuple(buckets), keys)
 
 
-def _key(wanted: Wanted) -> Iterator[Statement]:
-    """What EC2 does with the key on the caller's behalf (EBS user guide, required permissions)."""
-    key = wanted.recipe.aws.kms_key
-    if key is None:
-        return
-    resource = literal(key) if key.startswith("arn:") else "*"
-    via = {"StringEquals": {"kms:ViaService": wanted.host(f"ec2.{wanted.recipe.aws.region}")}}
-    actions = (
-        "kms:CreateGrant",
-        "kms:Decrypt",
-        "kms:DescribeKey",
-        "kms:GenerateDataKeyWithoutPlaintext",
-        "kms:ReEncryptFrom",
-        "kms:ReEncryptTo",
-    )
-    yield Statement("UseTheKey", actions, (resource,), via)
-
-
 def _request_tag(recipe: Recipe) -> dict[str, dict[str, Any]]:
     return {"StringEquals": {f"aws:RequestTag/{Tag.IMAGE}": recipe.image.name}}
+
+
+def _only(tag: str) -> dict[str, dict[str, Any]]:
+    """Of the keys that a call sets or removes."""
+    return {"ForAllValues:StringEquals": {"aws:TagKeys": tag}}
 
 
 def _temporary() -> dict[str, dict[str, Any]]:
     """Of whatever image: reap removes what any bake of the account left. What is proven has no end
     any longer. Whether the end is past is a date in a tag, which no condition compares."""
-    ends = {f"aws:ResourceTag/{Tag.EXPIRES}": "false"}
-    return {"StringLike": {f"aws:ResourceTag/{Tag.BAKE_ID}": "*"}, "Null": ends}
+    return {"StringLike": {f"aws:ResourceTag/{Tag.BAKE_ID}": "*"}, "Null": has_an_end()}

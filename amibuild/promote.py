@@ -216,7 +216,7 @@ def carry_out(
     """Once it is read back. Without anything to do no call is made, and no journal.
 
     Raises: PromotionRefused when something has come to speak against the image since it was
-    shown; ChannelBusy, WaitTimeout, LeftoverError.
+    shown; ChannelBusy, WaitTimeout, LeftoverError; ResourceFailed when the lock was lost.
     """
     check_reason(reason)
     if not move.needed:
@@ -259,9 +259,10 @@ def _carry_out(
             journal, CloudRemover(cloud, clock), bake_id=id_, region=cloud.region, clock=clock
         ) as scope,
         stages.run(move.verb, f"{move.channel.name} to {move.image.id} ({move.image.name})"),
-        held(cloud, scope, journal, id_, move.channel, state_dir, clock),
+        held(cloud, scope, journal, id_, move.channel, state_dir, clock) as ours,
     ):
         _look_again(cloud, move)
+        ours.renew()
         there = set_channel(cloud, journal, move.channel, move.image.id, note, clock)
     return MoveResult(move, there.version, id_)
 

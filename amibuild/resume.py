@@ -23,6 +23,7 @@ from amibuild.journal import (
     Created,
     Event,
     Found,
+    Given,
     Intended,
     Journal,
     JournalBusy,
@@ -73,9 +74,9 @@ class Earlier:
     """The runs of a bake so far. `attempt` counts them; `builder` is None where none lives, and
     `captured` where there is no image that is or may become available.
 
-    `ran` are the steps that ended well on the builder, by name and in their order; `found` is what
-    was found there. `began_steps` are all that began on any builder of it. `events` says how long
-    the journal was when it was read.
+    `ran` are the steps that ended well on the builder, by name and in their order; `given` are
+    the secrets that steps had there, and `found` is what was found. `began_steps` are all that
+    began on any builder of it. `events` says how long the journal was when it was read.
     """
 
     bake_id: BakeId
@@ -88,6 +89,7 @@ class Earlier:
     builder: InstanceId | None
     captured: Captured | None
     ran: Mapping[str, StepRan] = field(default_factory=dict)
+    given: tuple[Given, ...] = ()
     found: Mapping[str, str] = field(default_factory=dict)
     began_steps: tuple[str, ...] = ()
     events: int = 0
@@ -155,10 +157,12 @@ class Earlier:
 
         Raises: PlanError.
         """
-        for step, ran in self.ran.items():
-            for name, was in ran.secrets.items():
+        for given in self.given:
+            for name, was in given.secrets.items():
+                if name not in secrets:
+                    self._refuse(f"{given.step} had the secret {name} there, and no step reads it")
                 if secrets[name].fingerprint(self.bake_id) != was:
-                    self._refuse(f"the secret {name} has another value since {step} ran there")
+                    self._refuse(f"the secret {name} has another value since {given.step} had it")
 
     def inventory(self) -> Inventory:
         try:
@@ -284,6 +288,7 @@ def take_up(project: Project, cloud: Cloud, target: str, bake_id: str) -> Earlie
         builder=builder,
         captured=captured,
         ran=ran,
+        given=tuple(e for e in events if isinstance(e, Given) and e.machine == machine),
         found={e.what: e.body for e in events if isinstance(e, Found) and e.machine == machine},
         began_steps=tuple(
             e.step for e in events if isinstance(e, StepStarted) and e.step not in STAGES

@@ -33,6 +33,7 @@ from amibuild.journal import (
     Journal,
     Kept,
     LeftBehind,
+    Noted,
     Removed,
     ResourceKind,
     left_behind,
@@ -191,8 +192,10 @@ class Scope:
             if owned.id == id_:
                 owned.shown_at = self._clock.monotonic()
 
-    def remove(self, id_: str) -> None:
-        """Now, not at the end: the end tries again what could not be removed."""
+    def remove(self, id_: str, *, why: str = "") -> None:
+        """Now, not at the end: the end tries again what could not be removed. `why` is told."""
+        if why:
+            self._journal.write(Noted(text=why))
         self._undo([owned for owned in self._owned if owned.id == id_])
         signals.deliver_now()
 

@@ -14,6 +14,7 @@ import html
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -26,15 +27,19 @@ LONGEST_LENGTH = 8 * 1024
 LOOKED_FOR = 1024
 # A line with fewer different characters is a frame or an indentation, which others have too.
 LEAST_CHARACTERS = 10
+PERCENT = re.compile("%[0-9A-F]{2}")
+BY_LETTER = {"\t": "t", "\r": "r", "\f": "f", "\b": "b"}
+# What belongs together in a value: line breaks with what is around them, backslashes, a character.
+TOKEN = re.compile(r"\s*\n\s*|\\+|.", re.DOTALL)
 
-_known: dict[str, re.Pattern[str]] = {}
-_pattern: re.Pattern[str] | None = None
+# Value -> what it looks like in a text, as a regular expression.
+_known: dict[str, str] = {}
 
 
 class Secret:
     """Prints as ***. `name` is what the recipe calls it, and may be shown."""
 
-    __slots__ = ("_value", "_whole", "name")
+    __slots__ = ("_value", "name")
 
     def __init__(self, name: str, value: str) -> None:
         """Raises: ValueError, which does not show the value."""
@@ -50,8 +55,7 @@ class Secret:
             raise ValueError(f"has {length} bytes, and at most {LONGEST_LENGTH} fit")
         self.name = name
         self._value = value
-        self._whole = re.compile("|".join(_spellings(value.strip())))
-        _remember(value.strip(), self._whole)
+        _remember(value.strip())
 
     def reveal(self) -> str:
         """The value, for what carries it to a machine. Never for a text."""
@@ -66,14 +70,17 @@ class Secret:
 
     def is_in(self, content: bytes) -> bool:
         """Whether a file or a text has the whole of it, as it is or encoded."""
-        return self._whole.search(content.decode(errors="surrogateescape")) is not None
+        whole = re.compile(_known[self._value.strip()])
+        return whole.search(content.decode(errors="surrogateescape")) is not None
 
     def written(self) -> Iterator[str]:
         """How it may stand on a disk: as it is, in an address, in JSON, by lines, in base64."""
         value = self._value.strip()
+        in_address = quote(value, safe="")
         forms = (
             value,
-            quote(value, safe=""),
+            in_address,
+            PERCENT.sub(lambda found: found[0].lower(), in_address),
             json.dumps(value)[1:-1],
             *_particular_lines(value),
             *_in_base64(value.encode()),
@@ -94,7 +101,7 @@ class Secret:
 
 def masked(text: str) -> str:
     """The text with *** in place of every secret, whatever it is encoded for where it stands."""
-    return text if _pattern is None else _pattern.sub(MASK, text)
+    return _all_of_them().sub(MASK, text) if _known else text
 
 
 def longest() -> int:
@@ -121,20 +128,44 @@ def all_masked(value: Any) -> Any:
 
 def forget_all() -> None:
     """For tests: a process has its secrets until its end."""
-    global _pattern
     _known.clear()
-    _pattern = None
+    _all_of_them.cache_clear()
 
 
-def _remember(value: str, whole: re.Pattern[str]) -> None:
-    global _pattern
-    _known[value] = whole
-    # A log has each line of a key by itself, with the time in front.
-    for line in _particular_lines(value):
-        _known.setdefault(line, re.compile("|".join(_spellings(line))))
+@cache
+def _all_of_them() -> re.Pattern[str]:
     # The longest first: a part of a value must not take its place.
-    longest_first = sorted(_known, key=len, reverse=True)
-    _pattern = re.compile("|".join(_known[one].pattern for one in longest_first))
+    return re.compile("|".join(_known[one] for one in sorted(_known, key=len, reverse=True)))
+
+
+def _remember(value: str) -> None:
+    # A log has each line of a key by itself, with the time in front; and a step that is given all
+    # of a Secrets Manager secret takes what it needs out of it.
+    for text in (value, *_texts_in_json(value)):
+        for one in (text, *_particular_lines(text)):
+            if one not in _known:
+                _known[one] = "|".join(_spellings(one))
+    _all_of_them.cache_clear()
+
+
+def _texts_in_json(value: str) -> Iterator[str]:
+    """Where the value is an object or a list: the texts in it that could be told from others."""
+    try:
+        left = [json.loads(value)]
+    except (ValueError, RecursionError):
+        return
+    if not isinstance(left[0], dict | list):
+        return
+    while left:
+        match left.pop():
+            case dict() as found:
+                left += found.values()
+            case list() as found:
+                left += found
+            case str() as found if len(text := found.strip()) >= LEAST_LENGTH:
+                yield text
+            case _:
+                pass
 
 
 def _particular_lines(value: str) -> list[str]:
@@ -150,42 +181,57 @@ def _particular_lines(value: str) -> list[str]:
 
 
 def _spellings(value: str) -> Iterator[str]:
-    """Regular expressions for what a value looks like in a text."""
-    yield "".join(map(_character, value))
+    """Regular expressions for what a value looks like in a text.
+
+    None may look at a text again and again: each repetition that could be followed by what it takes
+    itself has an end.
+    """
+    yield "".join(map(_written, TOKEN.findall(value)))
     yield f"(?i:{re.escape(value.encode().hex())})"
     for text in _in_base64(value.encode()):
-        # base64 breaks its lines. The character behind has up to four bits of the last byte. The one
-        # in front has as many of the first, and stays: nothing is found fast that may begin with
-        # any character.
-        yield r"[\s\\]*".join(map(re.escape, text)) + "[A-Za-z0-9+/_-]?"
+        # base64 breaks its lines. The character behind has up to four bits of the last byte. The
+        # one in front has as many of the first, and stays: nothing is found fast that may begin
+        # with any character.
+        yield r"(?:\s|\\[rn]?)*".join(map(re.escape, text)) + "[A-Za-z0-9+/_-]?"
 
 
-def _character(char: str) -> str:
-    """One character of a value, as shells, JSON, addresses, XML and YAML may write it.
+def _written(token: str) -> str:
+    """A part of a value as shells, JSON, addresses, mails, XML and YAML may write it.
 
     Each may be escaped once more where a text stands in another text.
     """
+    if "\n" in token:
+        return (
+            r"(?:\s|\+|\\{1,8}(?:[rnt]|01[125]|040|(?i:x0[ad9]|u000[ad9]))|"
+            r"(?i:%(?:25){0,2}(?:0D|0A|20|09)|=0[AD]|&#(?:10|13|x0?[AD]);))+"
+        )
+    if token[0] == "\\":
+        return rf"(?:\\|(?i:%(?:25){{0,2}}5C|\\x5c|=5C|&#92;)){{1,{8 * len(token)}}}"
+    return _character(token)
+
+
+def _character(char: str) -> str:
     if char.isascii() and char.isalnum():
         return char
-    if char == "\n":
-        return r"(?:\s*\r?\n\s*|(?:\\+r)?\\+n|(?i:(?:%0D)?%0A)|\s)"
-    if char == "\\":
-        return r"(?:\\+|(?i:%5C))"
-    hexed = "".join(f"%{byte:02X}" for byte in char.encode())
+    percent = "".join(f"%(?:25){{0,2}}{byte:02X}" for byte in char.encode())
+    hexed = "".join(rf"\\{{1,8}}x{byte:02x}" for byte in char.encode())
+    quoted = "".join(f"={byte:02X}" for byte in char.encode())
     units = char.encode("utf-16-be")
-    escaped = "".join(rf"\\+u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2))
-    octal = "".join(rf"\\+{byte:03o}" for byte in char.encode())
+    escaped = "".join(
+        rf"\\{{1,8}}u{units[n]:02x}{units[n + 1]:02x}" for n in range(0, len(units), 2)
+    )
+    octal = "".join(rf"\\{{1,8}}{byte:03o}" for byte in char.encode())
     return "(?:{})".format(
         "|".join(
             (
                 *((r"'\\''", "'\"'\"'", "&apos;") if char == "'" else ()),
-                *((r"\\+t",) if char == "\t" else ()),
+                *((rf"\\{{1,8}}{BY_LETTER[char]}",) if char in BY_LETTER else ()),
                 *((r"\+",) if char == " " else ()),
                 re.escape(html.escape(char)),
                 f"&#{ord(char)};",
                 octal,
-                f"(?i:{hexed}|{escaped})",
-                rf"\\*{re.escape(char)}",
+                f"(?i:{percent}|{escaped}|{hexed}|{quoted})",
+                rf"\\{{0,8}}{re.escape(char)}",
             )
         )
     )

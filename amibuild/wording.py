@@ -30,6 +30,7 @@ from amibuild.journal import (
     BakeStarted,
     Created,
     Found,
+    Given,
     Intended,
     Kept,
     LeftBehind,
@@ -156,9 +157,9 @@ def event_line(event: Shown) -> Line | None:
             return Line(f"  {event.channel} has {event.image}, version {event.version}", Style.DIM)
         case BakeEnded(outcome=Outcome.DONE):
             return Line(f"done in {duration_text(event.seconds)}", Style.GOOD)
-        case Moving() | Revoking() | Pruning() | BakeEnded() | StepRan() | Found():
+        case Moving() | Revoking() | Pruning() | BakeEnded() | StepRan():
             return None
-        case Intended() | Abandoned() | Waiting():
+        case Given() | Found() | Intended() | Abandoned() | Waiting():
             return None
 
 

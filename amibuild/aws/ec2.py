@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from amibuild.aws.errors import calling
@@ -56,13 +57,16 @@ class LaunchRequest:
     spot: Spot | None = None
 
 
-# StateReason of a spot instance that EC2 took back (API reference, StateReason).
+# StateReason (API reference) of a spot instance that EC2 took back, and of one that it had no room
+# for although RunInstances was answered.
 TAKEN_BACK = frozenset({"Server.SpotInstanceShutdown", "Server.SpotInstanceTermination"})
+NO_ROOM = frozenset({*TAKEN_BACK, "Server.InsufficientInstanceCapacity"})
 
 
 @dataclass(frozen=True)
 class InstanceFacts:
-    """`taken_back`: it was a spot instance, and EC2 ended it for want of room or for its price.
+    """`reason` says why the state is what it is, and `reason_code` which of EC2's reasons that is;
+    `launched` is the last start.
 
     `ssh_port` is there when a tag says that port 22 of the machine is reached by another one.
     """
@@ -72,10 +76,16 @@ class InstanceFacts:
     reason: str
     zone: str
     is_spot: bool
-    taken_back: bool
+    reason_code: str = ""
     private_ip: str | None = None
     public_ip: str | None = None
     ssh_port: int | None = None
+    launched: datetime | None = None
+
+    @property
+    def taken_back(self) -> bool:
+        """It was a spot instance, and EC2 ended it for want of room or for its price."""
+        return self.reason_code in TAKEN_BACK
 
 
 class Ec2:
@@ -248,10 +258,11 @@ class Ec2:
                     reason=why.get("Message", ""),
                     zone=instance["Placement"]["AvailabilityZone"],
                     is_spot=instance.get("InstanceLifecycle") == "spot",
-                    taken_back=why.get("Code") in TAKEN_BACK,
+                    reason_code=why.get("Code", ""),
                     private_ip=instance.get("PrivateIpAddress"),
                     public_ip=instance.get("PublicIpAddress") or None,
                     ssh_port=_port(_tags(instance.get("Tags", []))),
+                    launched=instance.get("LaunchTime"),
                 )
         raise NotFound(
             operation="DescribeInstances",

@@ -5,6 +5,7 @@ Source of the codes: EC2 API reference, "Error codes"; SSM API reference, per op
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -68,12 +69,19 @@ _OF_PROMOTION = {"DisableImage", "EnableImageDeprecation", "GetParameterHistory"
 _OF_BOTH = {"GetParametersByPath", "PutParameter"}
 # Of prune too.
 _OF_REMOVAL = {"DeleteSnapshot", "DeregisterImage"}
+# What was missing, as IAM says it (IAM user guide, "Troubleshoot access denied error messages").
+_MISSING = re.compile(r"not authorized to perform: ([\w-]+:\w+)", re.ASCII)
+# Secrets Manager's "Access to KMS is not allowed", and KMS itself behind Parameter Store and S3:
+# "The ciphertext refers to a customer master key that does not exist, [...] or you are not allowed
+# to access." Neither says what was asked of the key: whoever reads has it decrypt.
+_BY_A_KEY = re.compile(r"\bKMS\b|\bciphertext\b")
 # IAM calls these by another name.
 _ACTIONS = {"HeadBucket": "ListBucket", "ListObjectsV2": "ListBucket"}
+MORE_TYPES = "name more instance types in builder.instance_types"
 _HINTS: dict[type[AwsError], str] = {
     Denied: "check the credentials and the permissions of their role for this action",
     Throttled: "the account's request limit is reached: wait, or ask AWS to raise it",
-    NoCapacity: "name more instance types in builder.instance_types",
+    NoCapacity: MORE_TYPES,
 }
 
 _OWN_HINTS = {
@@ -151,18 +159,19 @@ def _from_client_error(
     body = error.response.get("Error", {})
     code = body.get("Code", "Unknown")
     kind = _BY_CODE.get(code, NotFound if code.endswith(".NotFound") else AwsError)
+    message = body.get("Message", str(error))
     metadata = error.response.get("ResponseMetadata", {})
     # "Insufficient capacity" comes as a server's error, and is an answer all the same.
     answered = kind is NoCapacity or metadata.get("HTTPStatusCode", 500) < 500
     return kind(
         operation=operation,
         code=code,
-        message=body.get("Message", str(error)),
+        message=message,
         region=region,
         request_id=metadata.get("RequestId"),
         resource=resource,
         answered=answered,
-        hint=_permission(code, operation)
+        hint=_permission(code, operation, message)
         or _OWN_HINTS.get(code)
         or _HINTS.get(kind)
         or _quota(code),
@@ -178,17 +187,12 @@ def _quota(code: str) -> str | None:
     return None
 
 
-def _permission(code: str, operation: str) -> str | None:
-    """Which permission is missing, where the code says that one is. Each service has its own word:
-    EC2 the first, Systems Manager the second, S3 and IAM the third."""
-    service = {"UnauthorizedOperation": "ec2", "AccessDeniedException": "ssm"}.get(code)
-    if operation == "GetSecretValue" and service is not None:
-        service = "secretsmanager"
-    if code in {"AccessDenied", "403"}:
-        service = "s3" if operation in _OF_S3 else "iam"
-    if service is None:
+def _permission(code: str, operation: str, message: str) -> str | None:
+    """Which permission is missing, where the code says that one is. Of the message only the name of
+    an action is repeated: it may hold what nobody may see."""
+    action = _missing(code, operation, message)
+    if action is None:
         return None
-    action = f"{service}:{_ACTIONS.get(operation, operation)}"
     if operation in _OF_PROMOTION:
         return f"the role needs {action}; `amibuild policy promote` prints all that a move needs"
     if operation == "DescribeImageReferences":
@@ -199,3 +203,21 @@ def _permission(code: str, operation: str) -> str | None:
         f"the role needs {action}; `amibuild policy bake` prints all that a bake needs, "
         f"`amibuild policy reap` all that reap does{move or prune}"
     )
+
+
+def _missing(code: str, operation: str, message: str) -> str | None:
+    """The action as the answer names it: a call may need others besides its own. Else the call's
+    own, whose service the code tells: each has its own word, EC2 the first, Systems Manager the
+    second, S3 and IAM the third."""
+    service = {"UnauthorizedOperation": "ec2", "AccessDeniedException": "ssm"}.get(code)
+    if operation == "GetSecretValue" and service is not None:
+        service = "secretsmanager"
+    if code in {"AccessDenied", "403"}:
+        service = "s3" if operation in _OF_S3 else "iam"
+    if service is None:
+        return None
+    if named := _MISSING.search(message):
+        return named[1]
+    if _BY_A_KEY.search(message):
+        return "kms:Decrypt"
+    return f"{service}:{_ACTIONS.get(operation, operation)}"

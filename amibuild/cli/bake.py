@@ -118,7 +118,7 @@ def bake(
         project = load_project(recipe, overrides or ())
         check_pause(pause_before, project.steps)
         from amibuild.cli.target import open_target
-        from amibuild.steps.secrets import withheld
+        from amibuild.recipe.environment import withheld
 
         environ = withheld(project.recipe)
 

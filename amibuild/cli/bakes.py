@@ -17,6 +17,7 @@ from amibuild.cli.session import Session, session
 
 if TYPE_CHECKING:
     from amibuild.bakes import BakeFacts
+    from amibuild.communicator.said import LogLeft
 
 NEWEST = 20
 
@@ -119,15 +120,17 @@ def _story(run: Session, path: Path, *, follow: bool) -> None:
 
 def _step_log(run: Session, recipe: Path, path: Path, step: str, *, follow: bool) -> None:
     from amibuild.bakes import State, facts_of, running_step
+    from amibuild.communicator.said import LogLeft
     from amibuild.errors import UsageError
     from amibuild.journal import read
     from amibuild.recipe.document import did_you_mean
     from amibuild.ui import write_bytes
 
     folder = path.parents[1] / "logs" / path.stem
+    left = LogLeft(folder / f"{step}.log")
     runs = facts_of(path).state is State.RUNNING and running_step(list(read(path))) == step
     if runs and follow:
-        _said(run, recipe, path, step)
+        _said(run, recipe, path, step, left)
         return
     # Only names that are there: it is a part of a path.
     known = sorted(one.stem for one in folder.glob("*.log"))
@@ -144,14 +147,13 @@ def _step_log(run: Session, recipe: Path, path: Path, step: str, *, follow: bool
     raise UsageError(f"bake {path.stem} has no log of {step}", hint=hint)
 
 
-def _said(run: Session, recipe: Path, path: Path, step: str) -> None:
-    """What a running step says, from its machine, until it ends; then the rest from its log."""
+def _said(run: Session, recipe: Path, path: Path, step: str, left: LogLeft) -> None:
+    """What a running step says, from its machine, until it ends; then the rest from the log that it
+    has left."""
     from amibuild.bakes import State, facts_of, running_step
     from amibuild.communicator.said import Withheld, follow
     from amibuild.journal import read
     from amibuild.ui import write_bytes
-
-    log = path.parents[1] / "logs" / path.stem / f"{step}.log"
 
     def over() -> bool:
         return facts_of(path).state is not State.RUNNING or running_step(list(read(path))) != step
@@ -165,8 +167,7 @@ def _said(run: Session, recipe: Path, path: Path, step: str) -> None:
         except Withheld:
             run.story.say(f"{step} has secrets: what it says is shown when it has ended")
             return
-    if log.is_file():
-        write_bytes(log.read_bytes()[shown:])
+    write_bytes(left.rest(shown))
 
 
 def _state_dir(recipe: Path) -> Path:

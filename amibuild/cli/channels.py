@@ -58,7 +58,7 @@ def survey_text(regions: Mapping[str, Sequence[Seen]], now: datetime) -> str:
             (
                 seen.channel.name,
                 current.value if current else "-",
-                image.version if image else "-",
+                image.version if image else seen.foreign or "-",
                 age_text(now - image.created) if image else "-",
                 state_of(seen),
                 f"{current.modified.astimezone(UTC):%Y-%m-%d %H:%M}" if current else "-",
@@ -72,7 +72,7 @@ def state_of(seen: Seen) -> str:
     if seen.channel.current is None:
         return "empty"
     if seen.image is None:
-        return "gone"
+        return "foreign" if seen.foreign else "gone"
     return "revoked" if seen.image.revoked is not None else seen.image.state
 
 
@@ -97,7 +97,7 @@ def _place(seen: Seen) -> dict[str, Any]:
     current, image = seen.channel.current, seen.image
     return {
         "image": current.value if current else None,
-        "name": image.name if image else None,
+        "name": image.name if image else seen.foreign or None,
         "version": image.version if image else None,
         "created": image.created.isoformat() if image else None,
         "state": state_of(seen),

@@ -63,7 +63,7 @@ def dev(
         from amibuild.cli.bake import refuse_scripted
         from amibuild.cli.target import open_target
         from amibuild.project import load_project
-        from amibuild.steps.secrets import withheld
+        from amibuild.recipe.environment import withheld
 
         if as_json and not once:
             raise UsageError("a loop has no end that one JSON object could be printed at: --once")

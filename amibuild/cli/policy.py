@@ -12,6 +12,9 @@ from amibuild.cli import completion
 from amibuild.cli.options import DEFAULT_RECIPE, JsonOption, RecipeArgument
 from amibuild.cli.session import session
 
+# Of a managed policy, white space not counted (IAM user guide, "IAM and AWS STS quotas").
+MANAGED_LIMIT = 6144
+
 
 class FlowName(StrEnum):
     BAKE = "bake"
@@ -68,5 +71,11 @@ def policy(
         wanted = Wanted(project.recipe, project.steps, partition_of(region))
         role = (wanted, Flow(flow), channel or ())
         made = document(*role)
+        size = len("".join(json.dumps(made).split()))
+        if size > MANAGED_LIMIT:
+            run.story.say(
+                f"note: it has {size} characters without white space, and a managed policy may "
+                f"have {MANAGED_LIMIT}: let it be the role's own (inline), which may have 10,240"
+            )
         text = as_hcl(*role) if hcl else json.dumps(made, indent=2)
         run.result(text, made)

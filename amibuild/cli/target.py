@@ -50,6 +50,9 @@ def open_target(
     `flow` is the module that the verb needs next: it is imported while the endpoint starts, which
     saves half a second of the two that an unchanged bake takes.
     """
+    from amibuild.recipe.environment import withheld
+
+    withheld(recipe)  # who needs the values has taken them by now
     importing = threading.Thread(target=import_module, args=(flow,), name="import", daemon=True)
     importing.start()
     target = chosen or TargetName(recipe.target.default.value)

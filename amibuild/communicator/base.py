@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -26,7 +26,8 @@ class RemoteJob:
     What it writes to the file named by $AMIBUILD_RESULT comes back as `result`. A private one
     holds what a command's text, which AWS keeps, should not: it goes by the bucket where one is.
     `secrets` are files below $AMIBUILD_SECRETS while it runs, and never travel in clear; nor do
-    those of `closed`, which are there too.
+    those of `closed`, which are there too. A `discreet` one brings none, and may say what others
+    were given.
     """
 
     name: str
@@ -37,11 +38,16 @@ class RemoteJob:
     private: bool = False
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     closed: tuple[StepFile, ...] = ()
+    discreet: bool = False
+
+    @property
+    def brings_secrets(self) -> bool:
+        return bool(self.secrets or self.closed)
 
     @property
     def is_secret(self) -> bool:
-        """Whether nobody on the way may read what it brings and says."""
-        return bool(self.secrets or self.closed)
+        """Whether nobody on the way may read what it says."""
+        return self.discreet or self.brings_secrets
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,19 @@ class Communicator(Protocol):
 
     def started(self, job: RemoteJob, observer: Observer) -> AbstractContextManager[Ending]:
         """A job that goes on beside others. It is cancelled if the block ends before it."""
+
+
+class Discreet:
+    """The same machine once it was given secrets: what any job says there comes back closed."""
+
+    def __init__(self, communicator: Communicator) -> None:
+        self._communicator = communicator
+
+    def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
+        return self._communicator.run(replace(job, discreet=True), observer)
+
+    def started(self, job: RemoteJob, observer: Observer) -> AbstractContextManager[Ending]:
+        return self._communicator.started(replace(job, discreet=True), observer)
 
 
 def check(what: str, result: CommandResult) -> CommandResult:

@@ -65,11 +65,12 @@ def with_secrets(job: RemoteJob, certificate: str) -> RemoteJob:
             reason="the machine made no key that its secrets could be closed for",
             tail=certificate.splitlines()[-TAIL_LINES:],
         ) from error
-    brought = (
-        StepFile(unit.SECRETS_FILE, closed, 0o600),
-        StepFile(unit.READER_FILE, own_certificate()),
-    )
-    return replace(job, files=(*job.files, *brought))
+    return with_reader(replace(job, files=(*job.files, StepFile(unit.SECRETS_FILE, closed, 0o600))))
+
+
+def with_reader(job: RemoteJob) -> RemoteJob:
+    """The job with what its reply is closed for."""
+    return replace(job, files=(*job.files, StepFile(unit.READER_FILE, own_certificate())))
 
 
 def opened(job: RemoteJob, packed: bytes) -> tuple[str, bytes]:

@@ -37,6 +37,12 @@ HEADER = re.compile(
 # What a machine says in place of a reply, when a job did not come to its end by itself.
 ENDED = re.compile(r"amibuild-ended (?P<result>[a-z-]+)(?: (?P<status>[A-Z0-9]+))?")
 CUT = re.compile(r"(\n\.\.\. [0-9]+ bytes left out \.\.\.\n)")
+# The last line of a job that failed while there was no room below WORK, and what to do about it.
+FULL = "amibuild: /run was full: what a step prints, and what lies in its folder, is there"
+FULL_HINT = (
+    "/run of the machine is full. It is memory, and has what a step prints and puts in its own "
+    "folder: let it work in /var/tmp, or name a larger machine in builder.instance_types"
+)
 # Of a log, which is cut at 8 MiB, and a result, packed or not: more is no reply of ours.
 REPLY_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -203,6 +209,11 @@ def read_end(stdout: str) -> End | None:
     header, _, said = stdout.partition("\n")
     found = ENDED.fullmatch(header.strip())
     return End(found["result"], found["status"], said) if found else None
+
+
+def hint_before(said: str) -> str | None:
+    """For a command that ended before its job began: all that it writes is below WORK."""
+    return FULL_HINT if "No space left on device" in said else None
 
 
 def read_piece(stdout: str) -> bytes:

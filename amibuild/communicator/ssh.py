@@ -49,6 +49,7 @@ SHORT_S = 60
 STOP_S = 15
 # For a tree of any size.
 TRANSFER_S = 3600
+ANSWERED = "answered"
 LEAST_SIGNALLED = 128
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 # The job's environment is that of the command. Only these lines say that it came by SSH, and to the
@@ -72,10 +73,10 @@ class SshCommunicator:
         self._clock = clock or SystemClock()
         self._new_id = new_id
 
-    def boot_id(self, *, timeout_s: float = SHORT_S) -> str:
+    def boot_id(self, *, timeout_s: float = SHORT_S, observer: Observer = silent) -> str:
         """Another after each boot of the machine. Raises: WaitTimeout, HostKeyRefused."""
         if not (self.link.boot and self.link.is_open):
-            said = self._short("the boot id", f"cat {BOOT_ID}", timeout_s).text
+            said = self._short("the boot id", f"cat {BOOT_ID}", timeout_s, observer=observer).text
             self.link.boot = said.strip()
         return self.link.boot
 
@@ -98,12 +99,13 @@ class SshCommunicator:
     def started(self, job: RemoteJob, observer: Observer) -> Iterator[Ending]:
         at = Unit(job.name, self._new_id())
         began = self._clock.monotonic()
-        boot = self.boot_id(timeout_s=job.timeout_s)
-        if job.is_secret:
+        boot = self.boot_id(timeout_s=job.timeout_s, observer=observer)
+        if job.brings_secrets:
             made = self._short(
                 f"{job.name} (a key for its secrets)",
                 unit.make_key(at, envelope.KEY_BITS),
                 self._left_s(began, job),
+                observer=observer,
             )
             if made.exit_code != 0:
                 raise CommandFailed(
@@ -111,8 +113,11 @@ class SshCommunicator:
                     exit_code=made.exit_code,
                     reason="the machine made no key for its secrets",
                     tail=masked(made.stderr).splitlines()[-TAIL_LINES:],
+                    hint=shell.hint_before(made.stderr),
                 )
             job = envelope.with_secrets(job, made.text)
+        elif job.is_secret:
+            job = envelope.with_reader(job)
         sent = _Sent(job, at, began, boot)
         with ExitStack() as calls:
             waiting = _Waiting(self.link, sent, calls, self._clock)
@@ -162,7 +167,7 @@ class SshCommunicator:
         with envelope.undamaged(job, done.exit_code, done.stderr):
             reply = shell.read_reply(done.text)
             if reply is not None:
-                packed = self._whole(sent, reply, self._left_s(waiting.since, job))
+                packed = self._whole(sent, reply, self._left_s(waiting.since, job), observer)
                 log, result = envelope.opened(job, packed)
                 spent_s = self._clock.monotonic() - sent.began
                 return CommandResult(reply.exit_code, shell.masked_log(log), result, spent_s)
@@ -174,6 +179,7 @@ class SshCommunicator:
             if end
             else f"ended with exit code {done.exit_code} before it began its work",
             tail=masked(end.said if end else done.stderr).splitlines()[-TAIL_LINES:],
+            hint=None if end else shell.hint_before(done.stderr),
         )
 
     def _left_s(self, since: float, job: RemoteJob) -> float:
@@ -181,29 +187,39 @@ class SshCommunicator:
         left_s = since + job.timeout_s + GRACE_S - self._clock.monotonic()
         return max(left_s, SHORT_S)
 
-    def _whole(self, sent: _Sent, reply: shell.Reply, timeout_s: float) -> bytes:
+    def _whole(
+        self, sent: _Sent, reply: shell.Reply, timeout_s: float, observer: Observer
+    ) -> bytes:
         """The rest of a reply comes as it is, in one stream."""
         packed = reply.first
         if len(packed) < reply.size:
             rest = f"tail -c +{len(packed) + 1} {shell.quote(sent.at.folder)}/reply.tar.gz"
-            packed += self._short(f"{sent.job.name} (its log)", rest, timeout_s).stdout
+            what = f"{sent.job.name} (its log)"
+            packed += self._short(what, rest, timeout_s, observer=observer).stdout
         if hashlib.sha256(packed).hexdigest() != reply.sha256:
             raise shell.Damaged("it is not what the machine sent")
         return packed
 
     def _short(
-        self, what: str, script: str, timeout_s: float = SHORT_S, beside: Beside | None = None
+        self,
+        what: str,
+        script: str,
+        timeout_s: float = SHORT_S,
+        beside: Beside | None = None,
+        observer: Observer = silent,
     ) -> Done:
-        """What may be done twice, until the machine has answered. Raises: WaitTimeout."""
+        """What may be done twice, until the machine has answered: the observer hears while it does
+        not. Raises: WaitTimeout."""
 
         def look() -> Look[Done]:
             try:
                 done = self._once(script, beside)
             except Away as away:
                 return Look(f"not reached: {away}")
-            return Look("answered", done)
+            return Look(ANSWERED, done)
 
-        return until(look, what=what, timeout_s=timeout_s, clock=self._clock, observer=silent)
+        hear: Observer = lambda one: None if one.state == ANSWERED else observer(one)  # noqa: E731
+        return until(look, what=what, timeout_s=timeout_s, clock=self._clock, observer=hear)
 
     def _once(self, script: str, beside: Beside | None = None) -> Done:
         with self.link.session() as channel, self.link.failing():
@@ -228,16 +244,22 @@ class _Sent:
     def start(self) -> str:
         """Says what it has, and takes the rest from its input."""
         take = unit.take(self.at, shell.owners(self.job))
-        script = unit.start(self.at, unit.put(), self.job.timeout_s, secrets=self.job.is_secret)
+        script = unit.start(
+            self.at,
+            unit.put(),
+            self.job.timeout_s,
+            secrets=self.job.brings_secrets,
+            closed=self.job.is_secret,
+        )
         return f"set -eu\n{_CALLER}{self._on_this_boot}{take}{script}"
 
     @property
     def attach(self) -> str:
-        return f"{self._on_this_boot}{unit.attach(self.at, secrets=self.job.is_secret)}"
+        return f"{self._on_this_boot}{unit.attach(self.at, closed=self.job.is_secret)}"
 
     @property
     def stop(self) -> str:
-        return unit.stop(self.at, secrets=self.job.is_secret)
+        return unit.stop(self.at, closed=self.job.is_secret)
 
     @property
     def _on_this_boot(self) -> str:

@@ -104,6 +104,7 @@ class SsmCommunicator:
             exit_code=done.exit_code,
             reason=end.reason(job.timeout_s) if end else _why(done, job.timeout_s),
             tail=masked(said).splitlines()[-TAIL_LINES:],
+            hint=None if end else shell.hint_before(said),
         )
 
     def _end(self, sent: _Sent, command: _Command, observer: Observer) -> Invocation:
@@ -125,7 +126,7 @@ class SsmCommunicator:
 
         None when the machine does not answer, or has no such job.
         """
-        script = unit.attach(sent.at, secrets=sent.job.is_secret)
+        script = unit.attach(sent.at, closed=sent.job.is_secret)
         heard = False
 
         def look() -> Look[Invocation]:
@@ -166,10 +167,17 @@ class SsmCommunicator:
 
     def _deliver(self, job: RemoteJob, at: Unit, observer: Observer) -> str:
         """The script that starts the job, once its payload is on its way or on the machine."""
-        if job.is_secret:
+        if job.brings_secrets:
             job = self._closed(job, at, observer)
+        elif job.is_secret:
+            job = envelope.with_reader(job)
         packed = shell.payload(job)
-        start = functools.partial(unit.start, timeout_s=job.timeout_s, secrets=job.is_secret)
+        start = functools.partial(
+            unit.start,
+            timeout_s=job.timeout_s,
+            secrets=job.brings_secrets,
+            closed=job.is_secret,
+        )
         owners = shell.owners(job)
         inline = start(at, owners + shell.unpack_inline(at, packed))
         by_bucket = job.private and self._upload is not None
@@ -255,7 +263,7 @@ class _Sent:
 
     @property
     def stop(self) -> str:
-        return unit.stop(self.at, secrets=self.job.is_secret)
+        return unit.stop(self.at, closed=self.job.is_secret)
 
 
 @dataclass
@@ -296,7 +304,8 @@ def _short_end(command: _Command, observer: Observer) -> Invocation:
             what=command.what,
             exit_code=done.exit_code,
             reason=_why(done, SHORT_S),
-            tail=masked(done.stderr).splitlines()[-20:],
+            tail=masked(done.stderr).splitlines()[-TAIL_LINES:],
+            hint=shell.hint_before(done.stderr),
         )
     return done
 

@@ -11,15 +11,12 @@ once, without asking again and again, and also when that process was killed.
 
 from __future__ import annotations
 
-from amibuild.communicator.shell import ID_PREFIX, REPLY_BYTES, RUN, Unit, quote
+from amibuild.communicator import log
+from amibuild.communicator.shell import FULL, ID_PREFIX, REPLY_BYTES, RUN, Unit, quote
 
 # The timer that ends the machine when no job comes any more: begin-lease.sh begins it.
 LEASE_UNIT = "amibuild-lease.timer"
 LEASE = f"/run/systemd/transient/{LEASE_UNIT}"
-# Text becomes a tenth of it. What does not shrink would take 480 commands: of it less comes.
-LOG_LIMIT_BYTES = 8 * 1024 * 1024
-PACKED_LIMIT_BYTES = 1024 * 1024
-LOG_CUT_BYTES = 512 * 1024
 # After SIGTERM; then systemd sends SIGKILL to what is left.
 STOP_S = 5
 # Where what was sent before is while a job's files are taken, and the line that tells of it.
@@ -36,12 +33,14 @@ _OF_THE_COMMAND = (
 _LAST_LINES = 'tail -n 20 "$at/log" | cut -c1-390'
 
 
-def start(unit: Unit, unpack: str, timeout_s: int, *, secrets: bool = False) -> str:
+def start(
+    unit: Unit, unpack: str, timeout_s: int, *, secrets: bool = False, closed: bool = False
+) -> str:
     """Runs the job and replies. The last command's exit code is what SSM reports.
 
     `unpack` are the lines that put its files down. With `secrets` those are there, in memory, while
-    it runs, and only the reader of the reply learns what the job said. What the agent has in its
-    environment, such as a proxy, the job has too.
+    it runs. Of a `closed` one, as one with secrets is, only the reader of the reply learns what it
+    said. What the agent has in its environment, such as a proxy, the job has too.
     """
     return f"""\
 {_renew_lease(unit)}\
@@ -60,7 +59,7 @@ SCRIPT
     export -p
 ) >"$at/caller.sh"
 cat >"$at/begin.sh" <<'SCRIPT'
-{_begin(unit, secrets=secrets)}\
+{_begin(unit, secrets=secrets, closed=closed)}\
 SCRIPT
 systemd-run --quiet --collect --unit="$unit" --service-type=exec \\
     --property=RuntimeMaxSec={timeout_s} --property=TimeoutStopSec={STOP_S} \\
@@ -69,7 +68,7 @@ systemd-run --quiet --collect --unit="$unit" --service-type=exec \\
 rm -rf "$at/pieces" "$at/payload.tar.gz" "$at/has" "$at"/new.*
 fi
 exec 9>&-
-{_reply(secrets=secrets)}"""
+{_reply(closed=closed)}"""
 
 
 def take(unit: Unit, owners: str) -> str:
@@ -119,7 +118,7 @@ def put() -> str:
     return 'rmdir "$at/work"\nmv "$new" "$at/work"\n'
 
 
-def attach(unit: Unit, *, secrets: bool = False) -> str:
+def attach(unit: Unit, *, closed: bool = False) -> str:
     """Waits for a job that was begun and replies, as its start does; it begins nothing."""
     return f"""\
 {_renew_lease(unit)}\
@@ -127,13 +126,14 @@ loaded || [ -e "$at/began" ] || {{
     echo "amibuild-ended unknown"
     exit 1
 }}
-{_reply(secrets=secrets)}"""
+{_reply(closed=closed)}"""
 
 
-def stop(unit: Unit, *, secrets: bool = False) -> str:
-    """Ends the job with all that it started, and prints its last lines. With `secrets` nothing is
-    printed, and nothing but a mark is left: that its start, should it still arrive, comes late."""
-    forget = _empty("$at") if secrets else ""
+def stop(unit: Unit, *, closed: bool = False) -> str:
+    """Ends the job with all that it started, and prints its last lines. Of a `closed` one nothing
+    is printed, and nothing but a mark is left: that its start, should it still arrive, comes
+    late."""
+    forget = _empty("$at") if closed else ""
     return f"""\
 {_place(unit)}\
 mkdir -p "$at"
@@ -236,7 +236,7 @@ def _keep_earlier(unit: Unit) -> str:
     return _stop_earlier(unit, keep)
 
 
-def _begin(unit: Unit, *, secrets: bool) -> str:
+def _begin(unit: Unit, *, secrets: bool, closed: bool) -> str:
     """The unit's main process. It makes the reply too, so that each who waits finds the same."""
     at = quote(unit.folder)
     return f"""\
@@ -245,9 +245,14 @@ exec </dev/null >/dev/null 2>{at}/trouble 8>{at}/running
 flock 8
 cd {at}/work || exit
 : >{at}/began
+head -c {log.RESERVE_BYTES} /dev/zero >{at}/reserve
 {_open_envelope(at) if secrets else ""}\
+{f"mv {READER_FILE} {at}/{READER_FILE}{chr(10)}" if closed else ""}\
+{log.bounding(at)}\
+exec 6>>{at}/log
+exec 7> >(watch_log)
 (
-    exec 8>&-
+    exec 7>&- 8>&-
     . {at}/caller.sh
     . ./environment.sh
     rm -f {at}/caller.sh ./environment.sh
@@ -255,33 +260,43 @@ cd {at}/work || exit
     {f"export AMIBUILD_SECRETS={at}/secrets" if secrets else ""}
     umask 022
     exec bash run.sh
-) >{at}/log 2>&1
+) >&6 2>&6 6>&-
 code=$?
+exec 6>&- 7>&-
+wait $!
 cd {at} || exit
-rm -rf secrets key
-touch result
+note_full
+drop_middle "$(stat -c %s log)"
+rm -rf secrets key reserve
+touch log result
+[ "$code" -eq 0 ] || [ ! -e full ] || {{
+    [ -z "$(tail -c 1 log | tr '\\0' x)" ] || echo
+    echo {quote(FULL)}
+}} >>log
 mkdir -p sent
-cat result >sent/result
-cut_log() {{
-    size=$(stat -c %s log)
-    [ "$size" -gt "$1" ] || {{
-        cat log
-        return
-    }}
-    head -c $(($1 / 8)) log
-    printf '\\n... %s bytes left out ...\\n' $((size - $1))
-    tail -c $(($1 - $1 / 8)) log
+pack() {{
+    [ ! -f result ] || cat result >sent/result || return
+    cut_log "$1" >sent/log && tar -czf reply.tar.gz -C sent log result
 }}
-for limit in {LOG_LIMIT_BYTES} {LOG_CUT_BYTES}; do
-    cut_log $limit >sent/log
-    tar -czf reply.tar.gz -C sent log result
-    [ "$(stat -c %s reply.tar.gz)" -gt {PACKED_LIMIT_BYTES} ] || break
+: >sent/result
+for limit in {log.LOG_LIMIT_BYTES} {log.LOG_CUT_BYTES}; do
+    packed=
+    pack $limit || continue
+    packed=yes
+    [ "$(stat -c %s reply.tar.gz)" -gt {log.PACKED_LIMIT_BYTES} ] || break
 done
-{_CLOSE_REPLY if secrets else ""}\
+note_full
+rm -r sent
+[ -n "$packed" ] || {{
+    [ ! -e full ] || echo {quote(FULL)} >&2
+    exit 1
+}}
+{_CLOSE_REPLY if closed else ""}\
 {{
-    echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $(sha256sum <reply.tar.gz | cut -c1-64)"
-    head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
-}} >reply.new
+    sha256=$(sha256sum <reply.tar.gz | cut -c1-64)
+    echo "amibuild-reply $code $(stat -c %s reply.tar.gz) $sha256" &&
+        head -c {REPLY_BYTES} reply.tar.gz | base64 -w0
+}} >reply.new || exit
 mv reply.new reply
 """
 
@@ -300,7 +315,6 @@ openssl cms -decrypt -inform DER -in {SECRETS_FILE} -inkey {at}/key/key.pem \\
     -recip {at}/key/certificate.pem -out {at}/secrets/all.tar || exit
 tar -xf {at}/secrets/all.tar -C {at}/secrets || exit
 rm -rf {at}/key {at}/secrets/all.tar {SECRETS_FILE}
-mv {READER_FILE} {at}/{READER_FILE}
 """
 
 
@@ -310,13 +324,13 @@ def _end(unit: Unit) -> str:
     return f"""\
 umask 077
 cd {at} || exit
-rm -rf secrets key work/{SECRETS_FILE}
+rm -rf secrets key work/{SECRETS_FILE} reserve
 echo "$SERVICE_RESULT ${{EXIT_STATUS:-}}" >ended.new
 mv ended.new ended
 """
 
 
-def _reply(*, secrets: bool) -> str:
+def _reply(*, closed: bool) -> str:
     """Until the unit has ended. Only what is killed has no reply, and is ended by systemd."""
     return f"""\
 until [ -e "$at/began" ] || ! loaded; do sleep 0.05; done
@@ -324,12 +338,12 @@ until [ -e "$at/began" ] || ! loaded; do sleep 0.05; done
 until [ -e "$at/reply" ] || [ -e "$at/ended" ] || ! loaded; do sleep 0.1; done
 if [ -e "$at/reply" ]; then
     cat "$at/reply"
-    {"" if secrets else f"{_LAST_LINES} >&2"}
+    {"" if closed else f"{_LAST_LINES} >&2"}
     read -r _ code _ <"$at/reply"
     exit "$code"
 fi
 echo "amibuild-ended $(cat "$at/ended" 2>/dev/null || echo gone)"
-{"" if secrets else f"[ ! -e $at/log ] || {_LAST_LINES}"}
+{"" if closed else f"[ ! -e $at/log ] || {_LAST_LINES}"}
 [ ! -e "$at/trouble" ] || head -c 4000 "$at/trouble"
 exit 1
 """

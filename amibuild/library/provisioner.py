@@ -101,8 +101,10 @@ class Parameter(Section):
             raise ValueError("a pattern needs `expected`, which says in words what it wants")
         try:
             re.compile(self.pattern)
-        except re.error as error:
-            raise ValueError(f"pattern is no regular expression: {error}") from error
+        except (re.error, OverflowError) as error:
+            raise Misplaced(f"is no regular expression: {error}", "pattern") from error
+        except RecursionError:
+            raise Misplaced("is nested too deep", "pattern") from None
         return self
 
     @model_validator(mode="after")

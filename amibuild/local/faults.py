@@ -12,8 +12,8 @@ out before it failed. Two codes are no errors of AWS: `ConnectionLost` breaks th
 do not. KINDS lists what it can be said of.
 
 Four places inside are no calls:
-- `boot:1=REASON`: the machine does not start and the instance is terminated with that reason;
-  `never` leaves it pending.
+- `boot:1=REASON`: the machine does not start and the instance is terminated with that reason, whose
+  code is Server.InternalError unless it begins with another; `never` leaves it pending.
 - `agent:1=never`: the machine does not register; a number is the seconds after which its agent
   stops answering.
 - `capture:1=REASON`: the image fails with that reason; `invalid` makes it invalid, `never` leaves

@@ -30,6 +30,8 @@ COMMAND_LINE = Path("--set")
 LARGEST = 1024 * 1024
 # More names than this are no help, but a list to search.
 FEW = 14
+# Nobody reads more mistakes than this at once, and with a file of another kind there are thousands.
+MOST = 50
 KINDS = {
     "bool_type": "true or false",
     "date_type": "a date",
@@ -101,8 +103,12 @@ class Document:
         try:
             return model.model_validate(self.values), []
         except ValidationError as error:
-            found = error.errors(include_url=False)
-            return None, [self._problem(model, e) for e in found if not _follows(e, found)]
+            found = _leading(error.errors(include_url=False))
+            problems = [self._problem(model, one) for one in found[:MOST]]
+            if len(found) > MOST:
+                many = f"has {len(found)} mistakes, of which {MOST} are told"
+                problems.append(Problem(self.origin.path, None, "", many))
+            return None, problems
 
     def _problem(self, model: type[BaseModel], error: ErrorDetails) -> Problem:
         key = tuple(part for part in error["loc"] if part != "[key]")
@@ -239,11 +245,10 @@ def known_are(known: Iterable[str]) -> str | None:
     return f"known are {', '.join(names)}" if 0 < len(names) <= FEW else None
 
 
-def _follows(error: ErrorDetails, all_errors: Sequence[ErrorDetails]) -> bool:
+def _leading(errors: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """A list that is too short because its items are wrong is no mistake of its own."""
-    at = error["loc"]
-    inside = (e for e in all_errors if len(e["loc"]) > len(at) and e["loc"][: len(at)] == at)
-    return error["type"] == "too_short" and any(inside)
+    around = {error["loc"][:length] for error in errors for length in range(len(error["loc"]))}
+    return [one for one in errors if one["type"] != "too_short" or one["loc"] not in around]
 
 
 def _known_key(model: type[BaseModel], key: KeyPath) -> str | None:

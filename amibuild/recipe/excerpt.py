@@ -6,6 +6,7 @@ Nothing leaves here that a terminal would obey, nor what an address may hide beh
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from amibuild.errors import Excerpt
 
@@ -15,7 +16,7 @@ LEAD = 40
 CUT = "…"
 # A query may hold a token, and what stands before @ a password.
 HIDDEN = re.compile(r"""(?<=://)[^\s/"'@]+(?=@)|(?<=\?)[^"'#]+""")
-ADDRESS = re.compile(r"[A-Za-z0-9+.-]+://")
+ADDRESS = re.compile(r"(?<=[A-Za-z0-9+.-])://")
 
 
 def excerpt(text: str, place: slice) -> Excerpt:
@@ -35,6 +36,7 @@ def excerpt(text: str, place: slice) -> Excerpt:
     return Excerpt(line.rstrip(), at, width)
 
 
+@lru_cache(maxsize=8)  # a line of a megabyte may have many mistakes
 def harmless(line: str) -> str:
     """What may be told of it, as long as before, so that a place in it stays right."""
     if ADDRESS.search(line):

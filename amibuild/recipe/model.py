@@ -22,7 +22,6 @@ from amibuild.recipe.values import (
     AMI_ID,
     CHANNEL,
     SUBNET,
-    URL,
     InstanceType,
     Once,
     Price,
@@ -32,6 +31,7 @@ from amibuild.recipe.values import (
     StepName,
     Switch,
     Whole,
+    endpoint,
     matching,
     network,
 )
@@ -53,11 +53,14 @@ Parameter = Annotated[ParameterValue, BeforeValidator(_parameter_kind)]
 
 def _channel_parameter(value: str) -> str:
     try:
-        names = {name for _, name, _, _ in string.Formatter().parse(value)} - {None}
+        fields = [field for field in string.Formatter().parse(value) if field[1] is not None]
     except ValueError as error:
         raise ValueError(f"{value!r}: {error}") from error
+    names = {name for _, name, _, _ in fields}
     if unknown := sorted(str(name) for name in names - {"image", "channel"}):
         raise ValueError(f"can't fill in {{{unknown[0]}}}, only {{image}} and {{channel}}")
+    if converted := [name for _, name, spec, conversion in fields if spec or conversion]:
+        raise ValueError(f"takes {{{converted[0]}}} only as it is, with no : or ! behind the name")
     if "channel" not in names:
         raise ValueError("needs {channel}, or all channels would be one")
     if not value.startswith("/"):
@@ -226,7 +229,7 @@ class Aws(Section):
         default=None,
         description="Who may reach port 22 with the ssh communicator; this host when left out.",
     )
-    endpoints: Mapping[str, Annotated[str, matching(URL, "a URL")]] = Field(
+    endpoints: Mapping[str, Annotated[str, AfterValidator(endpoint)]] = Field(
         default_factory=dict, description="Endpoint URL by service, such as ec2, ssm or s3."
     )
 

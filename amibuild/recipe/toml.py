@@ -16,7 +16,7 @@ from amibuild.recipe.locate import STRING, KeyPath
 # Nothing that is read here is nested by more than a handful.
 DEEPEST = 50
 NESTED = f"nested more than {DEEPEST} deep"
-BRACKET = re.compile(rf"{STRING.pattern}|#[^\n]*|[\[\]{{}}]", re.DOTALL)
+MARK = re.compile(rf"{STRING.pattern}|#[^\n]*|[\[\]{{}}.=,\n]", re.DOTALL)
 # Beyond this int() raises: sys.int_info.default_max_str_digits.
 LONG_NUMBER = re.compile(r"[0-9_]{4301,}")
 
@@ -39,26 +39,36 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def too_deep(values: Mapping[str, Any]) -> KeyPath | None:
-    """The first part of the key path of a table that dotted keys made too deep."""
-    waiting: list[tuple[KeyPath, Mapping[str, Any]]] = [((), values)]
+    """The first part of the key path of what dotted keys and lists of tables made too deep."""
+    waiting: list[tuple[KeyPath, Mapping[str, Any] | list[Any]]] = [((), values)]
     while waiting:
-        path, table = waiting.pop()
+        path, here = waiting.pop()
         if len(path) > DEEPEST:
             return path
-        waiting += [((*path, key), v) for key, v in table.items() if isinstance(v, Mapping)]
+        inside = here.items() if isinstance(here, Mapping) else enumerate(here)
+        waiting += [((*path, key), v) for key, v in inside if isinstance(v, Mapping | list)]
     return None
 
 
 def _nested_at(text: str) -> int | None:
-    """Where brackets stand too deep in each other; strings and comments hold none."""
-    depth = 0
-    for found in BRACKET.finditer(text):
+    """Where brackets stand too deep in each other, or a key has too many parts, for which tomllib
+    and all that follow would take ages; strings and comments hold none."""
+    depth, dots, in_key = 0, 0, True
+    for found in MARK.finditer(text):
         match found.group()[0]:
             case "[" | "{":
-                depth += 1
+                depth, dots, in_key = depth + 1, 0, True
             case "]" | "}":
                 depth = max(depth - 1, 0)
-        if depth > DEEPEST:
+            case "." if in_key:
+                dots += 1
+            case "=":
+                in_key = False
+            case "\n":
+                dots, in_key = 0, True
+            case "," if depth:
+                dots, in_key = 0, True
+        if max(depth, dots) > DEEPEST:
             return found.start()
     return None
 

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from decimal import Decimal
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -19,6 +20,8 @@ CHANNEL = re.compile(r"[a-z][a-z0-9-]{0,31}")
 INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 SUBNET = re.compile(r"subnet-[0-9a-f]{8}(?:[0-9a-f]{9})?")
 URL = re.compile(r"https?://[^\s/]+(?:/\S*)?")
+HOST = re.compile(r"(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)\.)*(?!-)[A-Za-z0-9-]{1,63}(?<!-)\.?")
+LONGEST_HOST = 255
 REGION = re.compile(r"[a-z]{2}(?:-[a-z]+)+-\d")
 STEP_NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 SECRET_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
@@ -37,6 +40,23 @@ def network(value: str) -> str:
         raise ValueError(f"{value!r} is not a network such as 203.0.113.7/32") from None
     if "/" not in value:
         raise ValueError(f"{value!r} is not a network such as {value}/32")
+    return value
+
+
+def endpoint(value: str) -> str:
+    """As botocore takes it, which raises for another one when a client is made."""
+    if URL.fullmatch(value) is None:
+        raise ValueError(f"{value!r} is not a URL")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+        host = parts.hostname or ""
+        if ":" in host:
+            ipaddress.IPv6Address(host)
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not a URL: {error}") from None
+    if ":" not in host and (HOST.fullmatch(host) is None or len(host) > LONGEST_HOST):
+        raise ValueError(f"{value!r} is not a URL: it names no host such as localhost")
     return value
 
 
@@ -71,9 +91,11 @@ def _price(value: object) -> object:
 
 
 def _without_repeats(values: tuple[T, ...]) -> tuple[T, ...]:
+    seen: set[T] = set()
     for index, value in enumerate(values):
-        if value in values[:index]:
+        if value in seen:
             raise Misplaced(f"{value!r} stands here twice", index)
+        seen.add(value)
     return values
 
 

@@ -24,7 +24,8 @@ from amibuild.wait import Clock, Look, until
 
 # Seconds as a rule; nobody promises how long the service looks for the image.
 READ_BACK_S = 60
-# Longer than a move can take: the calls around it have a minute each at most.
+# Longer than a move takes. Without a network a call is held for longer, so who has a lock makes
+# sure of it before each write: `HeldLock.renew`.
 LEASE = timedelta(minutes=10)
 
 
@@ -74,12 +75,12 @@ def held(
     channel: Channel,
     state_dir: Path,
     clock: Clock | None,
-) -> Iterator[None]:
+) -> Iterator[HeldLock]:
     """The lock of a channel that is as it was shown.
 
     Raises: ChannelBusy when another has it, or has moved it since `channel` was read; Overtaken.
     """
-    with locked(cloud, scope, journal, move, channel, state_dir, clock):
+    with locked(cloud, scope, journal, move, channel, state_dir, clock) as held_lock:
         now = read_channel(cloud, channel)
         if (now.version, now.image_id) != (channel.version, channel.image_id):
             raise ChannelBusy(
@@ -87,7 +88,7 @@ def held(
                 "was changed here",
                 hint="look at `amibuild channels history`, and call it again if it is still wanted",
             )
-        yield
+        yield held_lock
 
 
 def set_channel(

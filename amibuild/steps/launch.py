@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from amibuild.aws.ec2 import InstanceFacts, LaunchRequest, Network, Spot
+from amibuild.aws.ec2 import NO_ROOM, InstanceFacts, LaunchRequest, Network, Spot
+from amibuild.aws.errors import MORE_TYPES
 from amibuild.aws.session import Cloud
 from amibuild.errors import NoCapacity, NotFound, ResourceFailed
 from amibuild.journal import ResourceKind
-from amibuild.names import BakeId, InstanceId, Tag, temporary_name
+from amibuild.names import BakeId, Tag, temporary_name
 from amibuild.scope import Scope
 from amibuild.wait import Look, Observer, until
 
@@ -39,13 +40,17 @@ class Launch:
     public_ip: bool | None
     user_data: bytes | None
     tags: Mapping[str, str]
+    timeout_s: float
     spot: Spot | None = None
 
 
-def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> InstanceId:
-    """The instance, owned by the scope; not running yet. Tries each type in each zone, in order.
+def launch(
+    cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch, observer: Observer
+) -> InstanceFacts:
+    """The instance once it runs, owned by the scope. Tries each type in each zone, in order; one
+    that EC2 has no room for after all is given back, and the next is tried.
 
-    Raises: NoCapacity when no type can be had in any zone.
+    Raises: NoCapacity when no type can be had in any zone; what `wait_until_running` raises else.
     """
     name = temporary_name(bake_id, wanted.purpose)
     which = f"{wanted.purpose}-spot" if wanted.spot else f"{wanted.purpose}"
@@ -78,12 +83,15 @@ def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> Insta
             )
             return cloud.ec2.run_instance(request, token)
 
+        made: str | None = None
         try:
             # A token of its own for each try: EC2 refuses one token with other parameters.
-            id_ = scope.own(ResourceKind.INSTANCE, f"{which}-{number}", name, create)
-            return InstanceId(id_)
+            made = scope.own(ResourceKind.INSTANCE, f"{which}-{number}", name, create)
+            return wait_until_running(cloud, made, timeout_s=wanted.timeout_s, observer=observer)
         except NoCapacity as error:
             shortage = error
+        if made is not None:
+            scope.remove(made, why=f"{made} did not come to run: {shortage.code}")
     assert shortage is not None  # the recipe's model holds that there is at least one type
     raise shortage
 
@@ -91,7 +99,8 @@ def launch(cloud: Cloud, scope: Scope, bake_id: BakeId, wanted: Launch) -> Insta
 def wait_until_running(
     cloud: Cloud, instance_id: str, *, timeout_s: float, observer: Observer
 ) -> InstanceFacts:
-    """Raises: ResourceFailed when it dies instead, with EC2's reason; WaitTimeout."""
+    """Raises: ResourceFailed when it dies instead, with EC2's reason; NoCapacity when that is that
+    there is no room for it; WaitTimeout."""
     return _wait_for_state(cloud, instance_id, "running", timeout_s, observer)
 
 
@@ -122,7 +131,20 @@ def _wait_for_state(
             return Look("not visible yet")  # the first reads after RunInstances may miss it
         seen = True
         if facts.state in _DEAD[wanted]:
+            if wanted == "running" and facts.reason_code in NO_ROOM:
+                raise _no_room(cloud, facts)
             raise ResourceFailed(what=instance_id, state=facts.state, reason=facts.reason)
         return Look(facts.state, facts if facts.state == wanted else None)
 
     return until(look, what=instance_id, timeout_s=timeout_s, observer=observer)
+
+
+def _no_room(cloud: Cloud, facts: InstanceFacts) -> NoCapacity:
+    return NoCapacity(
+        operation="RunInstances",
+        code=facts.reason_code,
+        message=facts.reason.removeprefix(f"{facts.reason_code}: "),
+        region=cloud.region,
+        resource=facts.id,
+        hint=MORE_TYPES,
+    )

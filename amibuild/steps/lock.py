@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 Now = Callable[[], datetime]
 
+# Of an image. Whoever has it puts its end off at each event and each look of a wait, once a third
+# of it is over. A call may be held for a quarter of an hour; nothing else is silent for that long.
+LEASE = timedelta(hours=1)
 # How long a list may leave out what was made a moment ago; never seen, as with groups.
 VISIBLE_S = 60
 # Ten make a page of GetParametersByPath, and a call of DeleteParameters: most bakes need no second.
@@ -137,8 +140,12 @@ def take(
 
     try:
         scope.own(ResourceKind.LOCK, purpose, name, create)
-    except (Duplicate, InUse) as error:
+    except Duplicate as error:
         visible()  # else the next look would be in vain
+        raise overtaken() from error
+    except InUse as error:
+        with suppress(WaitTimeout):  # of two calls at once none may have come through
+            visible()
         raise overtaken() from error
     # Whoever slept since the look may have made a generation that had been there and gone again:
     # then a higher one is somebody else's.
@@ -197,9 +204,10 @@ class HeldLock:
         try:
             if left > timedelta():
                 self._cloud.ssm.overwrite_parameter(self._name, renewed.model_dump_json())
-        except AwsError as error:  # there is time for other tries
+        except AwsError as error:  # there may be time for other tries
             log.warning("the lock was not renewed: %s", error.message)
-            return
+            renewed = self._mine
+        # Without a network a call is held for a quarter of an hour.
         if self._now() >= self._mine.expires:
             raise ResourceFailed(
                 what=f"the lock {self._name}",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # For one that boots again just now; a port that drops what comes takes all of it.
 REACH_S = 20.0
+# A first boot of EC2's takes a minute or two, sshd near its end.
+BOOTS_S = 180.0
 ONLINE = "Online"
 
 
@@ -71,7 +73,7 @@ def reach_again(
     except BaseException as error:
         link.close()
         if isinstance(error, WaitTimeout):
-            error.hint = _hint(cloud, place, group, seen[-1])
+            error.hint = _still_boots(facts, clock) + _hint(cloud, place, group, seen[-1])
         elif isinstance(error, HostKeyRefused) and identity.host.fingerprint in error.expected:
             error.hint = (
                 "nothing was sent to it: a step has made new host keys there, or something is "
@@ -79,6 +81,16 @@ def reach_again(
             )
         raise
     return communicator
+
+
+def _still_boots(facts: InstanceFacts, clock: Clock) -> str:
+    """In front of the hint, where it may be that and nothing else."""
+    age_s = (clock.now() - facts.launched).total_seconds() if facts.launched else BOOTS_S
+    if age_s >= BOOTS_S:
+        return ""
+    return (
+        f"it may still boot, {max(age_s, 0):.0f} s after its start: try again in a minute. Else: "
+    )
 
 
 def _has_agent(cloud: Cloud, instance_id: str) -> bool:

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from amibuild.aws.session import Cloud
-from amibuild.errors import Denied, NotFound, PlanError
+from amibuild.errors import AwsError, Denied, NotFound, PlanError
 from amibuild.library.step import BuildStep
 from amibuild.recipe.model import Recipe, SecretSource
 from amibuild.secret import Secret
-
-
-def withheld(recipe: Recipe) -> dict[str, str]:
-    """Takes the recipe's variables out of the environment, which every child process would get."""
-    named = {source.env for source in recipe.secrets.values() if source.env is not None}
-    return {name: os.environ.pop(name) for name in sorted(named) if name in os.environ}
 
 
 def read_secrets(
@@ -39,6 +32,10 @@ def read_secrets(
             problems.append(f"secrets.{name}: there is none of that name ({error.code})")
         except Denied as error:
             problems.append(f"secrets.{name}: it may not be read ({error.code}); {error.hint}")
+        except AwsError as error:
+            # A hint is made of a code, a region and the name of an action.
+            hint = f"; {error.hint}" if error.hint else ""
+            problems.append(f"secrets.{name}: it could not be read ({error.code}){hint}")
         except ValueError as error:
             problems.append(f"secrets.{name}: {error}")
     problems += _in_clear(recipe, steps, found.values())

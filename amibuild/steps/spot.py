@@ -22,18 +22,18 @@ def launch_builder(
     cloud: Cloud, scope: Scope, journal: Journal, bake_id: BakeId, wanted: Launch
 ) -> InstanceId:
     """On spot, where that is wanted and is to be had in any of the types and zones; else on demand,
-    in the same order.
+    in the same order. It runs.
 
-    Raises: NoCapacity when neither is.
+    Raises: NoCapacity when neither is; what `launch` raises else.
     """
     try:
-        return launch(cloud, scope, bake_id, wanted)
+        return launch(cloud, scope, bake_id, wanted, journal.show).id
     except NoCapacity as shortage:
         if wanted.spot is None:
             raise
         why = shortage.code
     journal.write(Noted(text=f"{why}: no spot machine is to be had, so it is one on demand"))
-    return launch(cloud, scope, bake_id, replace(wanted, spot=None))
+    return launch(cloud, scope, bake_id, replace(wanted, spot=None), journal.show).id
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
 from amibuild.bake_keys import forget_keys, keys_file
 from amibuild.channels import find
-from amibuild.communicator.base import Communicator, RemoteJob
+from amibuild.communicator.base import Communicator, Discreet, RemoteJob
 from amibuild.errors import StepFailed, UsageError, VerifyFailed
 from amibuild.journal import BakeStarted, Journal, Noted, Subscriber, journal_path
 from amibuild.lease import Lease
@@ -34,7 +34,7 @@ from amibuild.steps.access import make_access
 from amibuild.steps.connect import first_boot
 from amibuild.steps.console import console_kept
 from amibuild.steps.distribute import mark
-from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running
+from amibuild.steps.launch import Launch, Purpose, launch
 from amibuild.steps.preflight import preflight
 from amibuild.steps.reach import Way, admission, is_proven_over_ssh, ssh_of, ways
 from amibuild.steps.upload import BucketUpload
@@ -178,7 +178,7 @@ def verify(
             cloud, scope, ready.networks[0].vpc_id, run_id, tags, journal.show, admitted
         )
         bucket = project.recipe.aws.bucket
-        upload = BucketUpload(cloud, scope, bucket, run_id) if bucket else None
+        upload = BucketUpload(cloud, scope, bucket, run_id, journal.show) if bucket else None
         ending.callback(forget_keys, project.state_dir, run_id)
         keys = keys_file(project.state_dir, run_id)
         over = ways(cloud, project.recipe, project.steps, upload, keys)
@@ -227,12 +227,11 @@ def prove(
         public_ip=recipe.aws.public_ip,
         user_data=way.user_data(lease_user_data(subject.lease)),
         tags=subject.tags,
+        timeout_s=recipe.builder.launch_timeout_s,
     )
-    machine = launch(cloud, scope, bake_id, wanted)
+    facts = launch(cloud, scope, bake_id, wanted, observer)
+    machine = facts.id
     with console_kept(cloud, machine, subject.logs / "verify-console.log"):
-        facts = wait_until_running(
-            cloud, machine, timeout_s=recipe.builder.launch_timeout_s, observer=observer
-        )
         volume = make_disk_copy(
             cloud, scope, bake_id, image, facts.zone, recipe.aws.kms_key, subject.tags
         )
@@ -241,6 +240,8 @@ def prove(
         attach_disk_copy(cloud, volume, machine, observer)
         scope.seen(volume)  # it goes with the machine
         subject.known.add_those_of(cloud)
+        if subject.known.has_secrets:
+            communicator = Discreet(communicator)
         checked = [step for step in subject.steps if step.name not in subject.not_installed]
         # The checks mostly wait, for the boot to begin with, and the disk is read meanwhile.
         with hygiene_started(

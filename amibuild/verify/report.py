@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -114,12 +114,14 @@ ENDED = frozenset({0, 1, 5})
 
 
 def kept(result: CommandResult, path: Path) -> CommandResult:
-    """The same, once its log is in `path`.log and what it handed back in `path`.json."""
+    """The same, without secrets in what it handed back, once its log is in `path`.log and that in
+    `path`.json: what a check saw on the machine goes to people from there."""
     write_atomically(path.with_suffix(".log"), result.log)
-    if result.result:
-        told = masked(result.result.decode(errors="replace"))
-        write_atomically(path.with_suffix(".json"), told)
-    return result
+    plain = result.result.decode(errors="replace")
+    shown = masked(plain)
+    if shown:
+        write_atomically(path.with_suffix(".json"), shown)
+    return result if shown == plain else replace(result, result=shown.encode())
 
 
 def could_not_run(what: str, result: CommandResult) -> VerifyFailed:

@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import re
+import resource
 import tarfile
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -243,4 +245,26 @@ def test_what_is_not_in_the_mirror_is_said(aws: Aws, tmp_path: Path) -> None:
     wanted = project(tmp_path, f"s3://{BUCKET}/none")
     with pytest.raises(ArtifactError, match="404"):
         fetch_all(wanted.steps, Places(tmp_path, None), tmp_path / "x", aws.cloud, lambda _: None)
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """No file of this process grows beyond 64 KiB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_against_a_full_disk_no_mirror_is_recommended(
+    aws: Aws, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    aws.s3.create_bucket(Bucket=BUCKET)
+    aws.s3.put_object(Bucket=BUCKET, Key="large", Body=bytes(300_000))
+    wanted = project(tmp_path, f"s3://{BUCKET}/large")
+    request.getfixturevalue("full_disk")
+    with pytest.raises(ArtifactError, match="can't be written: File too large") as caught:
+        fetch_all(wanted.steps, Places(tmp_path, None), tmp_path / "x", aws.cloud, lambda _: None)
+    assert caught.value.hint is None
     assert list((tmp_path / "x").iterdir()) == []

@@ -217,3 +217,17 @@ def test_prune_shows_its_plan_and_needs_a_yes(typed: Typed) -> None:
     assert [one["id"] for one in told["removed"]] == [old]
     assert (told["left"], [one["id"] for one in told["stays"]]) == ([], [new])
     assert typed.ask(*words)["journal"] is None
+
+
+def test_what_is_there_and_not_the_recipes_is_told_from_what_is_gone(typed: Typed) -> None:
+    other = typed.stage.image(OLD, **{"amibuild:image": "other-host"})
+    gone = typed.stage.image(NEW)
+    typed.stage.put(other, "nightly")
+    typed.stage.put(gone, "staging")
+    typed.stage.aws.ec2.deregister_image(ImageId=gone)
+    parameter = typed.stage.parameter("production")
+    typed.stage.aws.ssm.put_parameter(Name=parameter, Value="ami-soon", Type="String")
+    told = [one["regions"]["us-east-1"] for one in typed.ask("channels")["channels"]]
+    assert [one["state"] for one in told] == ["foreign", "gone", "gone"]
+    assert [one["name"] for one in told] == [f"game-host-{OLD}", None, None]
+    assert f"{other}  game-host-{OLD}" in typed.run("channels")[0]

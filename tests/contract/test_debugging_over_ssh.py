@@ -8,11 +8,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import shlex
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,7 @@ from amibuild.names import BakeId, InstanceId, client_token
 from amibuild.recipe.ssh import Ssh
 from amibuild.steps.launch import Purpose
 from amibuild.steps.reach_again import reach_again
-from tests.contract.conftest import Aws
+from tests.contract.conftest import Aws, Start
 from tests.contract.place import Place, new_place
 from tests.ssh.sshd import Sshd, free_port, needs_sshd, sshd
 from tests.terminal import read_to_end
@@ -160,7 +163,6 @@ def at_loopback(aws: Aws, port: int) -> InstanceFacts:
         reason="",
         zone="us-east-1a",
         is_spot=False,
-        taken_back=False,
         private_ip="127.0.0.1",
         public_ip="127.0.0.1",
         ssh_port=port,
@@ -220,6 +222,31 @@ def test_a_port_that_is_closed_for_this_host_is_told_with_what_opens_it(
     assert f"{group} admits" in (caught.value.hint or "")
     assert hint in (caught.value.hint or "")
     assert f"not reached at 127.0.0.1:{port} yet" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("age_s", "hint"),
+    [(40, "after its start: try again in a minute. Else: is its"), (300, "is its")],
+)
+def test_one_that_was_started_a_moment_ago_is_said_to_boot(
+    start: Start, monkeypatch: pytest.MonkeyPatch, age_s: int, hint: str
+) -> None:
+    monkeypatch.setattr("amibuild.steps.reach_again.REACH_S", 0)
+    aws = start("agent:1=never")
+    machine = aws.launch()
+    aws.until_state(machine, "running")
+    facts = aws.cloud.ec2.instance(machine)
+    assert facts.launched is not None
+    there = replace(
+        facts,
+        public_ip="127.0.0.1",
+        ssh_port=free_port(),
+        launched=facts.launched - timedelta(seconds=age_s),
+    )
+    with pytest.raises(WaitTimeout) as caught:
+        reach_again(aws.cloud, there, Ssh(), new_identity(), None, lambda _: None)
+    told = (caught.value.hint or "").partition(" sshd running")[0]
+    assert re.sub(r"^it may still boot, \d+ s ", "", told) == hint
 
 
 @needs_sshd

@@ -201,6 +201,17 @@ def test_so_does_one_whose_machine_has_ended(
     assert new_in(aws, before) == {"instances": 1, "groups": 1, "images": 0}
 
 
+def test_one_that_there_was_no_room_for_after_all_is_followed_by_the_next(
+    start: Start, project: Project, answers: Answers
+) -> None:
+    aws = start("boot:1=Server.InsufficientInstanceCapacity: none left", script=answers)
+    before = account(aws)
+    bench, _ = once(aws, project)
+    assert new_in(aws, before) == {"instances": 1, "groups": 1, "images": 0}
+    again, done = once(aws, project)
+    assert (again.machine, names(done)) == (bench.machine, [])
+
+
 def test_an_interrupt_before_there_is_a_machine_leaves_nothing(
     start: Start, project: Project, answers: Answers
 ) -> None:

@@ -22,6 +22,7 @@ from tests.contract.conftest import Aws, Refuses, Start
 from tests.contract.test_commands import ended, invocation, send
 from tests.contract.test_parameters import CHANNEL, version
 
+NO_ROOM = "Server.InsufficientInstanceCapacity"
 CONSISTENCY = "EC2 developer guide, Eventual consistency"
 
 
@@ -191,18 +192,26 @@ def test_a_launch_may_stay_pending_for_ever(start: Start) -> None:
 @answers(
     "DescribeInstances",
     "the instance could not be started",
-    "terminated, StateReason Server.InternalError",
+    "terminated, StateReason Server.InternalError, or Server.InsufficientInstanceCapacity",
     source="EC2 API reference, StateReason",
     ours="on order: --fault boot:N=REASON",
 )
-def test_a_machine_that_cannot_boot_is_terminated_with_the_reason(start: Start) -> None:
-    aws = start("boot:1=no memory left")
+@pytest.mark.parametrize(
+    ("reason", "code", "message"),
+    [
+        ("no memory left", "Server.InternalError", "Server.InternalError: no memory left"),
+        (f"{NO_ROOM}: none left", NO_ROOM, f"{NO_ROOM}: none left"),
+        (NO_ROOM, NO_ROOM, f"{NO_ROOM}: ordered"),
+        ("Server: none", "Server.InternalError", "Server.InternalError: Server: none"),
+    ],
+)
+def test_a_machine_that_cannot_boot_is_terminated_with_the_reason(
+    start: Start, reason: str, code: str, message: str
+) -> None:
+    aws = start(f"boot:1={reason}")
     instance = aws.launch()
     aws.until_state(instance, "terminated")
-    assert aws.instance(instance)["StateReason"] == {
-        "Code": "Server.InternalError",
-        "Message": "Server.InternalError: no memory left",
-    }
+    assert aws.instance(instance)["StateReason"] == {"Code": code, "Message": message}
 
 
 @answers(

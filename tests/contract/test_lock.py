@@ -21,7 +21,8 @@ import pytest
 from amibuild import lock
 from amibuild.aws.removal import CloudRemover
 from amibuild.aws.session import Cloud
-from amibuild.errors import CommandFailed, Interrupted, Locked, ResourceFailed
+from amibuild.aws.ssm import Ssm
+from amibuild.errors import AwsError, CommandFailed, Interrupted, Locked, ResourceFailed
 from amibuild.journal import Journal, Noted, Shown, StepStarted, Subscriber, journal_path, read
 from amibuild.lock import CLOCKS_DIFFER, RELEASED, Holder, here, parameter
 from amibuild.names import BakeId, EndpointAccess, new_bake_id
@@ -41,6 +42,7 @@ from amibuild.wait import Waiting
 from tests.contract import builder
 from tests.contract.builder import STAGES, Answers, new_project
 from tests.contract.conftest import REGION, Aws, Start
+from tests.unit.fakes import FakeClock
 
 IMAGE = "game-host"
 LEASE = timedelta(hours=3)
@@ -273,6 +275,53 @@ def test_a_renewal_that_fails_is_tried_again(start: Start, tmp_path: Path) -> No
         assert holder(aws).expires == now.at + LEASE
 
 
+class HeldUp(Ssm):
+    """A call takes its time, and then fails."""
+
+    def __init__(self, now: Clock, takes: timedelta) -> None:
+        self.now = now
+        self.takes = takes
+
+    def overwrite_parameter(self, name: str, value: str) -> None:
+        self.now.at += self.takes
+        raise AwsError(operation="PutParameter", code="NoConnection", message="away", region=REGION)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_a_lock_whose_time_went_by_in_a_renewal_that_failed_is_lost(share: float) -> None:
+    now = Clock()
+    mine = lock.holder(new_bake_id(), here(), now.at, LEASE)
+    cloud = Cloud(region=REGION, access=EndpointAccess("http://127.0.0.1:1", "x", "x"))
+    cloud.ssm = HeldUp(now, LEASE * share)
+    ours = HeldLock(cloud, parameter(IMAGE, 1), mine, LEASE, now)
+    now.at += LEASE / 2
+    if share < 0.5:
+        ours.renew()
+        assert now.at < mine.expires, "there is time for another try"
+        return
+    with pytest.raises(ResourceFailed, match="is lost"):
+        ours.renew()
+
+
+def test_where_of_two_calls_at_once_none_came_through_it_is_looked_at_again(
+    start: Start, tmp_path: Path
+) -> None:
+    aws = start("PutParameter:1=TooManyUpdates")
+    free, _ = wait_until_free(aws.cloud, IMAGE, tmp_path, timeout_s=0)
+    bake_id, clock = new_bake_id(), FakeClock()
+    with (
+        Journal(journal_path(tmp_path, bake_id)) as journal,
+        Scope(journal, CloudRemover(aws.cloud), bake_id=bake_id, region=REGION) as scope,
+        pytest.raises(Overtaken),
+        take(aws.cloud, scope, journal, bake_id, free, lease=LEASE, clock=clock),
+    ):
+        pass
+    assert look_at(aws.cloud, IMAGE).generation == 0
+    free, _ = wait_until_free(aws.cloud, IMAGE, tmp_path, timeout_s=0)
+    with held(aws.cloud, tmp_path, free) as (bake_id, _):
+        assert holder(aws).bake_id == bake_id
+
+
 def test_a_lock_is_renewed_while_a_stage_runs_and_never_once_it_is_released(
     aws: Aws, tmp_path: Path
 ) -> None:
@@ -327,16 +376,27 @@ def test_the_journal_of_who_was_overtaken_says_so(aws: Aws, tmp_path: Path) -> N
     assert notes == [f"somebody else had the lock of {IMAGE} first: this one begins anew"]
 
 
-class Brief(Project):
-    """A project whose bakes have half a second."""
-
-    @property
-    def lease(self) -> timedelta:
-        return timedelta(seconds=0.5)
-
-
-def test_a_bake_looks_after_its_lock_before_each_stage(start: Start, project: Project) -> None:
+def test_a_bake_has_its_lock_for_an_hour_however_long_it_may_take(
+    start: Start, project: Project
+) -> None:
+    """One that is killed elsewhere holds it for no longer."""
     aws = start(script=Answers())
+    seen: list[Holder] = []
+
+    def look(shown: Shown) -> None:
+        if isinstance(shown, StepStarted) and shown.step == STAGES[0]:
+            seen.append(holder(aws))
+
+    builder.run(project, aws.cloud, look)
+    assert project.lease > timedelta(hours=4)
+    assert seen[0].expires - seen[0].since == timedelta(hours=1)
+
+
+def test_a_bake_looks_after_its_lock_before_each_stage(
+    start: Start, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws = start(script=Answers())
+    monkeypatch.setattr("amibuild.bake.LEASE", timedelta(seconds=0.5))
 
     def outlast(shown: Shown) -> None:
         if isinstance(shown, StepStarted) and shown.step == STAGES[0]:
@@ -344,7 +404,7 @@ def test_a_bake_looks_after_its_lock_before_each_stage(start: Start, project: Pr
             aws.until(lambda: "over" if utc_now() >= end else "ours", "over")
 
     with pytest.raises(ResourceFailed, match="is lost"):
-        builder.run(Brief(project.recipe, project.path, project.steps), aws.cloud, outlast)
+        builder.run(project, aws.cloud, outlast)
     assert holder(aws).released
     assert not aws.ec2.describe_instances()["Reservations"]
 

@@ -8,15 +8,17 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
 import pytest
 
+from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.channel_lines import Moved, Moving
 from amibuild.channels import drift, survey
-from amibuild.errors import ChannelBusy, PromotionRefused, UsageError, WaitTimeout
+from amibuild.errors import ChannelBusy, PromotionRefused, ResourceFailed, UsageError, WaitTimeout
 from amibuild.journal import Shown, read
 from amibuild.local.faults import Fault
 from amibuild.local.overlay.desk import Desk
@@ -24,6 +26,7 @@ from amibuild.local.service import Options, Service
 from amibuild.lock import RELEASED
 from amibuild.promote import Allowed, MoveResult, carry_out, plan_promotion
 from amibuild.reap import reap
+from amibuild.steps.lock import utc_now
 from tests.contract.conftest import KEY, Aws
 from tests.contract.imaged import in_region, snapshot_of
 from tests.contract.promoted import Stage, killed_at
@@ -366,6 +369,28 @@ def test_a_channel_that_moved_since_the_look_is_left_alone(stage: Stage) -> None
     with pytest.raises(ChannelBusy, match=f"was moved to {new} meanwhile"):
         carry_out(cloud, stage.path, move, target="local", reason="", subscribers=())
     assert stage.points_at() == new
+
+
+def test_who_has_lost_the_lock_meanwhile_writes_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look at the image was held up, as by a network that is away."""
+    old, new = stage.image(OLD), stage.image(NEW)
+    stage.put(old)
+    cloud = stage.cloud()
+    move = plan_promotion(cloud, stage.recipe, new, "nightly", Allowed())
+    monkeypatch.setattr("amibuild.steps.channel.LEASE", timedelta(seconds=2))
+    look = cloud.images.image
+
+    def held_up(image_id: str) -> Image:
+        over = utc_now() + timedelta(seconds=2)
+        stage.aws.until(lambda: "over" if utc_now() >= over else "not yet", "over")
+        return look(image_id)
+
+    monkeypatch.setattr(cloud.images, "image", held_up)
+    with pytest.raises(ResourceFailed, match="is lost"):
+        carry_out(cloud, stage.path, move, target="local", reason="", subscribers=())
+    assert stage.points_at() == old
 
 
 def test_who_wrote_without_the_lock_is_told_of(stage: Stage) -> None:

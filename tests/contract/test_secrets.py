@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import base64
 import gzip
-import io
 import json
 import os
 import re
-import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +18,20 @@ import pytest
 from amibuild import journal as bake_journal
 from amibuild import proc, secret
 from amibuild.bake import bake
-from amibuild.errors import PlanError, RecipeError, StepFailed
-from amibuild.journal import StepRan
+from amibuild.cli.options import MachineName, TargetName
+from amibuild.cli.target import open_recipe
+from amibuild.communicator import envelope
+from amibuild.errors import PlanError, RecipeError, StepFailed, VerifyFailed
+from amibuild.journal import Given
 from amibuild.project import Project, load_project
+from amibuild.recipe.environment import withheld
 from amibuild.scope import OnError
 from amibuild.secret import MASK, Secret
-from amibuild.steps.secrets import read_secrets, withheld
+from amibuild.steps.secrets import read_secrets
+from amibuild.ui import open_story
+from amibuild.verify.report import junit_xml
 from amibuild.wording import failure_lines
-from tests.contract.builder import HYGIENE, Answers, announce, pack
+from tests.contract.builder import Answers, announce, checks, pack
 from tests.contract.conftest import Aws, Start
 
 if TYPE_CHECKING:
@@ -128,6 +132,24 @@ def test_a_value_written_where_its_address_belongs_is_not_repeated(
     assert VALUE not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        ("ssm", "GetParameter:*=ValidationException"),
+        ("ssm", "GetParameter:*=InvalidKeyId"),
+        ("secretsmanager", "GetSecretValue:*=DecryptionFailure"),
+    ],
+)
+def test_whatever_else_is_answered_repeats_it_neither(
+    start: Start, tmp_path: Path, place: str, fault: str
+) -> None:
+    made = project(tmp_path, f'token = {{ {place} = "{VALUE}" }}')
+    with pytest.raises(PlanError) as caught:
+        read(start(fault), made)
+    code = fault.partition("=")[2]
+    assert caught.value.message == f"secrets.token: it could not be read ({code})"
+
+
 def test_one_that_stands_in_a_step_in_clear_is_refused(aws: Aws, tmp_path: Path) -> None:
     made = project(tmp_path, 'token = { env = "TOKEN" }', script=f"curl -H 'Token: {VALUE}'")
     with pytest.raises(PlanError) as caught:
@@ -152,6 +174,18 @@ def test_children_do_not_get_the_variables_of_the_recipe(
     assert withheld(made.recipe) == {"TOKEN": VALUE}
     assert proc.run(["sh", "-c", "echo ${TOKEN-none}"]).text == "none\n"
     assert withheld(made.recipe) == {}
+
+
+def test_nor_do_those_of_a_verb_that_needs_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", VALUE)
+    made = project(tmp_path, 'token = { env = "TOKEN" }')
+    with (
+        open_story(color=False, live=False) as story,
+        open_recipe(made.path, TargetName.AWS, MachineName.AUTO, story),
+    ):
+        assert proc.run(["sh", "-c", "echo ${TOKEN-none}"]).text == "none\n"
 
 
 @pytest.mark.parametrize(
@@ -189,53 +223,50 @@ def certificate() -> str:
     return proc.run(["openssl", *asked, "-keyout", os.devnull]).text
 
 
-PAYLOAD = re.compile(
-    r"base64 -d <<'AMIBUILD' .*/run/amibuild/[a-z]+/job-[0-9a-f]+/work\n(.*?)AMIBUILD\n", re.S
-)
-
-
-def closed_for_the_reader(script: str, reply: bytes) -> bytes:
-    """As openssl does on the machine, for the certificate that came with the job."""
-    (packed,) = PAYLOAD.findall(script)
-    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as tar:
-        file = tar.extractfile("reader.pem")
-        assert file is not None
-        reader = file.read()
-    with tempfile.NamedTemporaryFile() as pem:
-        pem.write(reader)
-        pem.flush()
-        words = ("cms", "-encrypt", "-binary", "-aes256", "-outform", "DER", pem.name)
-        return proc.run(["openssl", *words], stdin=reply).stdout
-
-
 @dataclass
 class Tells(Answers):
-    """A step that prints its secret, as it is and encoded."""
+    """A machine whose every job prints the secret, as it is and encoded, once it was given it."""
 
     certificate: str = ""
+    given: bool = False
 
     def __call__(self, script: str) -> Outcome:
         from amibuild.local.machines.script import Outcome
 
         if "openssl req" in script:
+            self.given = True
             return Outcome(stdout=self.certificate)
+        found = super().__call__(script)
+        if not self.given or not found.stdout:
+            return found
+        job = self.jobs[-1]
         encoded = base64.b64encode(f"user:{VALUE}".encode()).decode()
         said = f"Token: {VALUE}\nAuthorization: Basic {encoded}\n"
-        if "/run/amibuild/fetch" in script:
-            code, packed = self.exit_codes.get("fetch", 0), pack(said.encode(), VALUE.encode())
-        elif "/run/amibuild/hygiene" in script:
-            code, packed = 0, pack(b"", json.dumps(HYGIENE).encode())
-        else:
-            return super().__call__(script)
-        return Outcome(exit_code=code, stdout=announce(code, closed_for_the_reader(script, packed)))
+        result = json.dumps(self.results[job]).encode() if job in self.results else VALUE.encode()
+        packed = pack(said.encode(), result)
+        if "openssl cms -encrypt" in script:
+            packed = closed_for_the_reader(packed)
+        last_words = "" if "tail -n 20" not in script else said
+        return replace(found, stdout=announce(found.exit_code, packed), stderr=last_words)
 
 
-@pytest.mark.parametrize("exit_code", [0, 1])
+def closed_for_the_reader(reply: bytes) -> bytes:
+    """As openssl does on the machine, for the certificate that came with the job."""
+    with tempfile.NamedTemporaryFile() as pem:
+        pem.write(envelope.own_certificate())
+        pem.flush()
+        words = ("cms", "-encrypt", "-binary", "-aes256", "-outform", "DER", pem.name)
+        return proc.run(["openssl", *words], stdin=reply).stdout
+
+
+@pytest.mark.parametrize("failing", ["", "fetch", "checks"])
 def test_a_bake_leaves_it_in_no_file_and_no_command(
-    start: Start, tmp_path: Path, exit_code: int
+    start: Start, tmp_path: Path, failing: str
 ) -> None:
     made = project(tmp_path / "project", 'token = { env = "TOKEN" }')
-    answers = Tells(exit_codes={"fetch": exit_code}, certificate=certificate())
+    answers = Tells(exit_codes={failing: 1}, certificate=certificate())
+    if failing == "checks":
+        answers.results["checks"] = checks("failed", f"assert 'token={VALUE}' == ''")
     aws = start(script=answers)
     heard: list[str] = []
 
@@ -248,21 +279,24 @@ def test_a_bake_leaves_it_in_no_file_and_no_command(
             on_error=OnError.CLEAN,
             subscribers=[lambda shown: heard.append(repr(shown))],
             on_result=lambda _: None,
+            on_proof=lambda proof: heard.append(
+                junit_xml(proof.whole_report, suite="game", host="i-1")
+            ),
             environ={"TOKEN": VALUE},
         )
 
-    if exit_code:
-        with pytest.raises(StepFailed) as caught:
+    if failing:
+        with pytest.raises((StepFailed, VerifyFailed)) as caught:
             bake_it()
-        assert f"Token: {MASK}" in caught.value.tail
-        assert VALUE not in repr((caught.value, caught.value.tail))
+        told = "\n".join(line.text for line in failure_lines(caught.value))
+        assert MASK in told
+        assert VALUE not in repr(caught.value) + told
     else:
         bake_it()
     token = Secret("token", VALUE)
     (journal,) = (made.state_dir / "journals").iterdir()
-    told = [event for event in bake_journal.read(journal) if isinstance(event, StepRan)]
-    marks = {"token": token.fingerprint(journal.stem)}
-    assert [one.secrets for one in told if one.step == "fetch"] == ([] if exit_code else [marks])
+    given = [event for event in bake_journal.read(journal) if isinstance(event, Given)]
+    assert [one.secrets for one in given] == [{"token": token.fingerprint(journal.stem)}]
     texts = {str(path): path.read_bytes() for path in made.directory.rglob("*") if path.is_file()}
     log = next(text for name, text in texts.items() if name.endswith("fetch.log"))
     assert log.decode().startswith(f"Token: {MASK}\nAuthorization: Basic ")

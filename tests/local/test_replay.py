@@ -23,7 +23,7 @@ from amibuild.scope import Scope
 from amibuild.steps.access import make_access
 from amibuild.steps.capture import capture, wait_until_available
 from amibuild.steps.connect import wait_for_agent, wait_for_first_boot
-from amibuild.steps.launch import Launch, Purpose, launch, wait_until_running, wait_until_stopped
+from amibuild.steps.launch import Launch, Purpose, launch, wait_until_stopped
 from amibuild.wait import silent
 from tests.local.host import left_on_host
 from tests.local.scenario import Called
@@ -85,9 +85,9 @@ def replay(cloud: Cloud, manifest: dict[str, object], runbook: str, folder: Path
             public_ip=None,
             user_data=None,
             tags=tags,
+            timeout_s=300,
         )
-        machine = launch(cloud, scope, run_id, wanted)
-        wait_until_running(cloud, machine, timeout_s=300, observer=silent)
+        machine = launch(cloud, scope, run_id, wanted, silent).id
         wait_for_agent(cloud, machine, timeout_s=300, observer=silent)
         communicator = SsmCommunicator(cloud.ssm, machine)
         wait_for_first_boot(communicator, timedelta(hours=1), silent)

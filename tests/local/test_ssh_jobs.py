@@ -14,7 +14,7 @@ import pytest
 
 from amibuild import proc
 from amibuild.aws.ssm import Ssm
-from amibuild.communicator.base import RemoteJob
+from amibuild.communicator.base import Discreet, RemoteJob
 from amibuild.communicator.said import said_since
 from amibuild.communicator.ssh import SshCommunicator
 from amibuild.communicator.ssh_keys import Identity, login, new_identity, public_line
@@ -172,6 +172,10 @@ def test_secrets_are_there_while_the_job_runs_and_nowhere_in_what_it_says(
         RemoteJob("look", "ls -d /run/amibuild/step/*/{secrets,key} || true", 60), silent
     )
     assert left.log.count("No such file") == 2
+    later = Discreet(ssh).run(RemoteJob("later", "echo hello; exit 3", 60), silent)
+    assert (later.exit_code, later.log) == (3, "hello\n")
+    closed = "test -e /run/amibuild/later/*/reader.pem"
+    assert ssh.run(RemoteJob("look", closed, 60), silent).exit_code == 0
 
 
 def test_a_time_out_ends_the_job_there(ssh: SshCommunicator) -> None:
@@ -263,7 +267,7 @@ def test_a_job_that_a_reboot_ended_is_told_so_and_not_begun_again(ssh: SshCommun
 def test_what_a_job_says_is_heard_while_it_goes_on(ssh: SshCommunicator) -> None:
     with ssh.started(RemoteJob("talks", "echo said; sleep 60", 60), silent):
         until(
-            lambda: Look("silent", said_since(ssh, "talks", 0) == b"said\n" or None),
+            lambda: Look("silent", said_since(ssh, "talks", 0).text == b"said\n" or None),
             what="what it says",
             timeout_s=30,
         )

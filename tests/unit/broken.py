@@ -142,6 +142,22 @@ def recipes_with_a_very_long_line(home: Path) -> None:
     recipe(home, f'{IMAGE}[builder]\ninstance_types = [{types}, "big", "c7a.large"]\n')
 
 
+def recipes_with_lists_of_tables_too_deep(home: Path) -> None:
+    recipe(home, IMAGE + "".join(f"[[{'.'.join('a' * depth)}]]\n" for depth in range(1, 40)))
+
+
+def recipes_with_a_key_of_too_many_parts(home: Path) -> None:
+    recipe(home, f"{IMAGE}{'a.' * 20000}a = 1\n")
+
+
+def recipes_with_a_header_of_too_many_parts(home: Path) -> None:
+    recipe(home, f"{IMAGE}[{'a.' * 20000}a]\n")
+
+
+def recipes_with_a_value_as_long_as_a_file(home: Path) -> None:
+    recipe(home, f'[image]\nname = "{"Game" * 200_000}"\n')
+
+
 def services_file_is_missing(home: Path) -> None:
     uses(home, services='"game"')
     (service(home) / "service.toml").unlink()
@@ -221,6 +237,13 @@ def services_based_on_a_broken_one(home: Path) -> None:
     uses(home, services='"game"')
     service(home, 'based_on = "other"\npurpose = "The same, with another purpose."\n')
     service(home, SERVICE.replace("256", "1"), name="other")
+
+
+def provisioners_pattern_nested_too_deep(home: Path) -> None:
+    uses(home, steps='"greet"')
+    parameter = 'type = "string"\ndescription = "Who is greeted."\nexpected = "a word"\n'
+    pattern = f'pattern = "{"(" * 3000}a{")" * 3000}"\n'
+    provisioner(home, f"{PROVISIONER}[parameters.who]\n{parameter}{pattern}")
 
 
 def provisioners_file_is_missing(home: Path) -> None:

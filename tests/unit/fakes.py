@@ -46,13 +46,14 @@ class FakeClock:
 class ShellSsm(Ssm):
     """Run Command by this machine's own shell: real output, real exit codes, SSM's limits.
 
-    `before` are lines in front of each command. The process that runs one is named in the file
-    `agent`, for a script that ends it.
+    `before` are lines in front of each command, and `shell` runs them. The process that runs one
+    is named in the file `agent`, for a script that ends it.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.before = ""
+        self.shell = ["sh", "-s"]
         self.systemd = Systemd(root.with_name(f"{root.name}-systemd"))
         self.agent = root.with_name(f"{root.name}-agent")
         self.sent: list[str] = []
@@ -68,7 +69,7 @@ class ShellSsm(Ssm):
     def ran(self, script: str) -> Invocation:
         here = f"echo $$ >{self.agent}\n{self.before}{self.systemd.path}{script}"
         here = here.replace(shell.WORK, str(self.root))
-        ran = proc.run(["sh", "-s"], stdin=here.encode(), check=False)
+        ran = proc.run(self.shell, stdin=here.encode(), check=False)
         lost = ran.exit_code < 0
         return Invocation(
             status="Success" if ran.exit_code == 0 else "Failed",

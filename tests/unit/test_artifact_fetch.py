@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ BODY = bytes(i * 7 % 251 for i in range(300_000))
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
+NO_LENGTHS = ("abc", "-1", "+5", "1_0", "9" * 5000)
+
+
 @dataclass
 class Server:
     """What the next answers do; with none left it behaves. `ranges` are those it was asked for."""
@@ -34,7 +38,7 @@ class Server:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         self.ranges.append(request.headers["Range"])
         do = self.plan.pop(0) if self.plan else ""
-        if do.isdigit():
+        if do.isdigit() and do not in NO_LENGTHS:
             request.send_error(int(do))
             return
         begin = 0
@@ -46,7 +50,8 @@ class Server:
             last = len(self.body) - 1
             request.send_header("Content-Range", f"bytes {begin}-{last}/{len(self.body)}")
         request.send_header("ETag", self.tag)
-        request.send_header("Content-Length", str(len(self.body) - begin))
+        length = str(len(self.body) - begin)
+        request.send_header("Content-Length", do if do in NO_LENGTHS else length)
         request.end_headers()
         rest = self.body[begin:]
         if do == "change":
@@ -170,6 +175,14 @@ def test_the_next_address_is_tried_when_the_first_lacks_it(server: Server, targe
     assert target.read_bytes() == BODY
 
 
+@pytest.mark.parametrize("length", NO_LENGTHS)
+def test_a_length_that_is_none_is_refused(server: Server, target: Path, length: str) -> None:
+    server.plan = [length]
+    with pytest.raises(FetchFailed, match="the server announces '"):
+        get(server, target)
+    assert list(target.parent.iterdir()) == []
+
+
 def test_nobody_listens(server: Server, target: Path) -> None:
     pauses: list[float] = []
     with pytest.raises(FetchFailed, match="no answer"):
@@ -187,9 +200,12 @@ def test_what_is_said_holds_no_signature(server: Server, target: Path) -> None:
     assert shown("https://me:secret@host/a?token=b#c") == "https://host/a"
 
 
-def script(tmp_path: Path, *sources: dict[str, object]) -> proc.Finished:
+def script(tmp_path: Path, *sources: dict[str, object], before: str = "") -> proc.Finished:
+    """`before` are lines of the shell that runs it."""
     (tmp_path / "sources.json").write_text(json.dumps(sources))
     call: list[str | Path] = [
+        *(("unshare", "--mount") if "mount" in before else ()),
+        *("sh", "-c", f'{before}exec "$@"', "sh"),
         sys.executable,
         SCRIPT,
         tmp_path / "sources.json",
@@ -220,3 +236,28 @@ def test_as_a_program_it_fetches(tmp_path: Path, server: Server) -> None:
     assert done.exit_code == 0, done.stderr
     assert b"hidden" not in done.stderr
     assert (tmp_path / "fetched" / SHA256).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("travelled", [True, False])
+def test_a_disk_that_takes_no_more_is_told_at_once(
+    tmp_path: Path, server: Server, travelled: bool
+) -> None:
+    if travelled:
+        (tmp_path / "blobs").mkdir()
+        (tmp_path / "blobs" / SHA256).write_bytes(BODY)
+    source: dict[str, object] = {"name": "x", "sha256": SHA256, "urls": [server.url] * 2}
+    done = script(tmp_path, source, before="ulimit -f 100\n")  # blocks of 512 bytes
+    assert done.exit_code == 1
+    assert done.stderr.endswith(b"not fetched: x: can't be written: File too large\n")
+    assert len(server.ranges) == (0 if travelled else 1)
+    assert list((tmp_path / "fetched").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a tmpfs")
+def test_a_disk_that_is_full_is_told_in_its_own_words(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "fetched").mkdir()
+    small = f"mount -t tmpfs -o size=64k none {tmp_path}/fetched || exit\n"
+    source: dict[str, object] = {"name": "x", "sha256": SHA256, "urls": [server.url]}
+    done = script(tmp_path, source, before=small)
+    assert done.stderr.endswith(b"not fetched: x: can't be written: No space left on device\n")
+    assert len(server.ranges) == 1

@@ -11,7 +11,7 @@ import pytest
 from amibuild import proc
 from amibuild.bake_machine import HOME, STDOUT_LIMIT_BYTES, BakeMachine
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
-from amibuild.communicator.said import CHUNK_BYTES, Withheld, said_since
+from amibuild.communicator.said import CHUNK_BYTES, Said, Withheld, said_since
 from amibuild.communicator.shell import WORK
 from amibuild.guests import Ran
 from amibuild.names import InstanceId
@@ -102,6 +102,18 @@ def test_of_a_step_that_ran_twice_the_newer_one_is_told(here: Here) -> None:
     assert said(here, 0) == b"job-a"
 
 
+def test_of_a_middle_that_was_dropped_only_the_size_is_told(here: Here) -> None:
+    log = here.folder / "os" / "job-a" / "log"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"begin" + bytes(100) + b"end\n")
+    log.with_name("cut").write_text("5 105\n")
+    assert told(here, 0) == Said(b"begin")
+    assert told(here, 5) == Said(b"end\n", left_out=100)
+    assert told(here, 65) == Said(b"end\n", left_out=40)
+    assert told(here, 107) == Said(b"d\n")
+    assert told(here, 5).shown == b"\n... 100 bytes left out ...\nend\n"
+
+
 @pytest.mark.parametrize("mark", ["secrets", "reader.pem"])
 def test_what_a_step_with_secrets_says_stays_there(here: Here, mark: str) -> None:
     log = here.folder / "os" / "job-a" / "log"
@@ -113,6 +125,10 @@ def test_what_a_step_with_secrets_says_stays_there(here: Here, mark: str) -> Non
 
 
 def said(here: Here, offset: int) -> bytes:
+    return told(here, offset).text
+
+
+def told(here: Here, offset: int) -> Said:
     found = said_since(here, "os", offset)
     # The next look has a folder of its own on a machine.
     (here.folder / "os-said").rename(here.folder / f"os-said-{len(here.names)}")

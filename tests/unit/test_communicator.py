@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from amibuild.aws.ssm import COMMAND_LIMIT_BYTES, STDOUT_LIMIT, Invocation
-from amibuild.communicator import shell, unit
+from amibuild.communicator import log, shell
 from amibuild.communicator.base import CommandResult, RemoteJob, check, handed_back
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed, Interrupted
@@ -120,7 +120,7 @@ def test_a_long_log_comes_back_whole(ssm: ShellSsm) -> None:
 def test_a_huge_log_keeps_its_beginning_and_end(
     ssm: ShellSsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unit, "LOG_LIMIT_BYTES", 4096)
+    monkeypatch.setattr(log, "LOG_LIMIT_BYTES", 4096)
     done = run(ssm, "seq 100000")
     assert done.log.startswith("1\n2\n")
     assert done.log.endswith("99999\n100000\n")
@@ -132,8 +132,8 @@ def test_a_log_that_cannot_be_packed_comes_in_few_commands(ssm: ShellSsm) -> Non
     done = run(ssm, "echo begin; head -c 3M /dev/urandom; echo end")
     assert done.log.startswith("begin\n")
     assert done.log.endswith("end\n")
-    assert f"{3 * 1024 * 1024 + 10 - unit.LOG_CUT_BYTES} bytes left out" in done.log
-    assert len(ssm.sent) <= 1 + unit.LOG_CUT_BYTES // shell.REPLY_BYTES + 1
+    assert f"{3 * 1024 * 1024 + 10 - log.LOG_CUT_BYTES} bytes left out" in done.log
+    assert len(ssm.sent) <= 1 + log.LOG_CUT_BYTES // shell.REPLY_BYTES + 1
 
 
 def test_output_that_is_no_text_does_no_harm(ssm: ShellSsm) -> None:

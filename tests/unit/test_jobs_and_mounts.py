@@ -42,7 +42,7 @@ def taken() -> tuple[str, bytes]:
 
 
 def stopped() -> tuple[str, bytes]:
-    return unit.stop(EARLIER, secrets=True), b""
+    return unit.stop(EARLIER, closed=True), b""
 
 
 class Machine:

@@ -11,7 +11,7 @@ import pytest
 
 from amibuild import secret
 from amibuild.aws.ssm import Invocation
-from amibuild.communicator import shell, unit
+from amibuild.communicator import log, shell, unit
 from amibuild.communicator.base import CommandResult, RemoteJob
 from amibuild.communicator.shell import Unit
 from amibuild.communicator.ssm import SsmCommunicator
@@ -191,14 +191,14 @@ def test_half_a_secret_beside_the_gap_of_a_log_is_not_shown(
 ) -> None:
     Secret("token", VALUE)
     # Of the beginning 1,000 bytes are kept, and of the end 7,000: in both half of a value.
-    monkeypatch.setattr(unit, "LOG_LIMIT_BYTES", 8000)
-    log = run(ssm, f"printf '%0990d{VALUE}%09000d{VALUE}%06991d\\n' 1 2 3").log
-    assert "bytes left out" in log
+    monkeypatch.setattr(log, "LOG_LIMIT_BYTES", 8000)
+    said = run(ssm, f"printf '%0990d{VALUE}%09000d{VALUE}%06991d\\n' 1 2 3").log
+    assert "bytes left out" in said
     halves = (VALUE[:10], VALUE[8:])
-    assert not any(half in log for half in halves)
+    assert not any(half in said for half in halves)
     monkeypatch.setattr(shell, "longest", lambda: 0)
-    log = run(ssm, f"printf '%0990d{VALUE}%09000d{VALUE}%06991d\\n' 1 2 3").log
-    assert all(half in log for half in halves), "this is what would be shown"
+    said = run(ssm, f"printf '%0990d{VALUE}%09000d{VALUE}%06991d\\n' 1 2 3").log
+    assert all(half in said for half in halves), "this is what would be shown"
 
 
 def test_a_gap_takes_nothing_with_it_where_there_are_no_secrets() -> None:

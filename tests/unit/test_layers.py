@@ -75,6 +75,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "amibuild.permission",
         "amibuild.plan",
         "amibuild.policy",
+        "amibuild.policy_keys",
         "amibuild.project",
         "amibuild.recipe",
     ),

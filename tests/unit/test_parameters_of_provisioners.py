@@ -136,7 +136,7 @@ def test_a_list_with_limits_has_numbers(item: str, problem: str | None) -> None:
     [
         ({"type": "integer", **WORD}, "a pattern is for string, list, lines, and this is integer"),
         ({"type": "string", "pattern": "[a-z]+"}, "a pattern needs `expected`, which says"),
-        ({"type": "string", **WORD, "pattern": "[a-z"}, "pattern is no regular expression: "),
+        ({"type": "string", **WORD, "pattern": "[a-z"}, "is no regular expression: "),
         ({"type": "string", **WORD, "default": "A"}, "'A' is not a word, such as game"),
     ],
 )

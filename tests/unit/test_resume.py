@@ -12,10 +12,10 @@ from amibuild.bake_keys import forget_keys, keys_file
 from amibuild.errors import PlanError
 from amibuild.journal import (
     Created,
+    Given,
     Journal,
     Removed,
     ResourceKind,
-    StepRan,
     journal_path,
 )
 from amibuild.names import BakeId, InstanceId
@@ -28,22 +28,22 @@ VALUE = "a key of more than thirty characters"
 
 
 def earlier(secret: Secret) -> Earlier:
-    ran = StepRan(
-        machine="i-1", step="licence", digest="3f", exit_code=0, seconds=1.0, log="licence.log",
-        secrets={secret.name: secret.fingerprint(BAKE)},
-    )  # fmt: skip
+    marks = {secret.name: secret.fingerprint(BAKE)}
+    given = Given(machine="i-1", step="licence", secrets=marks)
     return Earlier(
         bake_id=BAKE, attempt=1, began=datetime(2026, 11, 22, tzinfo=UTC), started=STARTED,
         resources=(), intents=(), seconds={}, builder=InstanceId("i-1"), captured=None,
-        ran={"licence": ran},
+        given=(given,),
     )  # fmt: skip
 
 
 def test_a_secret_that_a_step_was_given_must_have_its_value_still() -> None:
     bake = earlier(Secret("key", VALUE))
     bake.same_secrets({"key": Secret("key", VALUE)})
-    with pytest.raises(PlanError, match="the secret key has another value since licence ran"):
+    with pytest.raises(PlanError, match="the secret key has another value since licence had it"):
         bake.same_secrets({"key": Secret("key", VALUE + "!")})
+    with pytest.raises(PlanError, match="licence had the secret key there, and no step reads it"):
+        bake.same_secrets({})
 
 
 def test_a_fingerprint_is_another_in_another_bake_and_for_another_name() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
-from amibuild.communicator.said import Withheld, follow
+from amibuild.communicator.said import LogLeft, Withheld, follow, rest
 from amibuild.errors import CommandFailed, NotFound, WaitTimeout
+from amibuild.files import write_atomically
 from amibuild.wait import Observer
 from tests.unit.fakes import FakeClock
 
@@ -29,12 +31,15 @@ class Saying:
         self.left = len(said)
 
     def run(self, job: RemoteJob, observer: Observer) -> CommandResult:
-        self.offsets.append(int(job.script.partition("tail -c +")[2].split()[0]))
+        self.offsets.append(int(job.script.partition("from=")[2].split()[0]))
         self.left -= 1
         said = next(self._said)
         if isinstance(said, Exception):
             raise said
-        return CommandResult(0, "withheld" if said == b"secret" else "", said, 0.1)
+        begin = self.offsets[-1]
+        if said.startswith(b"\0"):  # what the machine dropped
+            begin, said = begin + said.count(b"\0"), said.lstrip(b"\0")
+        return CommandResult(0, "withheld" if said == b"secret" else f"from {begin}", said, 0.1)
 
     def started(self, job: RemoteJob, observer: Observer) -> AbstractContextManager[Ending]:
         raise AssertionError("not asked for")
@@ -61,7 +66,7 @@ def test_a_machine_that_is_away_is_asked_again_and_told_once(gone: Exception) ->
     machine = Saying(b"one", gone, gone, b"two", gone, b"")
     shown, seen, told = followed(machine)
     assert (shown, b"".join(seen)) == (6, b"onetwo")
-    assert machine.offsets == [1, 4, 4, 4, 7, 7]
+    assert machine.offsets == [0, 3, 3, 3, 6, 6]
     assert len(told) == 2
 
 
@@ -77,3 +82,40 @@ def test_nobody_who_reads_is_told_no_more() -> None:
 def test_a_step_with_secrets_is_withheld() -> None:
     with pytest.raises(Withheld):
         followed(Saying(b"secret"))
+
+
+def test_the_rest_is_of_the_log_that_it_left_and_of_no_earlier_one(tmp_path: Path) -> None:
+    log = tmp_path / "os.log"
+    first = LogLeft(log)
+    assert first.rest(0) == b""
+    write_atomically(log, "one two")
+    assert first.rest(4) == b"two"
+    second = LogLeft(log)
+    assert second.rest(1) == b""
+    write_atomically(log, "its own")
+    assert second.rest(4) == b"own"
+
+
+def test_what_the_machine_dropped_meanwhile_is_told_and_not_asked_for_again() -> None:
+    machine = Saying(b"one", bytes(90) + b"two", b"")
+    shown, seen, _ = followed(machine)
+    assert (shown, b"".join(seen)) == (96, b"one\n... 90 bytes left out ...\ntwo")
+    assert machine.offsets == [0, 3, 96]
+
+
+@pytest.mark.parametrize(
+    ("offset", "shown"),
+    [
+        (3, b"in\n... 90 bytes left out ...\nend\n"),
+        (5, b"\n... 90 bytes left out ...\nend\n"),
+        (35, b"\n... 60 bytes left out ...\nend\n"),
+        (95, b"end\n"),
+        (97, b"d\n"),
+        (200, b""),
+    ],
+)
+def test_the_rest_of_a_log_that_came_cut_begins_where_it_was_read_to(
+    offset: int, shown: bytes
+) -> None:
+    assert rest(b"begin\n... 90 bytes left out ...\nend\n", offset) == shown
+    assert rest(b"begin\nend\n", 3) == b"in\nend\n"

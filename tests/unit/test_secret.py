@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import pickle
+import quopri
 import re
 import shlex
 import textwrap
@@ -20,6 +21,7 @@ from amibuild import secret
 from amibuild.secret import MASK, Secret, all_masked, masked
 
 VALUE = 'pa\'ss "w\\ord"/+?=&%ü-and-more'
+PEM = "-----BEGIN A KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ\nshort\n-----END A KEY-----\n"
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,13 @@ def test_it_prints_as_stars() -> None:
         lambda v: html.escape(v),
         lambda v: json.dumps(v).replace("&", "\\u0026").replace("/", "\\/"),
         lambda v: json.dumps(json.dumps(v)),
+        lambda v: json.dumps({"log": base64.encodebytes((v * 5).encode()).decode()}),
+        lambda v: quote(quote(v, safe=""), safe=""),
+        lambda v: quopri.encodestring(v.encode(), quotetabs=True).decode().replace("=\n", ""),
+        lambda v: "".join(
+            rf"\x{byte:02x}" if byte > 126 or chr(byte) in "/+=&" else chr(byte)
+            for byte in v.encode()
+        ),
     ],
 )
 def test_it_is_masked_as_it_may_be_written(written: Callable[[str], str]) -> None:
@@ -83,7 +92,7 @@ def test_base64_of_it_shows_nothing_of_its_end(before: str, behind: str) -> None
     assert len(shown) == 1
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.text(min_size=16, max_size=80).filter(lambda v: len(v.strip().encode()) >= 16))
 def test_no_value_stays_in_a_text(value: str) -> None:
     secret.forget_all()
@@ -94,14 +103,60 @@ def test_no_value_stays_in_a_text(value: str) -> None:
 
 
 def test_a_line_of_a_key_is_masked_by_itself() -> None:
-    key = "-----BEGIN A KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQ\nshort\n-----END A KEY-----\n"
-    one = Secret("key", key)
+    one, key = Secret("key", PEM), PEM
     assert masked("10:00 MIIEvQIBADANBgkqhkiG9w0BAQ") == f"10:00 {MASK}"
     assert masked("grep -q -- '-----BEGIN A KEY-----'") == "grep -q -- '-----BEGIN A KEY-----'"
     assert masked(f"key: |\n{textwrap.indent(key, '    ')}") == f"key: |\n    {MASK}\n"
     assert masked(json.dumps({"key": key})) == f'{{"key": "{MASK}\\n"}}'
     assert "MIIEvQIBADANBgkqhkiG9w0BAQ" in one.written()
     assert not one.is_in(b"another\n-----BEGIN A KEY-----\n")
+
+
+@pytest.mark.parametrize("between", ["\n\n\n", "\r\n", "\n \t", " \n\n  "])
+@pytest.mark.parametrize(
+    "written",
+    [
+        str,
+        lambda v: json.dumps({"key": v}),
+        lambda v: json.dumps({"key": json.dumps(v)}),
+        lambda v: quote(v, safe=""),
+        lambda v: quote_plus(v),
+        lambda v: " ".join(v.split()),
+        lambda v: textwrap.indent(v, "    "),
+    ],
+)
+def test_its_line_breaks_may_be_written_in_any_way(
+    between: str, written: Callable[[str], str]
+) -> None:
+    value = between.join(["short", "lines", "of a", "key"])
+    Secret("key", value)
+    shown = masked(f"<{written(value)}>")
+    assert MASK in shown
+    assert not any(line in shown for line in ("short", "lines", "key>"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ('{\n\n\n"a": "correct-horse"}', "{" + "\n" * 100_000),
+        ("\\" * 5 + "correct-horse-battery", "\\" * 100_000),
+        ("$" * 5 + "correct-horse-battery", "$\\" * 100_000),
+        ("c" + "\t" * 9 + "orrect-horse", "c" + " \\t" * 100_000),
+        ("c   o   r   r   e   c   t", ("c" + " " * 99) * 1_000),
+        ("correct-horse-battery", ("Y2" + "\\" * 99) * 1_000),
+    ],
+)
+def test_no_text_takes_for_ever(value: str, text: str) -> None:
+    """What a step prints decides it: the test's own time limit is the judge."""
+    Secret("key", value)
+    assert masked(text + "x") == text + "x"
+
+
+def test_what_a_step_takes_out_of_json_is_masked_too() -> None:
+    words = {"user": "downloader", "password": "correct-horse-battery", "more": [{"key": PEM}]}
+    Secret("all", json.dumps(words, indent=2))
+    shown = masked(f"curl -u downloader:correct-horse-battery\n08:00 {PEM.splitlines()[1]}")
+    assert shown == f"curl -u downloader:{MASK}\n08:00 {MASK}"
 
 
 def test_one_that_others_hold_leaves_nothing_of_the_longer() -> None:

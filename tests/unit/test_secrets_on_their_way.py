@@ -10,7 +10,7 @@ import pytest
 
 from amibuild import secret
 from amibuild.communicator import shell
-from amibuild.communicator.base import CommandResult, RemoteJob
+from amibuild.communicator.base import CommandResult, Discreet, RemoteJob
 from amibuild.communicator.ssm import SsmCommunicator
 from amibuild.errors import CommandFailed
 from amibuild.secret import MASK, Secret
@@ -89,6 +89,20 @@ def test_what_it_says_goes_back_for_our_eyes_only(ssm: ShellSsm) -> None:
     assert not any(
         one.is_in(text.encode()) for one in (token, other) for text in (*said, str(packed))
     )
+
+
+def test_a_later_job_may_say_what_an_earlier_one_has_written(ssm: ShellSsm) -> None:
+    other = Secret("other", "another-secret-value")
+    machine = Discreet(SsmCommunicator(ssm, "i-1", clock=FakeClock()))
+    script = f"echo {other.reveal()} | tee $AMIBUILD_RESULT; ls; exit 3"
+    done = machine.run(RemoteJob("later", script, 60), silent)
+    assert (done.exit_code, done.result.decode()) == (3, "another-secret-value\n")
+    assert done.log == f"{MASK}\nrun.sh\n"
+    (command,) = ssm.done.values()
+    reply = command.stdout.splitlines()[1]
+    with pytest.raises(shell.Damaged):
+        shell.open_reply(base64.b64decode(reply))
+    assert not other.is_in((command.stdout + command.stderr).encode())
 
 
 def test_what_a_script_prints_of_them_is_masked_in_its_log(ssm: ShellSsm) -> None:

@@ -77,6 +77,9 @@ class Market(Ec2):
             )
         return MACHINE
 
+    def instance(self, instance_id: str) -> InstanceFacts:
+        return InstanceFacts(MACHINE, "running", "", "a", is_spot=True)
+
 
 class Machine(Ec2):
     """One machine that is there, was taken back, or can't be looked at."""
@@ -124,6 +127,7 @@ WANTED = Launch(
     public_ip=None,
     user_data=None,
     tags={},
+    timeout_s=60,
     spot=Spot("0.05"),
 )
 ORDER = [("c7i.large", "a"), ("c7i.large", "b"), ("c6i.large", "a"), ("c6i.large", "b")]
@@ -176,14 +180,15 @@ def test_the_tokens_of_the_second_try_are_others(tmp_path: Path) -> None:
         Scope(journal, NothingThere(), bake_id=BAKE, region="r") as scope,
     ):
         for spot in (Spot(), None):
-            launch(Account(market), scope, BAKE, replace(WANTED, spot=spot))
+            launch(Account(market), scope, BAKE, replace(WANTED, spot=spot), silent)
     first, second = market.tokens
     assert first != second
 
 
 def facts(*, taken_back: bool) -> InstanceFacts:
     state = "terminated" if taken_back else "running"
-    return InstanceFacts(MACHINE, state, "the reason", "a", is_spot=True, taken_back=taken_back)
+    code = "Server.SpotInstanceTermination" if taken_back else ""
+    return InstanceFacts(MACHINE, state, "the reason", "a", is_spot=True, reason_code=code)
 
 
 FAILED = CommandFailed(what="os", exit_code=None, reason="did not run")

@@ -91,13 +91,18 @@ def test_what_is_never_sent_to_its_end_is_given_up(
 
 
 @pytest.mark.parametrize(
-    ("asked", "secrets"),
-    [("openssl req", {"token": Secret("token", "s3cr3t-of-a-game")}), ("/reply.tar.gz'", {})],
+    ("asked", "told_as", "secrets"),
+    [
+        ("cat /proc/sys/kernel/random/boot_id", "the boot id", {}),
+        ("openssl req", "step (a key", {"token": Secret("token", "s3cr3t-of-a-game")}),
+        ("/reply.tar.gz'", "step (its log)", {}),
+    ],
 )
-def test_a_cut_of_minutes_ends_no_step_that_has_time(
-    machine: Machine, asked: str, secrets: dict[str, Secret]
+def test_a_cut_of_minutes_ends_no_step_that_has_time_and_is_heard_of(
+    machine: Machine, asked: str, told_as: str, secrets: dict[str, Secret]
 ) -> None:
     cuts: list[str] = []
+    heard: list[str] = []
 
     def cut(command: str) -> None:
         if asked in command and "begin.sh" not in command and len(cuts) < 2:
@@ -109,8 +114,11 @@ def test_a_cut_of_minutes_ends_no_step_that_has_time(
     machine.on_command = cut
     script = "head -c 100000 /dev/urandom | base64"
     job = RemoteJob("step", script, 300, secrets=secrets)
-    done = SshCommunicator(machine.link, clock=clock).run(job, silent)
+    ssh = SshCommunicator(machine.link, clock=clock)
+    done = ssh.run(job, lambda waiting: heard.append(f"{waiting.what}: {waiting.state}"))
     assert (done.exit_code, len(done.log) > 100_000, len(cuts)) == (0, True, 2)
+    cut_off = [told for told in heard if told.startswith(told_as) and "not reached" in told]
+    assert len(cut_off) == 2
 
 
 def test_one_that_is_interrupted_while_it_is_sent_does_not_begin_later(

@@ -10,9 +10,11 @@ An address may hold a signature that grants access: what is printed ends before 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
+import re
 import shutil
 import sys
 import time
@@ -31,6 +33,9 @@ TELL_EVERY_S = 15.0
 # The server is at fault or busy: the same request may succeed later. Anything else is final.
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 WRONG_RANGE = 416
+# What a disk says and no connection does. A failed write names no file.
+OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+LENGTH = re.compile(r"[0-9]{1,18}")
 
 Say = Callable[[str], None]
 Pause = Callable[[float], None]
@@ -38,6 +43,10 @@ Pause = Callable[[float], None]
 
 class FetchFailed(Exception):
     """No source gave the bytes that the checksum names."""
+
+
+class NotWritten(FetchFailed):
+    """Its bytes came, and the disk did not take them: another address changes nothing."""
 
 
 class _Cut(Exception):
@@ -85,6 +94,8 @@ def fetch(
             part.unlink(missing_ok=True)
             try:
                 _complete(url, part, size, say, pause)
+            except NotWritten:
+                raise
             except FetchFailed as error:
                 why.append(f"{shown(url)}: {error}")
             else:
@@ -161,18 +172,24 @@ def _continue(url: str, part: Path, have: int, tag: str, size: int | None, say: 
             part.unlink()
             raise _Cut("the server continued elsewhere")
         announced = answer.headers.get("Content-Length")
+        if announced is not None and not LENGTH.fullmatch(announced):
+            raise FetchFailed(f"the server announces {announced[:40]!r} bytes")
         whole = None if announced is None else int(announced) + (have if continued else 0)
         if size is not None and whole is not None and whole != size:
             raise FetchFailed(f"has {whole} bytes, and {size} were expected")
         try:
             _pour(answer, part, "ab" if continued else "wb", whole, say)
         except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, OSError) and error.filename is not None:
-                raise FetchFailed(f"can't be written: {error.strerror}") from error
+            if isinstance(error, OSError) and _is_of_the_disk(error):
+                raise NotWritten(f"can't be written: {error.strerror}") from error
             raise _Cut(f"the connection was cut: {error}", tag) from error
     # Python takes the end of a connection for the end of the body: only the length tells.
     if whole is not None and part.stat().st_size < whole:
         raise _Cut("the connection was cut", tag)
+
+
+def _is_of_the_disk(error: OSError) -> bool:
+    return error.filename is not None or error.errno in OF_THE_DISK
 
 
 def _pour(answer: Any, part: Path, mode: str, whole: int | None, say: Say) -> None:
@@ -194,7 +211,12 @@ def fetch_all(sources: Sequence[Mapping[str, Any]], blobs: Path, folder: Path) -
             continue
         blob = blobs / sha256
         if blob.exists():
-            shutil.copyfile(blob, target)
+            try:
+                shutil.copyfile(blob, target)
+            except OSError as error:
+                target.unlink(missing_ok=True)
+                why = f"{source['name']}: can't be written: {error.strerror}"
+                raise NotWritten(why) from error
             if wrong := _mismatch(target, sha256, size):
                 target.unlink()
                 raise FetchFailed(f"{source['name']}: {wrong}")

@@ -5,6 +5,7 @@ Source: EC2 user guide, "Instance lifecycle"; API reference, StateReason and "Er
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ CODES = {
 }
 SSH_PORT_TAG = "amibuild:ssh-port"
 USER_ASKED = ("Client.UserInitiatedShutdown", "User initiated shutdown")
+_CODE = re.compile(r"(Client|Server)(\.[A-Za-z]+)+")
 ITSELF = ("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
 
 
@@ -86,8 +88,11 @@ class _Books:
             set_reason(instance, *(ITSELF if by_itself else USER_ASKED))
 
     def failed(self, life: Life, reason: str) -> None:
+        code, _, message = reason.partition(": ")
+        if not _CODE.fullmatch(code):
+            code, message = "Server.InternalError", reason
         with Desk.current.lock:
-            self._end("Server.InternalError", reason)
+            self._end(code, message or "ordered")
 
     def terminated(self, life: Life) -> None:
         asked = self._instance.state == "shutting-down"
