@@ -43,8 +43,7 @@ LEFT_OUT = {
     "kms:Decrypt": "the same",
     "kms:DescribeKey": "the same",
     "kms:GenerateDataKeyWithoutPlaintext": "the same",
-    "kms:ReEncryptFrom": "the same",
-    "kms:ReEncryptTo": "the same",
+    "kms:ReEncrypt*": "the same",
     "s3:GetObject": "an address is signed for it, and the machine fetches; a promotion reads a "
     "manifest: test_promote.py",
     "ssm:DeleteParameters": "of the tenth lock of an image, and a failure is a warning: "
