@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -137,6 +138,8 @@ class Scope:
         self._region = region
         self._on_error = on_error
         self._owned: list[_Owned] = []
+        # What a call may have made whose answer was lost: kind, token and name.
+        self._unseen: list[tuple[ResourceKind, str, str]] = []
 
     def own(self, kind: ResourceKind, purpose: str, name: str, create: Callable[[str], str]) -> str:
         """The id that `create(client_token)` returned, with its removal armed.
@@ -180,11 +183,13 @@ class Scope:
             if owned.id == id_:
                 self._begin(owned)
 
-    def _begin(self, owned: _Owned) -> None:
+    def _begin(self, owned: _Owned) -> bool:
         try:
             self._remover.begin(owned.kind, owned.id)
         except AwsError as error:
             log.debug("removal of %s did not begin", owned.id, exc_info=error)
+            return False
+        return True
 
     def seen(self, id_: str) -> None:
         """EC2 shows it: when it is not found from now on, it is gone."""
@@ -249,15 +254,27 @@ class Scope:
         except WaitTimeout:
             if not lost:
                 self._journal.write(Abandoned(token=token))
-            # Else the intent stays in the journal without an id: `reap` looks again.
+                return
+            # The intent stays in the journal without an id: the scope's end and `reap` look again.
+            self._unseen.append((kind, token, name))
         except AmibuildError as search_error:
             error.add_note(f"whether {kind} {token} exists is not known: {search_error.message}")
             if kind is ResourceKind.OBJECT:
                 # Its name is its id, and S3 removes what is not there as well.
                 self._arm(kind, name, token)
+            else:
+                self._unseen.append((kind, token, name))
         else:
             for id_ in found:
                 self._arm(kind, id_, token)
+
+    def _look_again(self) -> None:
+        with signals.hold(deliver=False):
+            for kind, token, name in self._unseen:
+                with suppress(AmibuildError):
+                    found = set(self._remover.find(kind, self._bake_id, token, name))
+                    for id_ in found.difference(owned.id for owned in self._owned):
+                        self._arm(kind, id_, token)
 
     def __enter__(self) -> Self:
         return self
@@ -268,6 +285,7 @@ class Scope:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._look_again()
         failed = error is not None and not isinstance(error, Interrupted)
         if failed and self._on_error is OnError.KEEP:
             self._keep_all()
@@ -298,9 +316,9 @@ class Scope:
         doomed = doomed[::-1]
         with signals.hold(deliver=False):
             # All machines at once: their ends take the longest, and free what else is to go.
-            for owned in doomed:
-                self._begin(owned)
-            for owned in doomed:
+            begun = [owned for owned in doomed if self._begin(owned)]
+            # First what could not begin: of the others some may wait for its end.
+            for owned in (*(one for one in doomed if one not in begun), *begun):
                 hidden_s = max(owned.shown_at - self._clock.monotonic(), 0.0)
                 try:
                     self._remover.remove(

@@ -24,6 +24,7 @@ from amibuild.wait import Clock, Look, Observer, SystemClock, silent, until
 # Terminating took 35 s in Packer's measured run and can take minutes; volumes follow it.
 TERMINATION_S = 600
 IN_USE_S = 300
+ENDING = frozenset({"shutting-down", "terminated"})
 # Over a second, at the pace of `until`.
 UNSEEN_LOOKS = 10
 
@@ -178,8 +179,8 @@ class CloudRemover:
         def look() -> Look[bool]:
             try:
                 state = self._cloud.ec2.instance(id_).state
-                if state not in {"shutting-down", "terminated"}:
-                    self._delete(ResourceKind.INSTANCE, id_)
+                if state not in ENDING:
+                    self._terminate(id_)
             except NotFound:
                 return unseen.look()
             return Look(state, True if state == "terminated" else None)
@@ -191,6 +192,13 @@ class CloudRemover:
             clock=self._clock,
             observer=observer,
         )
+
+    def _terminate(self, id_: str) -> None:
+        try:
+            self._delete(ResourceKind.INSTANCE, id_)
+        except AwsError as error:
+            if error.answered or self._cloud.ec2.instance(id_).state not in ENDING:
+                raise
 
     def _remove_image(self, id_: str, token: str, observer: Observer, hidden_s: float) -> None:
         """The image, then its snapshots: those it names, and those of the call that made it.

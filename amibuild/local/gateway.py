@@ -46,6 +46,7 @@ _STATUSES = {
     "InternalError": 500,
     "InternalFailure": 500,
     "InternalServerError": 500,
+    "InternalServiceError": 500,
     "InsufficientAddressCapacity": 500,
     "InsufficientCapacity": 500,
     "InsufficientInstanceCapacity": 500,

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from amibuild.aws.session import Cloud
-from amibuild.errors import Duplicate, NotFound
+from amibuild.errors import Duplicate, NotFound, WaitTimeout
 from amibuild.journal import ResourceKind
 from amibuild.names import BakeId, Tag, temporary_name
-from amibuild.scope import Scope
+from amibuild.scope import SEARCH_S, Scope
 from amibuild.wait import Look, Observer, until
 
 VISIBLE_S = 60
@@ -37,6 +37,10 @@ def make_access(
     name = temporary_name(bake_id, "access")
 
     def create(token: str) -> str:
+        def ours() -> Look[str]:
+            found = cloud.ec2.security_groups_tagged({Tag.TOKEN: token})
+            return Look("not visible yet", found[0] if found else None)
+
         try:
             return cloud.ec2.create_security_group(
                 name,
@@ -46,13 +50,13 @@ def make_access(
                 vpc_id,
                 {**tags, Tag.TOKEN: token, "Name": name},
             )
-        except Duplicate:
+        except Duplicate as error:
             # CreateSecurityGroup has no client token: the name is taken by our own call, whose
             # answer was lost.
-            ours = cloud.ec2.security_groups_tagged({Tag.TOKEN: token})
-            if not ours:
-                raise
-            return ours[0]
+            error.answered = False
+            with suppress(WaitTimeout):
+                return until(ours, what=name, timeout_s=SEARCH_S, observer=observer)
+            raise
 
     group = scope.own(ResourceKind.SECURITY_GROUP, "access", name, create)
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from amibuild.aws.images import Image
 from amibuild.aws.session import Cloud
 from amibuild.communicator.base import Communicator, RemoteJob, check, handed_back
-from amibuild.errors import InUse, ResourceFailed
+from amibuild.errors import InUse, NotFound, ResourceFailed
 from amibuild.files import write_atomically
 from amibuild.journal import ResourceKind
 from amibuild.library.load import SEAL
@@ -27,6 +27,7 @@ from amibuild.verify.report import CheckResult, Outcome
 from amibuild.wait import Look, Observer, until
 
 VOLUME_S = 600
+VISIBLE_S = 60
 # Every block is read: a new volume loads from its snapshot meanwhile, and an emulated machine looks
 # for each of a dozen words in 400 MB/s.
 HYGIENE_S, HYGIENE_S_PER_GIB = 600, 60
@@ -108,12 +109,19 @@ def make_disk_copy(
 
 def attach_disk_copy(cloud: Cloud, volume_id: str, instance_id: str, observer: Observer) -> None:
     _wait_for_volume(cloud, volume_id, "available", observer)
-    try:
-        cloud.ec2.attach_volume(volume_id, instance_id, DEVICE)
-    except InUse as error:
-        # Nobody else knows this volume: our own call attached it, and its answer was lost.
-        if error.code != "VolumeInUse":
-            raise
+
+    def look() -> Look[bool]:
+        try:
+            cloud.ec2.attach_volume(volume_id, instance_id, DEVICE)
+        except NotFound:  # it was seen, but not everywhere yet
+            return Look("not visible yet")
+        except InUse as error:
+            # Nobody else knows this volume: our own call attached it, and its answer was lost.
+            if error.code != "VolumeInUse":
+                raise
+        return Look("attached", True)
+
+    until(look, what=volume_id, timeout_s=VISIBLE_S, observer=observer)
     _wait_for_volume(cloud, volume_id, "in-use", observer)
 
 
@@ -167,7 +175,10 @@ def hygiene_started(
 
 def _wait_for_volume(cloud: Cloud, volume_id: str, wanted: str, observer: Observer) -> None:
     def look() -> Look[bool]:
-        state = cloud.ec2.volume_state(volume_id)
+        try:
+            state = cloud.ec2.volume_state(volume_id)
+        except NotFound:  # the first reads after CreateVolume may miss it
+            return Look("not visible yet")
         if state in {"error", "deleting", "deleted"}:
             raise ResourceFailed(what=volume_id, state=state)
         return Look(state, True if state == wanted else None)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import FilterTypeDef
 
 Account = dict[str, set[str]]
+# In the name of an upload in parts that has not ended.
+UPLOAD = "?uploadId="
 NOT_GONE: FilterTypeDef = {
     "Name": "instance-state-name",
     "Values": ["pending", "running", "stopping", "stopped", "shutting-down"],
@@ -50,10 +52,15 @@ def await_ends(aws: Aws) -> None:
 def stored(aws: Aws) -> Account:
     """The parameters and the objects, which few tests make.
 
-    A lock that is free is none: its generations stay.
+    A lock that is free is none, and a generation below the highest is nobody's: they stay.
     """
     locks = aws.ssm.get_parameters_by_path(Path="/amibuild", Recursive=True)["Parameters"]
-    free = {one["Name"] for one in locks if one["Value"] == lock.RELEASED}
+    highest = {name.rpartition("/")[0]: name for name in sorted(one["Name"] for one in locks)}
+    free = {
+        one["Name"]
+        for one in locks
+        if one["Value"] == lock.RELEASED or one["Name"] not in highest.values()
+    }
     buckets = [b["Name"] for b in aws.s3.list_buckets()["Buckets"]]
     return {
         "parameters": {
@@ -63,6 +70,11 @@ def stored(aws: Aws) -> Account:
             f"s3://{bucket}/{one['Key']}"
             for bucket in buckets
             for one in aws.s3.list_objects_v2(Bucket=bucket).get("Contents", [])
+        },
+        "uploads in parts": {
+            f"s3://{bucket}/{one['Key']}{UPLOAD}{one['UploadId']}"
+            for bucket in buckets
+            for one in aws.s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
         },
     }
 

@@ -32,16 +32,18 @@ class Kind(StrEnum):
     SHORT_ON = "capacity short from then on"
     DEAD = "dead state"
     UNSEEN = "not found for the first seconds"
+    LOST_UNSEEN = "acted, the answer lost, and not found for the first seconds"
 
 
 _ANY = (Kind.THROTTLED, Kind.THROTTLED_ON, Kind.SERVER, Kind.DENIED)
 _ACTS = (*_ANY, Kind.SERVER_ON, Kind.LOST, Kind.LOST_ON)
+_OF_NEW = (Kind.SHORT, Kind.SHORT_ON, Kind.DEAD, Kind.UNSEEN, Kind.LOST_UNSEEN)
 POSSIBLE: Mapping[Sort, tuple[Kind, ...]] = {
     # A read does nothing that a lost answer could hide, needs no room, and what it reads is
     # either old or covered by the call that made it.
     Sort.READ: _ANY,
     # What is made may be short, may die, and may not be seen at first (NEW, SHORTAGES, DEATHS).
-    Sort.CREATE: (*_ACTS, Kind.SHORT, Kind.SHORT_ON, Kind.DEAD, Kind.UNSEEN),
+    Sort.CREATE: (*_ACTS, *_OF_NEW),
     # What is changed or removed was made by the same bake: it may not be found yet.
     Sort.CHANGE: (*_ACTS, Kind.UNSEEN),
     Sort.REMOVE: (*_ACTS, Kind.UNSEEN),
@@ -49,8 +51,11 @@ POSSIBLE: Mapping[Sort, tuple[Kind, ...]] = {
 _PREFIXES = {
     Sort.READ: ("Describe", "Get", "Head", "List"),
     Sort.CREATE: ("Create", "Run", "Send", "Put"),
-    Sort.REMOVE: ("Delete", "Deregister", "Terminate"),
-    Sort.CHANGE: ("Attach", "Authorize", "Cancel", "Disable", "Enable", "Modify", "Stop"),
+    Sort.REMOVE: ("Abort", "Delete", "Deregister", "Terminate"),
+    Sort.CHANGE: (
+        *("Attach", "Authorize", "Cancel", "Complete", "Disable", "Enable", "Modify", "Revoke"),
+        *("Stop", "Upload"),
+    ),
 }
 _CHANGES_OF_TAGS = ("CreateTags", "DeleteTags")
 # Which reads do not show it yet.
@@ -91,11 +96,17 @@ NOT_FOUND = {
     "EnableImageDeprecation": "InvalidAMIID.NotFound",
     "ModifyImageAttribute": "InvalidAMIID.NotFound",
     "ModifySnapshotAttribute": "InvalidSnapshot.NotFound",
+    "RevokeSecurityGroupIngress": "InvalidGroup.NotFound",
     "StopInstances": "InvalidInstanceID.NotFound",
     "TerminateInstances": "InvalidInstanceID.NotFound",
 }
 # S3 shows what it has, at once (S3 User Guide, consistency).
-SEEN = frozenset({"PutObject", "DeleteObject"})
+SEEN = frozenset(
+    {
+        *("PutObject", "DeleteObject", "CreateMultipartUpload", "UploadPart"),
+        *("CompleteMultipartUpload", "AbortMultipartUpload"),
+    }
+)
 UNSEEN_FOR = 3
 _CODES = {
     "ec2": ("RequestLimitExceeded", "InternalError", "UnauthorizedOperation"),
@@ -103,9 +114,22 @@ _CODES = {
     "s3": ("SlowDown", "InternalError", "AccessDenied"),
     "iam": ("Throttling", "InternalFailure", "AccessDenied"),
     "sts": ("Throttling", "InternalFailure", "AccessDenied"),
+    "secretsmanager": ("ThrottlingException", "InternalServiceError", "AccessDeniedException"),
+}
+# What a change is about was seen many times when it is made: where it is not found then, the change
+# may fail, and say so.
+LONG_SEEN = "a machine has been started from the image, and its checks have run"
+MAY_END = {
+    "CreateTags": LONG_SEEN,
+    "DeleteTags": LONG_SEEN,
+    "DisableImage": "the image was looked at before the move, and is hours old at the least",
+    "EnableImageDeprecation": "the same",
+    "ModifyImageAttribute": LONG_SEEN,
+    "ModifySnapshotAttribute": LONG_SEEN,
+    "StopInstances": "every step has run on the machine",
 }
 # After these a bake ends as it would without a fault.
-PASSING = frozenset({Kind.THROTTLED, Kind.SERVER, Kind.LOST})
+PASSING = frozenset({Kind.THROTTLED, Kind.SERVER, Kind.LOST, Kind.UNSEEN, Kind.LOST_UNSEEN})
 
 
 def sort_of(call: str) -> Sort:
@@ -122,13 +146,24 @@ def sort_of(call: str) -> Sort:
 class Run:
     """A bake that is recorded: with everything that the recipe can have, or without; and how it
     goes wrong by itself, so that its clean-up is seen too. `otherwise` names calls that ask for
-    something else in it than in the runs before."""
+    something else in it than in the runs before.
+
+    `late`: its lease is over two thirds when its builder runs. `resumed`: the recorded one goes on
+    with one that was kept. `reaped`: what is recorded is the `reap` of all that one has left.
+    `rare`: recorded once, and its cells are for `make soak` alone.
+    """
 
     name: str
     full: bool = True
     unproven: bool = False
     on_spot: bool = False
     over_ssh: bool = False
+    with_file: bool = False
+    with_secrets: bool = False
+    late: bool = False
+    resumed: bool = False
+    reaped: bool = False
+    rare: bool = False
     faults: tuple[str, ...] = ()
     otherwise: frozenset[str] = frozenset()
 
@@ -147,6 +182,55 @@ RUNS = (
     ),
     # No machine of this endpoint has an sshd: its calls before one is there are what differs.
     Run("over SSH", full=False, over_ssh=True, faults=("RunInstances:1=UnauthorizedOperation",)),
+    # Too large for one PutObject, so that it goes in parts.
+    Run("with a file of this machine", with_file=True, rare=True),
+    Run("with secrets", full=False, with_secrets=True, otherwise=frozenset({"GetParameter"})),
+    Run(
+        "a part of a file can't be stored",
+        with_file=True,
+        faults=("UploadPart:1=InvalidRequest",),
+        rare=True,
+    ),
+    Run(
+        "longer than its lease",
+        full=False,
+        late=True,
+        otherwise=frozenset({"CreateTags"}),
+        rare=True,
+    ),
+    Run(
+        "resumed",
+        full=False,
+        resumed=True,
+        otherwise=frozenset(
+            {
+                *("DescribeInstances", "DescribeSecurityGroups", "CreateTags", "CreateImage"),
+                *("DeleteSecurityGroup", "TerminateInstances"),
+            }
+        ),
+        rare=True,
+    ),
+    Run(
+        "reaped",
+        unproven=True,
+        reaped=True,
+        otherwise=frozenset(
+            {
+                *("DescribeInstances", "DescribeVolumes", "DescribeImages", "DescribeSnapshots"),
+                *("DescribeSecurityGroups", "PutParameter", "DeleteObject", "DeleteVolume"),
+                *("TerminateInstances", "DeregisterImage", "DeleteSnapshot"),
+                "DeleteSecurityGroup",
+            }
+        ),
+        rare=True,
+    ),
+)
+# Every removal of a bake is refused, so that its `reap` finds all kinds of things.
+NOTHING_GOES = (
+    *("TerminateInstances:*=UnauthorizedOperation", "DeleteVolume:*=UnauthorizedOperation"),
+    *("DeregisterImage:*=UnauthorizedOperation", "DeleteSnapshot:*=UnauthorizedOperation"),
+    *("DeleteSecurityGroup:*=UnauthorizedOperation", "DeleteObject:*=AccessDenied"),
+    "PutParameter:2+=AccessDeniedException",
 )
 
 
@@ -158,7 +242,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Cell:
-    """`faults` are ordered beside those of the run. `first` is the call's first occurrence."""
+    """`faults` are ordered beside those of the run. `first` is the call's first occurrence; `sure`
+    is one that each recording of its run has."""
 
     run: Run
     call: Call
@@ -166,6 +251,7 @@ class Cell:
     first: bool
     kind: Kind
     faults: tuple[str, ...]
+    sure: bool = True
 
     @property
     def codes(self) -> list[str]:
@@ -176,13 +262,33 @@ class Cell:
     def must_hit(self) -> bool:
         """Not a place inside, nor a last look that another host need not take."""
         inside = self.kind is Kind.DEAD or self.faults[0].startswith("visible:")
-        return not inside and (self.first or sort_of(self.call.name) is not Sort.READ)
+        is_read = sort_of(self.call.name) is Sort.READ
+        return self.sure and not inside and (self.first or not is_read)
+
+    @property
+    def must_pass(self) -> bool:
+        """The bake ends as it would without the fault."""
+        ends = self.kind is Kind.UNSEEN and self.call.name in MAY_END
+        return self.kind in PASSING and not ends
 
     def __str__(self) -> str:
         return f"{self.call.name}:{self.nth} {self.kind} ({self.run.name}) {' '.join(self.faults)}"
 
 
-def cells(recorded: Mapping[Run, Counter[Call]]) -> list[Cell]:
+def both(once: Counter[Call], again: Counter[Call]) -> tuple[Counter[Call], frozenset[Call]]:
+    """How often a run makes each call, by two recordings, and which calls only one of them has.
+
+    The fewer: a slow host looks more often. What only one has is a call like any other, but may
+    be missing when its turn comes.
+    """
+    fewer = once & again
+    calls = Counter({call: fewer[call] or n for call, n in (once | again).items()})
+    return calls, frozenset(once.keys() ^ again.keys())
+
+
+def cells(
+    recorded: Mapping[Run, Counter[Call]], unsure: Mapping[Run, frozenset[Call]] | None = None
+) -> list[Cell]:
     """Each call once, in the first run that makes it, and where it asks for something else."""
     seen: set[Call] = set()
     found: list[Cell] = []
@@ -191,15 +297,16 @@ def cells(recorded: Mapping[Run, Counter[Call]]) -> list[Cell]:
         for call in sorted(new, key=lambda call: call.name):
             seen.add(call)
             for nth in sorted({1, calls[call]}):
-                found += cells_of(run, call, nth)
+                sure = call not in (unsure or {}).get(run, ())
+                found += cells_of(run, call, nth, sure=sure)
     return found
 
 
-def cells_of(run: Run, call: Call, nth: int) -> Iterator[Cell]:
+def cells_of(run: Run, call: Call, nth: int, *, sure: bool = True) -> Iterator[Cell]:
     """That occurrence of a call, with every kind of fault."""
     for kind in POSSIBLE[sort_of(call.name)]:
         for faults in _orders(call, nth, kind):
-            yield Cell(run, call, nth, nth == 1, kind, faults)
+            yield Cell(run, call, nth, nth == 1, kind, faults, sure)
 
 
 def _orders(call: Call, nth: int, kind: Kind) -> list[tuple[str, ...]]:
@@ -235,6 +342,11 @@ def _orders(call: Call, nth: int, kind: Kind) -> list[tuple[str, ...]]:
                 kinds = NEW[name] if nth == 1 else ()
                 return [(f"visible:{kind}={UNSEEN_FOR}",) for kind in kinds]
             return [(f"{name}:{nth}-{nth + UNSEEN_FOR - 1}={NOT_FOUND[name]}",)]
+        case Kind.LOST_UNSEEN:
+            if name in SEEN:
+                return []
+            hidden = (f"visible:{kind}={UNSEEN_FOR}" for kind in NEW[name])
+            return [(f"{name}:{nth}=ConnectionLost:after", *hidden)]
 
 
 def _having(codes: Mapping[str, str], name: str) -> list[str]:

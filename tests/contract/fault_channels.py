@@ -29,7 +29,7 @@ from amibuild.local.faults import Fault
 from amibuild.local.service import Options, Service
 from amibuild.reap import reap
 from tests.contract.conftest import KEY, Aws
-from tests.contract.fault_cells import PASSING, Call, Cell, Kind, Run, cells_of
+from tests.contract.fault_cells import Call, Cell, Kind, Run, both, cells_of
 from tests.contract.fault_matrix import calls_in, session
 from tests.contract.fault_prune import Pruning
 from tests.contract.imaged import snapshot_of
@@ -50,6 +50,7 @@ class Outcome:
     wrong: tuple[str, ...]
     failures: Counter[str]
     calls: Counter[Call]
+    unsure: frozenset[Call] = frozenset()
 
 
 def every_cell(recorded: Mapping[Run, Outcome]) -> list[Cell]:
@@ -59,7 +60,7 @@ def every_cell(recorded: Mapping[Run, Outcome]) -> list[Cell]:
         for run, seen in recorded.items()
         for call in sorted(seen.calls, key=lambda call: call.name)
         for nth in range(1, seen.calls[call] + 1)
-        for cell in cells_of(run, call, nth)
+        for cell in cells_of(run, call, nth, sure=call not in seen.unsure)
     ]
 
 
@@ -78,11 +79,12 @@ class Lab:
         self._aws.service.close()
 
     def record(self) -> dict[Run, Outcome]:
-        """Twice, and the fewer: a slow host looks more often."""
+        """How each run goes without a fault of a cell."""
         found = {}
         for run in RUNS:
             once, again = self.perform(run), self.perform(run)
-            found[run] = replace(once, calls=once.calls & again.calls)
+            calls, unsure = both(once.calls, again.calls)
+            found[run] = replace(once, calls=calls, unsure=unsure)
         return found
 
     def perform(self, run: Run, faults: Sequence[str] = ()) -> Outcome:
@@ -204,7 +206,7 @@ class _Scene:
 def problems(cell: Cell, seen: Outcome, plain: Outcome) -> list[str]:
     """What is wrong with how a cell went; `plain` is its run without the fault."""
     found = list(seen.wrong)
-    if cell.kind in PASSING and type(seen.error) is not type(plain.error):
+    if cell.must_pass and type(seen.error) is not type(plain.error):
         found.append(f"ended otherwise than without it: {seen.error!r}")
     bare = isinstance(seen.error, AwsError) and seen.error.hint is None
     if cell.kind in {Kind.DENIED, Kind.SHORT_ON} and bare:

@@ -3,6 +3,12 @@
 Some bakes are recorded (fault_cells.RUNS), and each cell that follows from their calls is one more
 bake with its fault. What is in the account afterwards must be what was there before, the result,
 and exactly what was reported with exit code 4; and after `reap`, without faults, only the result.
+One run is a `reap` itself, of a bake that could remove nothing.
+
+What it leaves out: a call at other times than its first and its last in a run; two faults at once,
+but for a creation whose answer is lost and which is not seen at first; what a creation does not
+see yet of what it is about; `verify` and `dev`, which go through the same steps as a bake; and the
+calls that test_fault_matrix.py names (LEFT_OUT), each with the reason.
 
 `python -m tests.contract.fault_matrix` runs all of it and prints its size and result.
 """
@@ -13,7 +19,7 @@ import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,28 +27,27 @@ from time import monotonic, process_time
 
 import boto3
 
-from amibuild.bake import BakeResult, bake
+from amibuild.bake import BakeResult
 from amibuild.errors import AmibuildError, AwsError
-from amibuild.journal import BakeEnded, Created, Shown
 from amibuild.local.faults import Fault
-from amibuild.local.service import Options, Service
-from amibuild.project import Project, load_project
-from amibuild.reap import reap
-from amibuild.scope import OnError
-from tests.contract.account import account, attached, await_ends, made_twice, stored, with_attached
-from tests.contract.builder import Answers, changed
+from tests.contract.account import account, attached, await_ends, stored, with_attached
 from tests.contract.conftest import KEY, REGION, Aws
-from tests.contract.fault_cells import PASSING, RUNS, Call, Cell, Kind, Run, Sort, cells, sort_of
-from tests.contract.swift import SwiftClock, swift
+from tests.contract.fault_cells import (
+    RUNS,
+    Call,
+    Cell,
+    Kind,
+    Run,
+    Sort,
+    both,
+    cells,
+    sort_of,
+)
+from tests.contract.fault_runs import BUCKET, Scene, run_endpoint, run_project
+from tests.contract.swift import swift
 
 # In one account: what has ended is listed for an hour.
 BAKES_EACH = 30
-BUCKET, PROFILE, ROLE = "a-bucket-of-ours", "a-profile", "a-role"
-POLICY = """{"Version": "2012-10-17", "Statement":
-[{"Effect": "Allow", "Action": "ssm:*", "Resource": "*"}]}"""
-KMS_KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
-# One step: a second one brings no other calls.
-RECIPE = '[image]\nname = "game-host"\n[provision]\nsteps = ["os"]\nservices = []\n'
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Outcome:
 
     `new` and `gone` are the account's difference beyond that result, `reported` what exit code 4
     stands for; `after_reap` is the difference that is left after `reap`. `failures` are the codes
-    with which calls failed.
+    with which calls failed, `unsure` the calls that another recording of the run may lack.
     """
 
     error: AmibuildError | None
@@ -64,6 +69,7 @@ class Outcome:
     not_reaped: list[str]
     after_reap: set[str]
     calls: Counter[Call]
+    unsure: frozenset[Call] = frozenset()
 
 
 class Lab:
@@ -83,14 +89,16 @@ class Lab:
             self._aws.service.close()
 
     def record(self) -> dict[Run, Outcome]:
-        """How each run goes without a fault of a cell: what it calls, and how often.
-
-        Twice, and the fewer: a slow host looks more often.
-        """
+        """How each run goes without a fault of a cell: what it calls, and how often."""
         found = {}
         for run in RUNS:
-            once, again = self.perform(run), self.perform(run)
-            found[run] = replace(once, calls=once.calls & again.calls)
+            once = self.perform(run)
+            if run.rare:
+                reads = {call for call in once.calls if sort_of(call.name) is Sort.READ}
+                found[run] = replace(once, unsure=frozenset(reads))
+                continue
+            calls, unsure = both(once.calls, self.perform(run).calls)
+            found[run] = replace(once, calls=calls, unsure=unsure)
         return found
 
     def perform(self, run: Run, faults: Sequence[str] = ()) -> Outcome:
@@ -99,30 +107,29 @@ class Lab:
         aws = self._account(run)
         folder = self._folder / f"{self._number}"
         with swift() as clock:
-            project = _project(run, folder)
+            scene = Scene(run, aws, run_project(run, folder), clock)
+            scene.prepare()
             begun = len(self._calls())
-            ordered = aws.service.scripted.faults
-            ordered.order([Fault.parse(fault) for fault in (*run.faults, *faults)])
-            error, told, twice = _bake(aws, project, clock)
-            ordered.order(())
+            aws.service.scripted.faults.order([Fault.parse(f) for f in (*run.faults, *faults)])
+            scene.play()
+            aws.service.scripted.faults.order(())
             calls = self._calls()[begun:]
             after = _settled(aws, self._before)
             owners = attached(aws) if after != self._before else {}
-            made = _result(told, owners)
-            left = {leftover.id for leftover in error.leftovers} if error else set()
-            reported = with_attached(left, owners)
+            made = _result(scene.told, owners)
+            # Of a region that could not be looked into, nobody says what is there.
+            told = after - self._before if scene.unreached else scene.reported()
+            reported = with_attached(told, owners)
             # `kept`: an image that came late is spared without, for `bake --resume`.
-            report = reap(
-                aws.cloud, project.state_dir, target="local", dry_run=False, kept=True, clock=clock
-            )
+            report = scene.reap()
             reaped = _whole(aws) if report.removed else after
             outcome = Outcome(
-                error=error,
-                done=told is not None,
+                error=scene.error,
+                done=scene.done,
                 new=after - self._before - made,
                 gone=self._before - after,
                 reported=reported - made,
-                twice=twice,
+                twice=scene.twice,
                 failures=Counter(call["error"] for call in calls if call["error"]),
                 not_reaped=[left.id for left in report.left],
                 after_reap=(reaped - made) ^ self._before,
@@ -131,7 +138,7 @@ class Lab:
             if outcome.after_reap or outcome.twice:
                 self._run = None  # the next bake gets an account without it
             else:
-                _forget(aws, told, made)
+                _forget(aws, scene.told, made)
         return outcome
 
     def _account(self, run: Run) -> Aws:
@@ -141,7 +148,7 @@ class Lab:
             self.close()
             self._run = run
             data = self._folder / f"{self._number}-data"
-            self._aws = _endpoint(run, data, data.with_suffix(".log"), self._session)
+            self._aws = run_endpoint(run, data, data.with_suffix(".log"), self._session)
             self._before = _whole(self._aws)
         self._aws.__dict__.pop("cloud", None)
         return self._aws
@@ -154,67 +161,6 @@ class Lab:
 def calls_in(log: Path) -> list[dict[str, str]]:
     """What an endpoint has noted of its calls, in order."""
     return [json.loads(line) for line in log.read_text().splitlines()]
-
-
-def _bake(
-    aws: Aws, project: Project, clock: SwiftClock
-) -> tuple[AmibuildError | None, BakeResult | None, list[str]]:
-    """What it raised, what it handed over before, and what it made twice on the way."""
-    told: list[BakeResult] = []
-    twice: list[str] = []
-
-    def look(shown: Shown) -> None:
-        if isinstance(shown, Created | BakeEnded):
-            twice.extend(made_twice())
-
-    error: AmibuildError | None = None
-    try:
-        bake(
-            project,
-            aws.cloud,
-            target="local",
-            if_changed=False,
-            on_error=OnError.CLEAN,
-            subscribers=(look,),
-            on_result=told.append,
-            clock=clock,
-        )
-    except AmibuildError as caught:
-        error = caught
-    return error, told[0] if told else None, sorted(set(twice))
-
-
-def _endpoint(run: Run, data: Path, log: Path, session: boto3.Session) -> Aws:
-    """An account with what the recipe names."""
-    answers = Answers()
-    if run.unproven:
-        del answers.results["checks"]
-    options = Options(data, machine="none", script=answers, call_log=log, key=KEY)
-    aws = Aws(Service(options), session)
-    if run.full:
-        aws.s3.create_bucket(Bucket=BUCKET)
-        aws.iam.create_instance_profile(InstanceProfileName=PROFILE)
-        aws.iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument="{}")
-        aws.iam.put_role_policy(RoleName=ROLE, PolicyName="own", PolicyDocument=POLICY)
-        aws.iam.add_role_to_instance_profile(InstanceProfileName=PROFILE, RoleName=ROLE)
-    return aws
-
-
-def _project(run: Run, folder: Path) -> Project:
-    folder.mkdir()
-    (folder / "amibuild.toml").write_text(RECIPE)
-    project = load_project(folder / "amibuild.toml")
-    if run.on_spot:
-        project = changed(project, builder={"spot": True})
-    if run.over_ssh:
-        project = changed(project, builder={"communicator": "ssh"})
-    if not run.full:
-        return project
-    return changed(
-        project,
-        aws={"bucket": BUCKET, "instance_profile": PROFILE, "kms_key": KMS_KEY},
-        publish={"accounts": ["444455556666"]},
-    )
 
 
 def _whole(aws: Aws) -> set[str]:
@@ -273,7 +219,7 @@ def problems(cell: Cell, seen: Outcome, plain: Outcome) -> list[str]:
         found.append(f"after reap {seen.after_reap} differs, {seen.not_reaped} was refused")
     if seen.twice:
         found.append(f"made twice: {seen.twice}")
-    if cell.kind in PASSING and (seen.done, type(seen.error)) != (plain.done, type(plain.error)):
+    if cell.must_pass and (seen.done, type(seen.error)) != (plain.done, type(plain.error)):
         found.append(f"ended otherwise than without it: {seen.error!r}")
     if cell.kind in {Kind.DENIED, Kind.SHORT_ON} and _is_bare(seen.error, cell.call):
         found.append(f"no hint: {seen.error!r}")
@@ -308,6 +254,13 @@ class Tally:
         return f"{text}, {len(self.wrong)} wrong" if self.wrong else text
 
 
+def all_cells(recorded: Mapping[Run, Outcome]) -> list[Cell]:
+    return cells(
+        {run: seen.calls for run, seen in recorded.items()},
+        {run: seen.unsure for run, seen in recorded.items()},
+    )
+
+
 def session() -> boto3.Session:
     return boto3.Session(
         aws_access_key_id=KEY.id, aws_secret_access_key=KEY.secret, region_name=REGION
@@ -320,7 +273,7 @@ def main() -> int:
     tally = Tally()
     with tempfile.TemporaryDirectory() as name, closing(Lab(Path(name), session())) as lab:
         recorded = lab.record()
-        for cell in cells({run: seen.calls for run, seen in recorded.items()}):
+        for cell in all_cells(recorded):
             if all(word in str(cell) for word in sys.argv[1:]):
                 tally.add(cell, lab.perform(cell.run, cell.faults), recorded[cell.run])
     for line in tally.wrong:

@@ -28,7 +28,8 @@ from amibuild.errors import (
     UsageError,
     VerifyFailed,
 )
-from amibuild.journal import Noted, Shown, StepStarted, read
+from amibuild.journal import Noted, Remains, ResourceKind, Shown, StepStarted, read
+from amibuild.local.faults import Fault
 from amibuild.project import Project
 from amibuild.reap import reap
 from amibuild.registry import list_images
@@ -40,6 +41,7 @@ from tests.contract import builder
 from tests.contract.account import account
 from tests.contract.builder import AUDITED, FRESH, STAGES, Answers, changed, checks, new_project
 from tests.contract.conftest import Aws, Start
+from tests.contract.swift import swift
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2.type_defs import InstanceTypeDef, SecurityGroupTypeDef
@@ -135,15 +137,67 @@ def test_the_shipped_recipes_steps_run_in_the_plans_order(start: Start, tmp_path
     assert {one, other} == {"checks", "hygiene"}, "side by side"
 
 
+def journal_of(project: Project) -> Remains:
+    (path,) = (project.state_dir / "journals").iterdir()
+    return Remains(path)
+
+
 def test_versions_count_up_and_a_taken_name_is_passed_over(start: Start, project: Project) -> None:
-    aws = start("CreateImage:1=InvalidAMIName.Duplicate", script=Answers())
+    aws = start(script=Answers())
+    name = f"game-host-{datetime.now(UTC):%Y.%m.%d}"
+    aws.ec2.create_image(InstanceId=aws.stopped(), Name=f"{name}.1")  # without our tags
     first = builder.run(project, aws.cloud)
+    assert journal_of(project).intents == {}
     second = builder.run(project, aws.cloud)
-    assert first.version.endswith(".2"), "the first name was refused as taken"
-    assert second.version.endswith(".3")
+    assert (first.image_name, second.image_name) == (f"{name}.2", f"{name}.3")
     found = list_images(aws.cloud, "game-host")
     assert [one.version for one in found] == [second.version, first.version]
     assert find(aws.cloud, project.recipe, first.version).id == first.image_id
+
+
+def test_who_has_a_name_may_be_seen_by_nobody_and_is_looked_for_again_by_reap(
+    start: Start, project: Project
+) -> None:
+    aws = start("CreateImage:1=InvalidAMIName.Duplicate", script=Answers())
+    with swift():
+        result = builder.run(project, aws.cloud)
+    assert result.version.endswith(".2")
+    (intent,) = journal_of(project).intents.values()
+    assert (intent.kind, intent.name) == (ResourceKind.IMAGE, result.image_name[:-1] + "1")
+    reap(aws.cloud, project.state_dir, target="local", dry_run=False)
+    assert journal_of(project).intents == {}
+    assert result.image_id in account(aws)["images"]
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ("RunInstances", "instance"),
+        ("CreateImage", "image"),
+        ("CreateSecurityGroup", "security-group"),
+        ("CreateVolume", "volume"),
+    ],
+)
+def test_what_was_made_by_a_call_whose_answer_got_lost_is_waited_for_and_made_once(
+    start: Start, project: Project, call: str, kind: str
+) -> None:
+    aws = start(f"{call}:1=ConnectionLost:after", f"visible:{kind}=4", script=Answers())
+    before = account(aws)
+    with swift():
+        result = builder.run(project, aws.cloud)
+    after = account(aws)
+    assert result.version.endswith(".1")
+    assert after["images"] - before["images"] == {result.image_id}
+    assert len(after["snapshots"] - before["snapshots"]) == 1
+    assert journal_of(project).intents == {}
+
+
+def test_a_disk_that_is_not_seen_everywhere_yet_is_attached_later(
+    start: Start, project: Project
+) -> None:
+    aws = start("visible:volume=4", "AttachVolume:1-3=InvalidVolume.NotFound", script=Answers())
+    with swift():
+        assert builder.run(project, aws.cloud).verified
 
 
 def test_an_unchanged_image_is_reused_until_it_is_too_old(start: Start, project: Project) -> None:
@@ -449,6 +503,19 @@ def test_what_was_kept_for_a_look_goes_when_asked_or_when_its_time_is_over(
         assert reap(aws.cloud, project.state_dir, target="local", dry_run=False).removed == []
         reap(aws.cloud, project.state_dir, target="local", dry_run=False, **more)
         assert account(aws) == before
+
+
+def test_a_machine_that_ends_though_no_answer_says_so_is_not_told_as_left(
+    start: Start, project: Project
+) -> None:
+    aws = start(script=Answers(exit_codes={"os": 3}))
+    with pytest.raises(CommandFailed):
+        builder.run(project, aws.cloud, on_error=OnError.KEEP)
+    aws.service.scripted.faults.order([Fault.parse("TerminateInstances:*=InternalError:after")])
+    with swift():
+        report = reap(aws.cloud, project.state_dir, target="local", dry_run=False, kept=True)
+    assert report.left == []
+    assert {one.kind for one in report.removed} >= {ResourceKind.INSTANCE}
 
 
 def test_nothing_without_our_tags_is_ever_reaped(start: Start, project: Project) -> None:

@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
 from amibuild.errors import UsageError
+from amibuild.local.faults import Fault
 from amibuild.local.machines.script import read_script
 from tests.contract.answers import answers
 from tests.contract.conftest import Aws, Refuses, Start
@@ -112,6 +113,16 @@ def test_a_new_instance_is_not_seen_at_first(start: Start, refuses: Refuses) -> 
     assert [i["InstanceId"] for r in found for i in r["Instances"]] == [old]
     refuses("InvalidInstanceID.NotFound", aws.instance, instance=new)
     assert aws.instance(new)["InstanceId"] == new
+
+
+def test_what_was_made_before_it_was_ordered_is_seen(start: Start) -> None:
+    aws = start("visible:instance=3")
+    hidden = aws.launch()
+    aws.service.scripted.faults.order(())
+    between = aws.launch()
+    aws.service.scripted.faults.order([Fault.parse("visible:instance=3")])
+    for instance in (hidden, between):
+        assert aws.instance(instance)["InstanceId"] == instance
 
 
 @answers(

@@ -34,6 +34,7 @@ class Account:
         self.there: dict[str, str] = {}  # id -> token
         self.stuck: set[str] = set()
         self.begun: list[str] = []
+        self.not_begun: set[str] = set()
         self.log: list[str] = []
         self.hidden_s: dict[str, float] = {}
 
@@ -49,6 +50,8 @@ class Account:
         return [id_ for id_, made_by in self.there.items() if made_by == token]
 
     def begin(self, kind: ResourceKind, id_: str) -> None:
+        if id_ in self.not_begun:
+            raise refused("InvalidInstanceID.NotFound")
         self.begun.append(id_)
 
     def remove(
@@ -103,6 +106,16 @@ def test_what_was_just_made_and_not_seen_yet_may_be_hidden(account: Account, pat
     assert account.hidden_s == {"i-new": SEARCH_S - 10, "vol-seen": 0, "sg-old": 0}
 
 
+def test_a_removal_that_did_not_begin_comes_first(account: Account, path: Path) -> None:
+    """A disk is in use until its machine is gone, and the machine's end has not begun."""
+    account.not_begun.add("i-1")
+    with Journal(path) as journal, scope(journal, account) as owner:
+        owner.own(GROUP, "access", "g", account.make("sg-1"))
+        owner.own(MACHINE, "builder", "m", account.make("i-1"))
+        owner.own(ResourceKind.VOLUME, "disk", "v", account.make("vol-1"))
+    assert account.log == ["i-1", "vol-1", "sg-1"]
+
+
 def test_what_is_kept_stays(account: Account, path: Path) -> None:
     with Journal(path) as journal, scope(journal, account) as owner:
         owner.own(GROUP, "access", "g", account.make("sg-1"))
@@ -134,6 +147,28 @@ def test_a_reply_that_got_lost_leaves_nothing(account: Account, path: Path) -> N
     ):
         owner.own(MACHINE, "builder", "m", account.make("i-1", then=lose))
     assert account.there == {}
+    assert Remains(path).intents == {}
+    assert Remains(path).resources == {}
+
+
+def test_what_shows_up_late_of_a_lost_reply_goes_at_the_end(account: Account, path: Path) -> None:
+    clock = FakeClock()
+
+    def lose(_: str) -> str:
+        raise AwsError(
+            operation="Do", code="Lost", message="no", region="us-east-1", answered=False
+        )
+
+    with (
+        Journal(path) as journal,
+        Scope(journal, account, bake_id=BAKE, region="us-east-1", clock=clock) as owner,
+    ):
+        with pytest.raises(AwsError, match="Lost"):
+            owner.own(ResourceKind.IMAGE, "image", "n", lose)
+        (intent,) = Remains(path).intents.values()
+        account.there["ami-late"] = intent.token
+        owner.own(MACHINE, "builder", "m", account.make("i-1"))
+    assert account.log == ["ami-late", "i-1"]
     assert Remains(path).intents == {}
     assert Remains(path).resources == {}
 

@@ -44,10 +44,13 @@ def unseen(
 ) -> Iterator[None]:
     """While it lasts, what shall not be seen yet by this operation is not in the books."""
     lags = Desk.current.faults.lags
+    reads: Reads = backend.reads
     if not lags:
+        # What was made meanwhile is nothing new when the next is ordered.
+        reads.known.clear()
+        reads.left.clear()
         yield
         return
-    reads: Reads = backend.reads
     ordered = {kind: shelf for kind, shelf in shelves.items() if kind in lags}
     for kind, shelf in ordered.items():
         reads.known.setdefault(kind, shelf.ids(backend))
