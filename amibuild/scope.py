@@ -197,10 +197,13 @@ class Scope:
             if owned.id == id_:
                 owned.shown_at = self._clock.monotonic()
 
+    def note(self, text: str) -> None:
+        self._journal.write(Noted(text=text))
+
     def remove(self, id_: str, *, why: str = "") -> None:
         """Now, not at the end: the end tries again what could not be removed. `why` is told."""
         if why:
-            self._journal.write(Noted(text=why))
+            self.note(why)
         self._undo([owned for owned in self._owned if owned.id == id_])
         signals.deliver_now()
 

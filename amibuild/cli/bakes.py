@@ -151,7 +151,7 @@ def _said(run: Session, recipe: Path, path: Path, step: str, left: LogLeft) -> N
     """What a running step says, from its machine, until it ends; then the rest from the log that it
     has left."""
     from amibuild.bakes import State, facts_of, running_step
-    from amibuild.communicator.said import Withheld, follow
+    from amibuild.communicator.said import Withheld, follow, wait_until_over
     from amibuild.journal import read
     from amibuild.ui import write_bytes
 
@@ -165,8 +165,9 @@ def _said(run: Session, recipe: Path, path: Path, step: str, left: LogLeft) -> N
         try:
             shown = follow(found.communicator, step, over=over, show=write_bytes, away=away)
         except Withheld:
-            run.story.say(f"{step} has secrets: what it says is shown when it has ended")
-            return
+            run.story.say(f"{step} may tell secrets: what it says is shown when it has ended")
+            shown = 0
+            wait_until_over(step, over)
     write_bytes(left.rest(shown))
 
 

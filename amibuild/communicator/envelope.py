@@ -44,6 +44,7 @@ def close(job: RemoteJob, certificate: str) -> bytes:
         for name, content in sorted(revealed.items()):
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(content), 0o400
+            member.mtime = int(datetime.now(UTC).timestamp())
             tar.addfile(member, io.BytesIO(content))
     return (
         pkcs7.PKCS7EnvelopeBuilder()

@@ -143,5 +143,17 @@ def _gap(size: int) -> bytes:
     return b"\n... %d bytes left out ...\n" % size
 
 
+def wait_until_over(job: str, over: Callable[[], bool], clock: Clock | None = None) -> None:
+    """For one whose words are withheld until then."""
+    until(
+        lambda: Look("running", over() or None),
+        what=job,
+        timeout_s=math.inf,
+        longest_s=AGAIN_S,
+        clock=clock,
+        observer=silent,
+    )
+
+
 def _asking(job: str, script: str) -> RemoteJob:
     return RemoteJob(f"{job}-said", script, timeout_s=ASK_S)

@@ -55,6 +55,8 @@ def launch(
     name = temporary_name(bake_id, wanted.purpose)
     which = f"{wanted.purpose}-spot" if wanted.spot else f"{wanted.purpose}"
     shortage: NoCapacity | None = None
+    refused: list[str] = []
+    market = " on spot" if wanted.spot else ""
     wishes = itertools.product(wanted.instance_types, wanted.networks)
     for number, (instance_type, network) in enumerate(wishes):
 
@@ -87,12 +89,20 @@ def launch(
         try:
             # A token of its own for each try: EC2 refuses one token with other parameters.
             made = scope.own(ResourceKind.INSTANCE, f"{which}-{number}", name, create)
-            return wait_until_running(cloud, made, timeout_s=wanted.timeout_s, observer=observer)
+            facts = wait_until_running(cloud, made, timeout_s=wanted.timeout_s, observer=observer)
         except NoCapacity as error:
             shortage = error
+            refused.append(f"{instance_type} in {network.zone}")
+        else:
+            if refused:
+                scope.note(f"no room{market} for {', '.join(refused)}")
+            if refused or market:
+                scope.note(f"{made} is a {instance_type} in {network.zone}{market}")
+            return facts
         if made is not None:
             scope.remove(made, why=f"{made} did not come to run: {shortage.code}")
     assert shortage is not None  # the recipe's model holds that there is at least one type
+    scope.note(f"no room{market} for {', '.join(refused)}")
     raise shortage
 
 

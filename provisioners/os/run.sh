@@ -87,6 +87,9 @@ install -D -m 0644 files/wait-online.conf \
     /etc/systemd/system/systemd-networkd-wait-online.service.d/amibuild.conf
 # Debian's triggers have brought both up to date already: else the first boot does it again.
 touch /etc/.updated /var/.updated
+# A timer whose service vanishes counts as failed until the next boot, so all of them end first. Which
+# of them the machine has does not matter.
+systemctl stop "${unneeded_units[@]}" 2>/dev/null || true
 for unit in "${unneeded_units[@]}"; do
     systemctl mask "$unit"
 done

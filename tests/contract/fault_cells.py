@@ -128,6 +128,9 @@ MAY_END = {
     "ModifySnapshotAttribute": LONG_SEEN,
     "StopInstances": "every step has run on the machine",
 }
+# Who may not end an upload in parts leaves it, and S3 has answered: so it is forgotten until `reap`
+# looks at what is older than 30 days. Both policies allow it.
+FORGOTTEN = frozenset({"AbortMultipartUpload"})
 # After these a bake ends as it would without a fault.
 PASSING = frozenset({Kind.THROTTLED, Kind.SERVER, Kind.LOST, Kind.UNSEEN, Kind.LOST_UNSEEN})
 

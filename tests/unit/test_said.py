@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from amibuild.communicator.base import CommandResult, Ending, RemoteJob
-from amibuild.communicator.said import LogLeft, Withheld, follow, rest
+from amibuild.communicator.said import LogLeft, Withheld, follow, rest, wait_until_over
 from amibuild.errors import CommandFailed, NotFound, WaitTimeout
 from amibuild.files import write_atomically
 from amibuild.wait import Observer
@@ -82,6 +82,13 @@ def test_nobody_who_reads_is_told_no_more() -> None:
 def test_a_step_with_secrets_is_withheld() -> None:
     with pytest.raises(Withheld):
         followed(Saying(b"secret"))
+
+
+def test_the_end_of_one_that_may_tell_secrets_is_waited_for() -> None:
+    clock, ends = FakeClock(), iter([False, False, True])
+    wait_until_over("step", lambda: next(ends), clock)
+    assert next(ends, None) is None
+    assert clock.monotonic() > 0
 
 
 def test_the_rest_is_of_the_log_that_it_left_and_of_no_earlier_one(tmp_path: Path) -> None:

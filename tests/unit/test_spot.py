@@ -146,7 +146,8 @@ def launched(market: Market, folder: Path, wanted: Launch = WANTED) -> list[str]
 
 def test_spot_is_tried_everywhere_before_anything_on_demand(tmp_path: Path) -> None:
     market = Market(lambda request: request.spot is None)
-    (note,) = launched(market, tmp_path)
+    none, note = launched(market, tmp_path)
+    assert none == "no room on spot for " + ", ".join(f"{kind} in {zone}" for kind, zone in ORDER)
     assert market.asked == [*(("0.05", *one) for one in ORDER), (None, *ORDER[0])]
     assert len(set(market.tokens)) == len(market.tokens), "EC2 knows each token by its first use"
     assert note.startswith("SpotMaxPriceTooLow: no spot machine is to be had")
@@ -154,7 +155,9 @@ def test_spot_is_tried_everywhere_before_anything_on_demand(tmp_path: Path) -> N
 
 def test_the_first_that_is_to_be_had_is_taken(tmp_path: Path) -> None:
     market = Market(lambda request: request.network.zone == "b")
-    assert launched(market, tmp_path) == []
+    none, got = launched(market, tmp_path)
+    assert none == "no room on spot for c7i.large in a"
+    assert got.endswith(" is a c7i.large in b on spot")
     assert market.asked == [("0.05", *one) for one in ORDER[:2]]
 
 
