@@ -8,7 +8,8 @@ One run is a `reap` itself, of a bake that could remove nothing.
 What it leaves out: a call at other times than its first and its last in a run; two faults at once,
 but for a creation whose answer is lost and which is not seen at first; what a creation does not
 see yet of what it is about; `verify` and `dev`, which go through the same steps as a bake; and the
-calls that test_fault_matrix.py names (LEFT_OUT), each with the reason. FORGOTTEN may leave what nobody reports.
+calls that test_fault_matrix.py names (LEFT_OUT), each with the reason.
+FORGOTTEN may leave what nobody reports.
 
 `python -m tests.contract.fault_matrix` runs all of it and prints its size and result.
 """
