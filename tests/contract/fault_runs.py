@@ -26,7 +26,8 @@ from amibuild.journal import (
 from amibuild.local.faults import Fault
 from amibuild.local.service import Options, Service
 from amibuild.project import Project, load_project
-from amibuild.reap import ReapReport, reap
+from amibuild.reap import reap
+from amibuild.reaped import ReapReport
 from amibuild.scope import OnError
 from tests.contract.account import made_twice
 from tests.contract.builder import Answers, announce, changed

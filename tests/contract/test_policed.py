@@ -30,7 +30,7 @@ from tests.contract import builder
 from tests.contract.account import account
 from tests.contract.builder import Answers, changed, checks, new_project
 from tests.contract.conftest import Aws, Start
-from tests.contract.fault_matrix import POLICY
+from tests.contract.fault_runs import POLICY
 from tests.contract.imaged import snapshot_of
 from tests.contract.policed import Guard, actions, guarded
 from tests.contract.promoted import Stage
