@@ -23,7 +23,12 @@ KINDS = {
 }
 ID = re.compile(rf"({'|'.join(KINDS)})-[0-9a-f]{{8,}}")
 # These ask for an action by another name.
-ACTIONS = {"HeadBucket": "ListBucket", "HeadObject": "GetObject", "ListObjectsV2": "ListBucket"}
+ACTIONS = {
+    "HeadBucket": "ListBucket",
+    "HeadObject": "GetObject",
+    "ListObjectsV2": "ListBucket",
+    "ListMultipartUploads": "ListBucketMultipartUploads",
+}
 # These are of no resource.
 OF_ALL = re.compile(r"Describe\w+|CancelCommand|GetCommandInvocation")
 
@@ -113,6 +118,8 @@ def asked_by(
         case "iam":
             profile = given["InstanceProfileName"]
             yield Asked(action, f"arn:aws:iam::{ACCOUNT}:instance-profile/{profile}")
+        case "sts":
+            return  # whose key it is anybody may ask
         case _:
             raise ValueError(f"what {action} asks for is not written down")
 
@@ -158,7 +165,7 @@ def _of_ssm(action: str, given: Mapping[str, Any], tags_of: TagsOf) -> Iterator[
 
 
 def _of_s3(action: str, given: Mapping[str, Any]) -> Asked:
-    if action == "s3:ListBucket":
+    if action in {"s3:ListBucket", "s3:ListBucketMultipartUploads"}:
         prefix = {"s3:prefix": given["Prefix"]} if "Prefix" in given else {}
         return Asked(action, f"arn:aws:s3:::{given['Bucket']}", prefix)
     return Asked(action, f"arn:aws:s3:::{given['Bucket']}/{given['Key']}")

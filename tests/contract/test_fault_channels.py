@@ -29,6 +29,7 @@ Recorded = Mapping[Run, Outcome]
 # Those that act although they seem not to, and those that end a move halfway.
 QUICK = (Kind.DENIED, Kind.LOST, Kind.LOST_ON)
 KNOWN = {
+    "GetCallerIdentity",
     *("GetParameters", "GetParametersByPath", "PutParameter", "DescribeImages"),
     *("GetParameterHistory", "CreateTags", "DisableImage", "EnableImageDeprecation"),
     *("DescribeImageReferences", "DescribeSnapshots", "DeregisterImage", "DeleteSnapshot"),
