@@ -161,10 +161,10 @@ def test_who_has_a_name_may_be_seen_by_nobody_and_is_looked_for_again_by_reap(
     aws = start("CreateImage:1=InvalidAMIName.Duplicate", script=Answers())
     with swift():
         result = builder.run(project, aws.cloud)
-    assert result.version.endswith(".2")
-    (intent,) = journal_of(project).intents.values()
-    assert (intent.kind, intent.name) == (ResourceKind.IMAGE, result.image_name[:-1] + "1")
-    reap(aws.cloud, project.state_dir, target="local", dry_run=False)
+        assert result.version.endswith(".2")
+        (intent,) = journal_of(project).intents.values()
+        assert (intent.kind, intent.name) == (ResourceKind.IMAGE, result.image_name[:-1] + "1")
+        reap(aws.cloud, project.state_dir, target="local", dry_run=False)
     assert journal_of(project).intents == {}
     assert result.image_id in account(aws)["images"]
 

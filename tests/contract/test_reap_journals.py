@@ -276,11 +276,11 @@ def test_a_bake_that_is_resumed_while_others_are_reaped_loses_nothing(
 
 
 def of_account(state_dir: Path, account: str, made: str) -> Path:
-    """The journal of a dead bake there that has left this volume."""
-    path = journal_path(state_dir, BAKE)
+    """The journal of a dead bake there that has left this volume, too long ago to be hidden."""
+    path, at = journal_path(state_dir, BAKE), datetime.now(UTC) - timedelta(hours=1)
     with Journal(path) as file:
         file.write(started().model_copy(update={"account": account}))
-        file.write(Created(kind=ResourceKind.VOLUME, id=made, token="t", region=REGION))
+        file.write(Created(at=at, kind=ResourceKind.VOLUME, id=made, token="t", region=REGION))
     return path
 
 
